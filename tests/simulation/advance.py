@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from . import days
-from .prices import price
+from .prices import price, terms_at
 from .settle import Bill, Fee
 
 if TYPE_CHECKING:
@@ -42,10 +42,11 @@ def _fee(oracle: Oracle, row: Subscription, charge: Any, event: Event) -> Fee:
     unit = 10 ** oracle.decimals(row.customer)
     was, is_ = _units(kind, before), _units(kind, [*before, event])
     values = [Fraction(1)] * int(is_ if kind == "unique_count_agg" else len(before) + 1)
-    more = price(charge["model"], charge["terms"], is_, values)
+    terms = terms_at(charge, start)
+    more = price(charge["model"], terms, is_, values)
     if before:
         count = int(was) if kind == "unique_count_agg" else len(before)
-        more -= price(charge["model"], charge["terms"], was, values[:count])
+        more -= price(charge["model"], terms, was, values[:count])
     fee = oracle.charge_fee(row, event.metric, is_ - was, max(more, Fraction(0)) * unit, row.period(first)[0])
     fee.end = end
     return fee

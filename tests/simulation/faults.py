@@ -29,6 +29,7 @@ AT_ONCE = {
     "pay",
     "void",
     "note",
+    "finalize",
     "drop_coupon",
     "amend",
 }

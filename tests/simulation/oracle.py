@@ -11,8 +11,8 @@ from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from . import advance, days, progressive, settle
-from .prices import cut, digits, price, rounded
+from . import advance, days, drafts, progressive, settle
+from .prices import cut, digits, price, rounded, terms_at
 from .settle import Bill, Coupon, Fee, Lot, Note, Tax, Wallet
 
 START = datetime(2024, 3, 5, 10, 0, tzinfo=UTC)
@@ -25,6 +25,23 @@ Action = Mapping[str, Any]
 def fee_key(fee: Fee) -> tuple[Any, ...]:
     """What a fee is recognized by."""
     return fee.kind, fee.code, fee.subscription.id if fee.subscription else "", fee.units, fee.cents
+
+
+def said(who: Customer, bill: Bill) -> tuple[Any, ...]:
+    """What an invoice says."""
+    return (
+        who.id,
+        bill.kind,
+        bill.status,
+        bill.earlier,
+        bill.coupons,
+        bill.taxes,
+        bill.notes,
+        bill.prepaid,
+        bill.total,
+        bill.paid,
+        sorted(fee_key(fee) for fee in bill.fees if fee.cents),
+    )
 
 
 @dataclass
@@ -48,6 +65,8 @@ class Customer:
     wallets: list[Wallet] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     bills: list[Bill] = field(default_factory=list)
+    grace: int = 0
+    """For so many days its invoices are drafts."""
 
 
 @dataclass
@@ -70,6 +89,8 @@ class Subscription:
     """The last fee in advance."""
     fees: list[Fee] = field(default_factory=list)
     """All that it was billed."""
+    gives_back: tuple[bool, str] = False, "skip"
+    """Whether an upgrade has ended it, and what becomes of days that were paid and are not used."""
     owes_today: bool = False
     """Whether it was entered on a billing day, with an earlier start: that day's bill is due."""
     next_plan: Action | None = None
@@ -160,14 +181,40 @@ class Oracle:
             return False
         if any(each["code"] not in self.add_ons for each in action["fixed"]):
             return False
-        self.plans[action["code"]] = action
+        self.plans[action["code"]] = {
+            **action,
+            "charges": [
+                {**each, "prices": [(START - timedelta(days=999), each["terms"])]}
+                for each in action["charges"]
+            ],
+        }
+        return True
+
+    def _price(self, action: Action) -> bool:
+        """Other prices of a charge: for periods that begin from an instant on, or for all that is not billed (2.3)."""
+        plan = self.plans.get(action["plan"])
+        found = [each for each in plan["charges"] if each["metric"] == action["metric"]] if plan else []
+        if not found or found[0]["model"] != action["model"]:
+            return False
+        self.played.add("prices")
+        since = days.price_date(self.now, action["when"])
+        prices = found[0]["prices"]
+        if since is None:
+            found[0]["prices"] = [(at, action["terms"] if at <= self.now else terms) for at, terms in prices]
+        else:
+            found[0]["prices"] = sorted(
+                [each for each in prices if each[0] != since] + [(since, action["terms"])],
+                key=lambda each: each[0],
+            )
         return True
 
     def _customer(self, action: Action) -> bool:
         if any(code not in self.taxes for code in action["taxes"]):
             return False
         taxes = [(code, self.taxes[code]) for code in action["taxes"]]
-        self.customers[action["id"]] = Customer(action["id"], action["zone"], action["currency"], taxes)
+        self.customers[action["id"]] = Customer(
+            action["id"], action["zone"], action["currency"], taxes, grace=action["grace"]
+        )
         return True
 
     # What a customer has
@@ -217,6 +264,9 @@ class Oracle:
             kinds=action["kinds"],
             metrics=metrics,
             expires=self.now + timedelta(seconds=action["lives"]) if action["lives"] else None,
+            rule=action["rule"],
+            made=self.now,
+            topped_up=self.now,
         )
         customer.wallets.append(wallet)
         self._grant(customer, wallet, action["granted"])
@@ -244,21 +294,47 @@ class Oracle:
         self._grant(*found, action["granted"])
         return True
 
+    def _with_rules(self) -> list[tuple[Customer, Wallet]]:
+        return [
+            (who, one)
+            for who in self.customers.values()
+            for one in who.wallets
+            if one.rule is not None and not one.ended
+        ]
+
+    def _next_top_up(self, who: Customer, wallet: Wallet) -> datetime:
+        """On the days on which an anniversary of the wallet would be."""
+        assert wallet.made is not None
+        assert wallet.topped_up is not None
+        day = days.day_of(wallet.topped_up, who.zone)
+        anchor = days.day_of(wallet.made, who.zone)
+        return days.opens(days.period(day, wallet.rule["interval"], anchor)[1], who.zone)
+
+    def _top_up_by_rules(self) -> None:
+        for who, wallet in self._with_rules():
+            if self._next_top_up(who, wallet) == self.now:
+                self.played.add("wallet_rules")
+                wallet.topped_up = self.now
+                if wallet.rule["granted"] != "0":
+                    self._grant(who, wallet, wallet.rule["granted"])
+                if wallet.rule["paid"] != "0":
+                    self._sell(who, wallet, wallet.rule["paid"])
+
     def _buy(self, action: Action) -> bool:
         """Credits that are sold: there once their invoice is paid."""
         found = self._wallet_of(action["wallet"])
-        if found is None or found[1].ended:
-            return False
-        customer, wallet = found
-        cents = self._cents(customer, wallet.rate, action["paid"])
+        return found is not None and not found[1].ended and self._sell(*found, action["paid"])
+
+    def _sell(self, customer: Customer, wallet: Wallet, paid: str) -> bool:
+        cents = self._cents(customer, wallet.rate, paid)
         if not cents:
             return False
         credits_ = digits(cents / (wallet.rate * 10 ** DECIMALS[customer.currency]), 5)
         fee = Fee("credit", "", credits_, Fraction(cents), cents, [])
-        self._keep(customer, Bill("credit", [fee], self.now, fills=wallet))
+        self.keep(customer, Bill("credit", [fee], self.now, fills=wallet))
         return True
 
-    def _keep(self, customer: Customer, bill: Bill) -> None:
+    def keep(self, customer: Customer, bill: Bill) -> None:
         self.numbers += 1
         bill.order = self.numbers
         customer.bills.append(bill)
@@ -294,9 +370,9 @@ class Oracle:
     # What becomes of invoices
 
     def bills(self) -> list[tuple[Customer, Bill]]:
-        """All invoices, those of a customer oldest first."""
-        found = [(who, bill) for who in self.customers.values() for bill in who.bills]
-        return sorted(found, key=lambda each: (each[0].id, each[1].order))
+        """All invoices on which anything is owed, those of a customer oldest first."""
+        found = [(who, bill) for who in self.customers.values() for bill in who.bills if bill.fees_cents]
+        return sorted(found, key=lambda each: (each[0].id, each[1].made, said(*each)))
 
     def bill(self, place: int) -> tuple[Customer, Bill] | None:
         known = self.bills()
@@ -332,6 +408,22 @@ class Oracle:
             if not wallet.ended:
                 self._fill(wallet, cents, granted=True)
         return True
+
+    def _draft(self, action: Action) -> tuple[Customer, Bill] | None:
+        known = [each for each in self.bills() if each[1].status == "draft"]
+        return known[action["draft"] % len(known)] if known else None
+
+    def _finalize(self, action: Action) -> bool:
+        found = self._draft(action)
+        if found is not None:
+            drafts.finalize(self, *found)
+        return found is not None
+
+    def _refresh(self, action: Action) -> bool:
+        found = self._draft(action)
+        if found is not None:
+            drafts.refresh(self, found[1])
+        return found is not None
 
     def _drop_coupon(self, action: Action) -> bool:
         own = [
@@ -415,9 +507,9 @@ class Oracle:
         event = self.events.get(action["event"])
         if event is None or self._is_ahead(event.metric):
             return False
-        self.marked.add(event.subscription)
         event.is_void = action["value"] is None
         if action["value"] is not None:
+            self.marked.add(event.subscription)
             event.value = Fraction(action["value"])
         return True
 
@@ -468,7 +560,6 @@ class Oracle:
             or plan is None
             or plan["currency"] != customer.currency
             or self.rows_of(action["id"])
-            or any(row.customer is customer and row.created == self.now for row in self.rows)
         ):
             return False
         start = self.now - timedelta(days=action["back"])
@@ -489,14 +580,17 @@ class Oracle:
             row.owes_today = row.usage_period(row.day(self.now))[0] == row.day(self.now)
         return True
 
+    def _has_just_begun(self, row: Subscription) -> bool:
+        """Whether its first invoice is a draft of this very instant, which real time does not know."""
+        return bool(row.customer.grace) and row.started == self.now
+
     def _end(self, action: Action) -> bool:
         row = self.active(action["subscription"])
-        if row is None:
+        if row is None or self._has_just_begun(row):
             return False
-        row.ended = self.now
+        row.ended, row.gives_back = self.now, (False, action["note"])
         row.next_plan = None
-        if action["note"] != "skip":
-            self._give_back(row, upgraded=False, to=action["note"])
+        self.give_back(row)
         if not action["no_bill"]:
             self._bill(row.customer, [(row, "end")])
         return True
@@ -505,15 +599,16 @@ class Oracle:
         row, plan = self.active(action["subscription"]), self.plans.get(action["plan"])
         if row is None or plan is None or plan["currency"] != row.customer.currency:
             return False
-        if plan["code"] == row.plan["code"]:
+        if plan["code"] == row.plan["code"] or self._has_just_begun(row):
             return False
         costs = [each["amount"] * COST_PER_YEAR[each["interval"]] for each in (row.plan, plan)]
         if costs[1] < costs[0]:
             row.next_plan = plan
             return True
         row.ended, row.next_plan = self.now, None
+        row.gives_back = True, "credit"
         following = self._follow(row, plan, self.now)
-        self._give_back(row, upgraded=True)
+        self.give_back(row)
         self._bill(row.customer, [(row, "upgrade"), (following, "follow")])
         return True
 
@@ -521,7 +616,7 @@ class Oracle:
         """Other units of a fixed charge, at once or from the next period on."""
         row = self.active(action["subscription"])
         sold = {each["code"]: each for each in row.plan["fixed"]} if row else {}
-        if row is None or action["code"] not in sold:
+        if row is None or action["code"] not in sold or self._has_just_begun(row):
             return False
         first, after = row.period(row.day(self.now))
         units = Fraction(action["units"])
@@ -654,15 +749,24 @@ class Oracle:
         for row in entered:
             row.owes_today = False
         self._bill_due(entered)
-        while due := sorted(self._due(until), key=lambda each: each[0]):
-            self.now = due[0][0]
+        while due := [*self._due(until)]:
+            self.now = min(at for at, _ in due)
             self._expire()
-            self._bill_due([row for at, row in due if at == self.now])
+            self._bill_due([row for at, row in due if at == self.now and row is not None])
+            drafts.finalize_due(self)
+            self._top_up_by_rules()
         self.now = until
         self._expire()
         return True
 
-    def _due(self, until: datetime) -> Iterator[tuple[datetime, Subscription]]:
+    def _due(self, until: datetime) -> Iterator[tuple[datetime, Subscription | None]]:
+        for who, wallet in self._with_rules():
+            at = self._next_top_up(who, wallet)
+            if at <= until:
+                yield at, None
+        for _, bill in drafts.waiting(self):
+            if bill.final_at is not None and bill.final_at <= until:
+                yield bill.final_at, None
         for row in self.rows:
             if row.ended is None:
                 at = self._next(row)
@@ -703,31 +807,35 @@ class Oracle:
     def _bill(self, customer: Customer, parts: list[tuple[Subscription, str]]) -> None:
         fees: list[Fee] = []
         for row, why in parts:
-            own = [*self._own_fee(row, why)]
-            if why in {"period", "end", "upgrade", "downgrade"}:
-                own += self._usage(row, why, parts)
-            own += self._fixed(row, why, parts)
+            own = [*self._own_fee(row, why), *self.usage(row, why, parts), *self._fixed(row, why, parts)]
             row.fees += own
-            own += (missing := [*self._commitment(row, why)])
+            own += (missing := [*self.commitment(row, why)])
             row.fees += missing
             fees += own
-        bill = Bill("subscription", [fee for fee in fees if fee.cents], self.now)
-        excess = [found for row, why in parts if (found := progressive.take_off(self, row, why, bill))]
-        self.settle(customer, bill)
-        for each in excess:
-            progressive.give_back(self, customer, *each)
+        bill = Bill("subscription", [fee for fee in fees if fee.cents], self.now, parts=parts, all_fees=fees)
+        if customer.grace and parts:
+            drafts.begin(self, customer, bill)
+        else:
+            self.finish(customer, bill)
         for row, _ in parts:
             for fee in bill.fees:
                 if fee.subscription is row and fee.kind == "subscription" and row.plan["advance"]:
                     row.paid = fee, bill
+
+    def finish(self, customer: Customer, bill: Bill) -> None:
+        """Take all credits, and give back what was billed too much before."""
+        excess = [found for row, why in bill.parts if (found := progressive.take_off(self, row, why, bill))]
+        self.settle(customer, bill)
+        for each in excess:
+            progressive.give_back(self, customer, *each)
 
     def settle(self, customer: Customer, bill: Bill) -> None:
         settle.take_coupons(bill, customer.coupons, customer.currency)
         settle.take_taxes(bill)
         settle.take_notes(bill, customer.notes)
         settle.take_credits(bill, customer.wallets)
-        if bill.fees_cents:
-            self._keep(customer, bill)
+        if bill.fees_cents and not bill.order:
+            self.keep(customer, bill)
 
     def _own_fee(self, row: Subscription, why: str) -> list[Fee]:
         """The plan's own fee, by 3.9, 3.11 and 4.2."""
@@ -741,7 +849,7 @@ class Oracle:
             if trial >= days.opens(end, row.zone):
                 return []
             last = self.now if why in {"end", "upgrade"} else days.opens(end, row.zone)
-            used = -((trial - last) // timedelta(days=1))
+            used = days.begun(trial, last, row.zone)
         elif row.plan["advance"] and row.time == "anniversary" and not row.replaces:
             used = whole
         if why == "upgrade":
@@ -794,9 +902,11 @@ class Oracle:
             return None  # a month of a longer period
         return first, after, max(first, row.day(row.started)), after
 
-    def _usage(self, row: Subscription, why: str, parts: list[tuple[Subscription, str]]) -> Iterator[Fee]:
+    def usage(self, row: Subscription, why: str, parts: list[tuple[Subscription, str]]) -> Iterator[Fee]:
         """Usage up to now, of the period that has ended or that an end cuts short, by price."""
-        start, end, first, after = self.used_period(row, why)
+        if why not in {"period", "end", "upgrade", "downgrade"}:
+            return
+        start, end, first, after = self.used_period(row, why, self.now)
         row.used_until = end
         owner = row.period(row.day(start))[0]
         for charge in row.plan["charges"]:
@@ -814,19 +924,19 @@ class Oracle:
                 if missing > 0:
                     yield self.charge_fee(row, charge["metric"], Fraction(1), missing, owner)
 
-    def used_period(self, row: Subscription, why: str) -> tuple[datetime, datetime, date, date]:
-        """The usage that is billed: from when to when, and the days of the whole period."""
-        day = row.day(self.now)
+    def used_period(self, row: Subscription, why: str, at: datetime) -> tuple[datetime, datetime, date, date]:
+        """The usage that is billed at an instant: from when to when, and the days of the whole period."""
+        day = row.day(at)
         first, after = row.usage_period(day if why in {"end", "upgrade"} else day - timedelta(days=1))
         start = max(days.opens(first, row.zone), row.started)
-        return start, min(days.opens(after, row.zone), self.now), first, after
+        return start, min(days.opens(after, row.zone), at), first, after
 
     def usage_fee(
         self, row: Subscription, charge: Action, start: datetime, end: datetime, owner: date
     ) -> Fee:
         units, values = self._units(row, charge["metric"], start, end)
         unit = 10 ** DECIMALS[row.customer.currency]
-        precise = price(charge["model"], charge["terms"], max(units, Fraction(0)), values) * unit
+        precise = price(charge["model"], terms_at(charge, start), max(units, Fraction(0)), values) * unit
         if units < 0:
             precise = Fraction(0)
         return replace(self.charge_fee(row, charge["metric"], units, precise, owner), charge=charge, end=end)
@@ -846,7 +956,7 @@ class Oracle:
             period=first,
         )
 
-    def _commitment(self, row: Subscription, why: str) -> Iterator[Fee]:
+    def commitment(self, row: Subscription, why: str) -> Iterator[Fee]:
         """What a period of the plan that ends lacks of the amount that was agreed (6.2)."""
         agreed = row.plan["commitment"]
         if not agreed or why not in {"period", "end", "upgrade", "downgrade"}:
@@ -886,16 +996,18 @@ class Oracle:
         own = [(code, self.taxes[code]) for code in row.plan.get("taxes", [])]
         return own or row.customer.taxes
 
-    def _give_back(self, row: Subscription, *, upgraded: bool, to: str = "credit") -> None:
+    def give_back(self, row: Subscription) -> None:
         """The credit note for days that were paid in advance and are not used (7.6)."""
-        if not row.plan["advance"] or row.paid is None or not row.paid[0].cents:
+        upgraded, to = row.gives_back
+        if not row.plan["advance"] or row.paid is None or not row.paid[0].cents or to == "skip":
             return
         fee, bill = row.paid
-        if bill.status == "voided":
+        if bill.status != "finalized":
             return
         assert fee.end is not None
+        assert row.ended is not None
         last = row.day(fee.end - timedelta(microseconds=1))
-        today = row.day(self.now)
+        today = row.day(row.ended)
         used_until = today - timedelta(days=1) if upgraded else today
         trial = row.trial_end
         if trial is not None and row.day(trial) >= today:

@@ -12,7 +12,7 @@ from permille.store import audit
 from tests.api.conftest import Server
 
 from .faults import Deaths
-from .oracle import Action, Oracle, fee_key
+from .oracle import Action, Oracle, said
 from .product import Product
 from .script import Script
 
@@ -88,22 +88,7 @@ def compare(oracle: Oracle, product: Product) -> str:
 
 
 def bills_of(oracle: Oracle) -> list[Any]:
-    return [
-        (
-            who.id,
-            bill.kind,
-            bill.status,
-            bill.earlier,
-            bill.coupons,
-            bill.taxes,
-            bill.notes,
-            bill.prepaid,
-            bill.total,
-            bill.paid,
-            sorted(fee_key(fee) for fee in bill.fees if fee.cents),
-        )
-        for who, bill in oracle.bills()
-    ]
+    return [said(who, bill) for who, bill in oracle.bills()]
 
 
 def balances_of(oracle: Oracle) -> dict[str, str]:

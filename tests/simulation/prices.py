@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from fractions import Fraction
 from math import ceil, floor
 from typing import Any
@@ -59,3 +60,8 @@ def _graduated(tiers: Sequence[Mapping[str, Any]], units: Fraction) -> Fraction:
 def _volume(tiers: Sequence[Mapping[str, Any]], units: Fraction) -> Fraction:
     tier = next(each for each in tiers if each["to_value"] is None or units <= each["to_value"])
     return units * Fraction(tier["per_unit_amount"]) + Fraction(tier["flat_amount"])
+
+
+def terms_at(charge: Mapping[str, Any], start: datetime) -> Any:
+    """The prices of a period that begins at an instant."""
+    return [terms for at, terms in charge["prices"] if at <= start][-1]

@@ -18,10 +18,12 @@ from permille.store import arrivals
 from permille.usecases.invoices import advance, progressive
 from tests.api.conftest import START, Server, charge, join
 
+from . import days
+
 Action = Mapping[str, Any]
 
 BILLS = """
-select i.id, c.external_id, i.invoice_type, i.status, i.progressive_billing_credit_amount_cents,
+select i.id, i.created_at, c.external_id, i.invoice_type, i.status, i.progressive_billing_credit_amount_cents,
     i.coupons_amount_cents, i.taxes_amount_cents, i.credit_notes_amount_cents,
     i.prepaid_credit_amount_cents, i.total_amount_cents, i.total_paid_amount_cents, array(
         select array[f.fee_type, coalesce(m.code, x.code, ''), coalesce(s.external_id, ''), f.units::text, f.amount_cents::text,
@@ -31,7 +33,6 @@ select i.id, c.external_id, i.invoice_type, i.status, i.progressive_billing_cred
         where f.invoice_id = i.id and f.amount_cents <> 0)
 from invoice i join customer c on c.id = i.customer_id
 where i.organization_id = %(organization)s and i.fees_amount_cents <> 0
-order by c.external_id, i.created_at, i.sequential_id
 """
 BALANCES = """
 select 'wallet ' || w.name, w.balance_cents::text
@@ -51,6 +52,11 @@ def fees_of(row: Any) -> list[tuple[Any, ...]]:
         (kind, code, name, Fraction(units), int(cents), own)
         for kind, code, name, units, cents, own in row[-1]
     ]
+
+
+def said(row: Any) -> tuple[Any, ...]:
+    """What an invoice says."""
+    return (*row[2:-1], sorted(each[:-1] for each in fees_of(row)))
 
 
 class Product:
@@ -77,14 +83,19 @@ class Product:
     def rows(self) -> list[Any]:
         """Every invoice on which anything is owed, oldest first: its id, what it says, and its fees with theirs."""
         self.server.conn.rollback()
-        return self.server.conn.execute(BILLS, {"organization": self.api.organization.id}).fetchall()
+        found = self.server.conn.execute(BILLS, {"organization": self.api.organization.id}).fetchall()
+        return sorted(found, key=lambda row: (row[2], row[1], said(row)))
 
     def bills(self) -> list[Any]:
         """What these invoices say."""
-        return [(*row[1:-1], sorted(each[:-1] for each in fees_of(row))) for row in self.rows()]
+        return [said(row) for row in self.rows()]
 
     def bill(self, place: int) -> Any:
         known = self.rows()
+        return known[place % len(known)]
+
+    def draft(self, place: int) -> Any:
+        known = [row for row in self.rows() if row[4] == "draft"]
         return known[place % len(known)]
 
     def balances(self) -> dict[str, str]:
@@ -148,6 +159,14 @@ class Product:
             ),
         )
 
+    def _price(self, action: Action) -> None:
+        since = days.price_date(self.now, action["when"])
+        chosen = {"effective": "next_period"} if action["when"] == "next_period" else {}
+        if action["when"] not in {"now", "next_period"} and since is not None:
+            chosen = {"effective_at": since.isoformat()}
+        body = {"charge_model": action["model"], "properties": action["terms"]}
+        self.api.put(f"/plans/{action['plan']}/charges/{action['metric']}", {"charge": body, **chosen})
+
     def _add_on(self, action: Action) -> None:
         body = {"name": action["code"], "code": action["code"], "amount_cents": 1, "amount_currency": "EUR"}
         self.api.post("/add_ons", {"add_on": body})
@@ -163,6 +182,7 @@ class Product:
             timezone=action["zone"],
             currency=action["currency"],
             tax_codes=action["taxes"],
+            billing_configuration={"invoice_grace_period": action["grace"]},
         )
 
     def _coupon(self, action: Action) -> None:
@@ -201,6 +221,16 @@ class Product:
             "granted_credits": action["granted"],
             "applies_to": {"fee_types": action["kinds"], "billable_metric_codes": action["metrics"]},
         }
+        if action["rule"]:
+            body["recurring_transaction_rules"] = [
+                {
+                    "trigger": "interval",
+                    "method": "fixed",
+                    "interval": action["rule"]["interval"],
+                    "paid_credits": action["rule"]["paid"],
+                    "granted_credits": action["rule"]["granted"],
+                }
+            ]
         if action["lives"]:
             body["expiration_at"] = (self.now + timedelta(seconds=action["lives"])).isoformat()
         self.wallets[action["id"]] = self.api.post("/wallets", {"wallet": body})["wallet"]["lago_id"]
@@ -230,6 +260,12 @@ class Product:
 
     def _void(self, action: Action) -> None:
         self.api.post(f"/invoices/{self.bill(action['bill'])[0]}/void", {})
+
+    def _finalize(self, action: Action) -> None:
+        self.api.put(f"/invoices/{self.draft(action['draft'])[0]}/finalize", {})
+
+    def _refresh(self, action: Action) -> None:
+        self.api.put(f"/invoices/{self.draft(action['draft'])[0]}/refresh", {})
 
     def _note(self, action: Action) -> None:
         row = self.bill(action["bill"])

@@ -90,7 +90,7 @@ def take_off(oracle: Oracle, row: Subscription, why: str, bill: Bill) -> tuple[B
     """Take off what was billed of a period before; the invoice that has billed it, and how much of it is too much."""
     if why not in {"period", "end", "upgrade", "downgrade"}:
         return None
-    start, end, _, _ = oracle.used_period(row, why)
+    start, end, _, _ = oracle.used_period(row, why, bill.made)
     if start >= end:
         return None
     before = _last(oracle, row, start)

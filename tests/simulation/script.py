@@ -24,7 +24,7 @@ TAXES: list[dict[str, Any]] = [
     {"do": "tax", "code": "odd", "rate": "3.33"},
 ]
 DAY = 86_400
-COMPONENTS = ("progressive", "in_advance")
+COMPONENTS = ("progressive", "in_advance", "drafts", "wallet_rules", "prices")
 """What some of the worlds have and others don't: the more of it, the less one sees of each."""
 
 
@@ -36,6 +36,7 @@ class Script:
         self.plays = {each for each in COMPONENTS if self.random.random() < 0.5}
         self.names = 0
         self.priced: dict[str, list[str]] = {}
+        self.models: dict[str, dict[str, str]] = {}
         self.plan_of: dict[str, str] = {}
         self.subscriptions: list[str] = []
         self.events: list[str] = []
@@ -63,6 +64,7 @@ class Script:
             [each["code"] for each in METRICS], self._some(*([2, 3] if self.plays else [0, 1, 2, 3]))
         )
         self.priced[code] = metrics
+        self.models[code] = {}
         made = {
             "do": "plan",
             "code": code,
@@ -74,7 +76,7 @@ class Script:
             "charges_monthly": self._some(True, False),
             "taxes": self._some([], [], [], ["odd"]),
             "commitment": self._some(0, 0, 0, 20_000, 123_456),
-            "charges": [self._charge(metric) for metric in metrics],
+            "charges": [self._charge(code, metric) for metric in metrics],
             "thresholds": [],
             "fixed": [self._fixed(each["code"]) for each in ADD_ONS if self.random.random() < 0.3],
         }
@@ -89,8 +91,20 @@ class Script:
             found.append({"amount_cents": self._some(700, 5_000, 40_000), "recurring": True})
         return found
 
-    def _charge(self, metric: str) -> dict[str, Any]:
-        model = self._some(*MODELS)
+    def _price(self) -> dict[str, Any]:
+        plan = self._some(*self.plans)
+        metric, model = self._some(*self.models[plan].items(), ("", "standard"))
+        return {
+            "do": "price",
+            "plan": plan,
+            "metric": metric,
+            "model": model,
+            "terms": getattr(self, f"_{model}")(),
+            "when": self._some("now", "next_period", "3", "30"),
+        }
+
+    def _charge(self, plan: str, metric: str) -> dict[str, Any]:
+        model = self.models[plan][metric] = self._some(*MODELS)
         terms = getattr(self, f"_{model}")()
         may_be_ahead = metric in {"calls", "tokens", "models"} and model != "volume"
         is_ahead = "in_advance" in self.plays and may_be_ahead and self._some(True, True, False)
@@ -161,6 +175,7 @@ class Script:
             "zone": self._some(*ZONES),
             "currency": self.currency,
             "taxes": self._some([], ["vat"], ["gst", "odd"]),
+            "grace": self._some(0, 1, 3, 12) if "drafts" in self.plays else 0,
         }
 
     def _subscribe(self) -> dict[str, Any]:
@@ -194,6 +209,9 @@ class Script:
             self._pay: 3,
             self._void: 1,
             self._note: 1.5,
+            self._price: 2 if "prices" in self.plays else 0,
+            self._finalize: 1 if "drafts" in self.plays else 0,
+            self._refresh: 1 if "drafts" in self.plays else 0,
             self._drop_coupon: 0.5,
         }
         made: dict[str, Any] = self.random.choices(list(choices), list(choices.values()))[0]()
@@ -259,7 +277,16 @@ class Script:
             "granted": self._credits(),
             "kinds": self._some([], [], ["subscription"], ["charge"], ["fixed_charge", "commitment"]),
             "metrics": self._some([], [], [], ["tokens"]),
+            "rule": self._rule() if "wallet_rules" in self.plays and self._some(True, False) else None,
             "lives": self._some(0, 0, self.random.randint(DAY, 100 * DAY)),
+        }
+
+    def _rule(self) -> dict[str, Any]:
+        granted = self._some("0", "4", "2.22222")
+        return {
+            "interval": self._some(*INTERVALS),
+            "granted": granted,
+            "paid": "10" if granted == "0" else self._some("0", "10"),
         }
 
     def _credits(self) -> str:
@@ -302,6 +329,12 @@ class Script:
 
     def _void(self) -> dict[str, Any]:
         return {"do": "void", "bill": self.random.randint(0, 30)}
+
+    def _finalize(self) -> dict[str, Any]:
+        return {"do": "finalize", "draft": self.random.randint(0, 30)}
+
+    def _refresh(self) -> dict[str, Any]:
+        return {"do": "refresh", "draft": self.random.randint(0, 30)}
 
     def _note(self) -> dict[str, Any]:
         share = self._some("1", "1/2", "1/3")

@@ -121,6 +121,10 @@ class Wallet:
     balance: int = 0
     credits: Fraction = Fraction(0)
     ended: bool = False
+    rule: Any = None
+    """By what it is topped up each time an interval is over, and since when."""
+    made: datetime | None = None
+    topped_up: datetime | None = None
     expires: datetime | None = None
     lots: list[Lot] = field(default_factory=list)
 
@@ -154,6 +158,11 @@ class Bill:
     """The wallet that it sells credits of."""
     row: Any = None
     """The subscription that has reached a threshold."""
+    parts: list[Any] = field(default_factory=list)
+    """The subscriptions that it bills, each with why; and all fees of these, those of nothing too."""
+    all_fees: list[Fee] = field(default_factory=list)
+    final_at: datetime | None = None
+    """When a draft becomes final."""
     takes_off: list[tuple[Bill, int]] = field(default_factory=list)
     """What it takes off of invoices at thresholds."""
     credit_notes: list[Note] = field(default_factory=list)
@@ -231,11 +240,7 @@ def take_credits(bill: Bill, wallets: Sequence[Wallet]) -> None:
     if order and 0 < missing <= len(order):
         buckets[order[0]] += missing
     left = Fraction(total)
-    usable = [
-        one
-        for one in wallets
-        if not one.ended and one.balance > 0 and (one.expires is None or bill.made < one.expires)
-    ]
+    usable = [one for one in wallets if not one.ended and one.balance > 0]
     for wallet in sorted(usable, key=lambda one: (one.priority, one.order)):
         taken = Fraction(0)
         for key in order:

@@ -14,7 +14,8 @@ from .oracle import Oracle
 from .play import run, run_with_deaths
 from .script import COMPONENTS, Script
 
-FIXED = 20
+FIXED = (*range(1, 18), 24, 31, 66)
+"""Together they play all that there is."""
 FRESH = 5
 WITH_DEATHS = 3
 
@@ -25,7 +26,7 @@ def worlds() -> list[int]:
     if asked:
         first, _, last = asked.partition("-")
         return [*range(int(first), int(last or first) + 1)]
-    return [*range(1, FIXED + 1), *fresh()]
+    return [*FIXED, *fresh()]
 
 
 def fresh() -> list[int]:
@@ -40,7 +41,7 @@ def fresh() -> list[int]:
 def test_the_fixed_worlds_play_all_that_there_is() -> None:
     """A component or an action that none of them meets needs another seed, or more of it in script.py."""
     wanted, played = set(COMPONENTS), set()
-    for world in range(1, FIXED + 1):
+    for world in FIXED:
         oracle = Oracle()
         for action in Script(world).actions:
             wanted.add(action["do"])
