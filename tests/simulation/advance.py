@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from . import days
-from .prices import price, terms_at
+from .prices import place_of, price, terms_at
 from .settle import Bill, Fee
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ def bill(oracle: Oracle, event: Event) -> None:
 def _fee(oracle: Oracle, row: Subscription, charge: Any, event: Event) -> Fee:
     first, after = row.usage_period(row.day(event.at))
     start, end = max(days.opens(first, row.zone), row.started), days.opens(after, row.zone)
+    place = place_of(charge, event.model)
     before = [
         each
         for each in oracle.events.values()
@@ -37,12 +38,13 @@ def _fee(oracle: Oracle, row: Subscription, charge: Any, event: Event) -> Fee:
         and each.metric == event.metric
         and start <= each.at < end
         and each.order < event.order
+        and place_of(charge, each.model) == place
     ]
     kind = oracle.metrics[event.metric]["kind"]
     unit = 10 ** oracle.decimals(row.customer)
     was, is_ = _units(kind, before), _units(kind, [*before, event])
     values = [Fraction(1)] * int(is_ if kind == "unique_count_agg" else len(before) + 1)
-    terms = terms_at(charge, start)
+    terms = terms_at(charge, start, place)
     more = price(charge["model"], terms, is_, values)
     if before:
         count = int(was) if kind == "unique_count_agg" else len(before)

@@ -12,7 +12,7 @@ from fractions import Fraction
 from typing import Any
 
 from . import advance, days, drafts, progressive, settle
-from .prices import cut, digits, price, rounded, terms_at
+from .prices import cut, digits, place_of, price, rounded, terms_at
 from .settle import Bill, Coupon, Fee, Lot, Note, Tax, Wallet
 
 START = datetime(2024, 3, 5, 10, 0, tzinfo=UTC)
@@ -52,6 +52,7 @@ class Event:
     at: datetime
     value: Fraction
     order: int
+    model: str = ""
     is_void: bool = False
 
 
@@ -495,6 +496,7 @@ class Oracle:
             at,
             Fraction(action["value"]),
             self.numbers,
+            action["model"],
         )
         advance.bill(self, self.events[action["id"]])
         return True
@@ -519,14 +521,16 @@ class Oracle:
         return any(each["advance"] and each["metric"] == metric for each in charges)
 
     def _units(
-        self, row: Subscription, code: str, start: datetime, end: datetime
+        self, row: Subscription, charge: Action, place: int, start: datetime, end: datetime
     ) -> tuple[Fraction, list[Fraction]]:
+        code = charge["metric"]
         metric = self.metrics[code]
         own = [
             each
             for each in self.events.values()
             if each.subscription == row.id
             and each.metric == code
+            and place_of(charge, each.model) == place
             and not each.is_void
             and each.at < end
             and (each.at >= start or metric["recurring"])
@@ -914,9 +918,9 @@ class Oracle:
                 continue
             if why == "upgrade" and self._is_left_to(parts, charge):
                 continue
-            fee = self.usage_fee(row, charge, start, end, owner)
-            yield fee
-            cents = fee.cents
+            fees = self.usage_fees(row, charge, start, end, owner)
+            yield from fees
+            cents = sum(fee.cents for fee in fees)
             if charge["minimum"]:
                 begin, until = row.day(start), row.day(end - timedelta(microseconds=1)) + timedelta(days=1)
                 used = (until - begin).days - (1 if why == "upgrade" else 0)
@@ -931,15 +935,22 @@ class Oracle:
         start = max(days.opens(first, row.zone), row.started)
         return start, min(days.opens(after, row.zone), at), first, after
 
-    def usage_fee(
+    def usage_fees(
         self, row: Subscription, charge: Action, start: datetime, end: datetime, owner: date
-    ) -> Fee:
-        units, values = self._units(row, charge["metric"], start, end)
-        unit = 10 ** DECIMALS[row.customer.currency]
-        precise = price(charge["model"], terms_at(charge, start), max(units, Fraction(0)), values) * unit
-        if units < 0:
-            precise = Fraction(0)
-        return replace(self.charge_fee(row, charge["metric"], units, precise, owner), charge=charge, end=end)
+    ) -> list[Fee]:
+        """One for each filter of a charge, and one for the rest."""
+        unit, fees = 10 ** DECIMALS[row.customer.currency], []
+        for place in range(len(charge["filters"]) + 1):
+            units, values = self._units(row, charge, place, start, end)
+            terms = terms_at(charge, start, place)
+            precise = price(charge["model"], terms, max(units, Fraction(0)), values) * unit
+            if units < 0:
+                precise = Fraction(0)
+            fee = self.charge_fee(row, charge["metric"], units, precise, owner)
+            fees.append(replace(fee, charge=charge, place=place, end=end))
+            if fee.cents and place < len(charge["filters"]):
+                self.played.add("filters")
+        return fees
 
     def charge_fee(
         self, row: Subscription, code: str, units: Fraction, precise: Fraction, first: date

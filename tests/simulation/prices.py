@@ -62,6 +62,14 @@ def _volume(tiers: Sequence[Mapping[str, Any]], units: Fraction) -> Fraction:
     return units * Fraction(tier["per_unit_amount"]) + Fraction(tier["flat_amount"])
 
 
-def terms_at(charge: Mapping[str, Any], start: datetime) -> Any:
-    """The prices of a period that begins at an instant."""
+def place_of(charge: Mapping[str, Any], model: str) -> int:
+    """The filter that an event falls into; the one after the last is for the rest."""
+    found = [place for place, each in enumerate(charge["filters"]) if model in each["models"]]
+    return found[0] if found else len(charge["filters"])
+
+
+def terms_at(charge: Mapping[str, Any], start: datetime, place: int) -> Any:
+    """The prices of a filter in a period that begins at an instant."""
+    if place < len(charge["filters"]):
+        return charge["filters"][place]["terms"]
     return [terms for at, terms in charge["prices"] if at <= start][-1]

@@ -115,6 +115,7 @@ class Product:
                     "code": action["code"],
                     "aggregation_type": action["kind"],
                     "recurring": action["recurring"],
+                    "filters": [{"key": "model", "values": ["a", "b", "c"]}],
                     **field,
                 }
             },
@@ -129,6 +130,10 @@ class Product:
                     charge_model=each["model"],
                     properties=each["terms"],
                     min_amount_cents=each["minimum"],
+                    filters=[
+                        {"values": {"model": one["models"]}, "properties": one["terms"]}
+                        for one in each["filters"]
+                    ],
                     pay_in_advance=each["advance"],
                     invoiceable=each["invoiceable"],
                 )
@@ -289,7 +294,7 @@ class Product:
             action["subscription"],
             microseconds(at),
             None,
-            {"v": action["value"]},
+            {"v": action["value"], **({"model": action["model"]} if action["model"] else {})},
         )
         assert self._send(action["id"]) == []
         advance.bill_events(self.worker, self.api.organization.id, now=self.now, wait=True)
@@ -312,7 +317,7 @@ class Product:
             "reason": "It was wrong",
         }
         if action["value"] is not None:
-            body["properties"] = {"v": action["value"]}
+            body["properties"] = {**self.sent[action["event"]].properties, "v": action["value"]}
         self.api.post("/events/amendments", {"amendment": body})
 
     def _subscribe(self, action: Action) -> None:

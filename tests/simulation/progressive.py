@@ -40,7 +40,9 @@ def _reached(oracle: Oracle, row: Subscription) -> list[tuple[Subscription, list
     first, after = row.usage_period(row.day(oracle.now))
     start, end = max(days.opens(first, row.zone), row.started), days.opens(after, row.zone)
     owner = row.period(row.day(start))[0]
-    fees = [oracle.usage_fee(row, charge, start, end, owner) for charge in row.plan["charges"]]
+    fees = [
+        fee for charge in row.plan["charges"] for fee in oracle.usage_fees(row, charge, start, end, owner)
+    ]
     current = sum(fee.cents for fee in fees)
     invoiced = sum(
         fee.cents
@@ -113,8 +115,8 @@ def _take(bill: Bill, row: Subscription, before: Bill) -> tuple[Bill, int] | Non
         fee for fee in bill.fees if fee.subscription is row and fee.kind == "charge" and fee.code in charges
     ]
     amount = min(left, sum(fee.cents for fee in fees))
-    billed = {fee.code: fee.cents for fee in before.fees}
-    was = [billed[fee.code] if fee.charge is not None else 0 for fee in fees]
+    billed = {(fee.code, fee.place): fee.cents for fee in before.fees}
+    was = [billed.get((fee.code, fee.place), 0) if fee.charge is not None else 0 for fee in fees]
     for fee, cents in zip(fees, was, strict=True):
         if cents:
             fee.off += min(cut(Fraction(amount * cents, sum(was)), 5), Fraction(fee.cents))

@@ -24,7 +24,7 @@ TAXES: list[dict[str, Any]] = [
     {"do": "tax", "code": "odd", "rate": "3.33"},
 ]
 DAY = 86_400
-COMPONENTS = ("progressive", "in_advance", "drafts", "wallet_rules", "prices")
+COMPONENTS = ("progressive", "in_advance", "drafts", "wallet_rules", "prices", "filters")
 """What some of the worlds have and others don't: the more of it, the less one sees of each."""
 
 
@@ -114,8 +114,13 @@ class Script:
             "terms": terms,
             "minimum": 0 if is_ahead else self._some(0, 0, 0, 7_777),
             "advance": is_ahead,
+            "filters": self._filters(model) if "filters" in self.plays else [],
             "invoiceable": not is_ahead or self._some(True, True, False),
         }
+
+    def _filters(self, model: str) -> list[dict[str, Any]]:
+        chosen = self._some([], [["a"]], [["a"], ["b", "c"]])
+        return [{"models": models, "terms": getattr(self, f"_{model}")()} for models in chosen]
 
     def _fixed(self, code: str) -> dict[str, Any]:
         model = self._some("standard", "standard", "graduated", "volume")
@@ -227,6 +232,7 @@ class Script:
             "id": self.events[-1],
             "subscription": subscription,
             "metric": self._some(*metrics),
+            "model": self._some("", "a", "b", "z") if "filters" in self.plays else "",
             "ago": self._some(0, 0, 0, self.random.randint(1, 3_600), self.random.randint(1, 20 * DAY)),
             "value": self._some("1", "3", "10", "0.25", "51", "5", "1234.5"),
         }

@@ -35,6 +35,8 @@ class Fee:
     days: int = 0
     charge: Any = None
     """The charge that usage is priced by; none for what lacks of a minimum."""
+    place: int = 0
+    """Which filter of the charge it is for; the one after the last is for the rest."""
     ahead: bool = False
     """Whether it is paid for a period to come."""
     price: int = 0
