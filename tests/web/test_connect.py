@@ -43,7 +43,7 @@ def test_clients_are_connected_and_what_came_is_shown(server: Server, browser: B
         held = llm_usages.prepare(conn, browser.organization.id, [call])
     notes = RecentUsages()
     source = CallSource(road="/v1/traces", client="our-app/1", at=START)
-    dropped = DroppedSpans(client="http", code="no_call", message="It is no call of a model.", count=3)
+    dropped = DroppedSpans(client="ht\0tp", code="no_call", message="It is no call of a model.", count=3)
     counted = replace(held[0], problem=None, events=(), warnings=())
     notes.note(browser.organization.id, source, [dropped, *held, counted])
     notes.write(server.engine.pool)

@@ -78,13 +78,13 @@ def count_under_model(
         )
         for call in calls
     }
-    moved = [
-        event
+    moved = {
+        event.identity: event
         for identity, outcome in outcomes.items()
         if outcome is Outcome.MOVED
         for event in events[identity]
-    ]
-    _amend(conn, alias, moved, api_key_id=api_key_id, now=now)
+    }
+    _amend(conn, alias, list(moved.values()), api_key_id=api_key_id, now=now)
     store.decide(conn, alias, outcomes)
     rest = store.by_name(conn, organization_id, name)
     nothing = UnknownModel(name=name, model=alias.model, calls_count=0, first_used_at=None, last_used_at=None)
