@@ -24,6 +24,7 @@ AT_ONCE = {
     "change",
     "wallet",
     "top_up",
+    "void_credits",
     "buy",
     "pay",
     "void",
@@ -48,6 +49,7 @@ class Deaths:
         self.left: int | None = None
         self.count = 0
         self.clock = datetime.now(UTC)
+        self.spared: list[Any] = [self.admin, server.conn]
 
     def close(self) -> None:
         self.pool.close()
@@ -55,6 +57,7 @@ class Deaths:
 
     def do(self, product: Product, action: Any) -> None:
         """Do an action with a death on the way, and once more if that was in its way."""
+        self.spared = [self.admin, self.server.conn, product.worker]
         if action["do"] == "move":
             self._move(product, action)
         elif action["do"] in AT_ONCE and self.random.random() < 0.5:
@@ -92,7 +95,7 @@ class Deaths:
         self.left = statements
 
         def counted(cursor: Any, *args: Any, **more: Any) -> Any:
-            if self.left is not None and cursor.connection not in (self.admin, self.server.conn):
+            if self.left is not None and cursor.connection not in self.spared:
                 self.left -= 1
                 if self.left <= 0:
                     self.left, pid = None, cursor.connection.info.backend_pid

@@ -6,17 +6,17 @@ Nothing is fast here, and nothing is shared with the source: every bill is worke
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from . import days, settle
+from . import advance, days, progressive, settle
 from .prices import cut, digits, price, rounded
 from .settle import Bill, Coupon, Fee, Lot, Note, Tax, Wallet
 
 START = datetime(2024, 3, 5, 10, 0, tzinfo=UTC)
-DECIMALS = {"JPY": 0, "EUR": 2, "USD": 2, "KWD": 3}
+DECIMALS = {"JPY": 0, "CLP": 0, "EUR": 2, "USD": 2, "KWD": 3, "BHD": 3}
 COST_PER_YEAR = {"weekly": 52, "monthly": 12, "quarterly": 4, "semiannual": 2, "yearly": 1}
 
 Action = Mapping[str, Any]
@@ -125,10 +125,19 @@ class Oracle:
         self.rows: list[Subscription] = []
         self.events: dict[str, Event] = {}
         self.numbers = 0
+        self.played: set[str] = set()
+        """The actions and components that it has met."""
+        self.marked: set[str] = set()
+        """Subscriptions with events that nobody has looked at for thresholds."""
+        self.highest: dict[str, int] = {}
+        """The largest lifetime usage at which a threshold was reached."""
 
     def do(self, action: Action) -> bool:
         handler: Callable[[Action], bool] = getattr(self, f"_{action['do']}")
-        return handler(action)
+        is_done = handler(action)
+        if is_done:
+            self.played.add(action["do"])
+        return is_done
 
     # The catalogue
 
@@ -207,6 +216,7 @@ class Oracle:
             order=self.numbers,
             kinds=action["kinds"],
             metrics=metrics,
+            expires=self.now + timedelta(seconds=action["lives"]) if action["lives"] else None,
         )
         customer.wallets.append(wallet)
         self._grant(customer, wallet, action["granted"])
@@ -214,6 +224,9 @@ class Oracle:
 
     def _grant(self, customer: Customer, wallet: Wallet, granted: str) -> None:
         self._fill(wallet, self._cents(customer, wallet.rate, granted), granted=True)
+
+    def decimals(self, customer: Customer) -> int:
+        return DECIMALS[customer.currency]
 
     def _cents(self, customer: Customer, rate: Fraction, credits_: str) -> int:
         """What credits are worth; those that are worth nothing are refused."""
@@ -249,6 +262,23 @@ class Oracle:
         self.numbers += 1
         bill.order = self.numbers
         customer.bills.append(bill)
+
+    def _void_credits(self, action: Action) -> bool:
+        """Credits are taken away: fewer than half of what is there, so that no fraction of a cent decides."""
+        found = self._wallet_of(action["wallet"])
+        if found is None or found[1].ended:
+            return False
+        customer, wallet = found
+        cents = self._cents(customer, wallet.rate, action["credits"])
+        if not 0 < 2 * cents <= wallet.balance:
+            return False
+        settle.empty(wallet, cents)
+        return True
+
+    def _expire(self) -> None:
+        for who in self.customers.values():
+            for one in who.wallets:
+                one.ended = one.ended or (one.expires is not None and one.expires <= self.now)
 
     def _end_wallet(self, action: Action) -> bool:
         found = self._wallet_of(action["wallet"])
@@ -299,7 +329,8 @@ class Oracle:
         for coupon, cents in bill.used_coupons:
             coupon.use(-cents, -1)
         for wallet, cents in bill.used_wallets:
-            self._fill(wallet, cents, granted=True)
+            if not wallet.ended:
+                self._fill(wallet, cents, granted=True)
         return True
 
     def _drop_coupon(self, action: Action) -> bool:
@@ -338,19 +369,31 @@ class Oracle:
             if total > bill.paid - bill.refunded:
                 return False
             bill.refunded += total
+        if action["as"] == "offset":
+            if total > bill.due:
+                return False
+            bill.offset += total
         base = cents - fee.off * cents / fee.cents
         taxes = sum((base * rate / 100 for _, rate in fee.taxes), Fraction(0))
         bill.rounded_up += rounded(taxes) - digits(taxes, 5)
         fee.credited += cents
         credit = total if action["as"] == "credit" else 0
-        customer.notes.append(Note(total, credit, credit, self.now))
+        self.give(customer, bill, Note(total, credit, credit, self.now))
         return True
+
+    def give(self, customer: Customer, bill: Bill, note: Note) -> None:
+        customer.notes.append(note)
+        bill.credit_notes.append(note)
 
     # Usage
 
     def _use(self, action: Action) -> bool:
-        if action["metric"] not in self.metrics or not self.rows_of(action["subscription"]):
+        rows = self.rows_of(action["subscription"])
+        if action["metric"] not in self.metrics or not rows:
             return False
+        if any(row.owes_today and row.plan["thresholds"] for row in rows):
+            return False  # the product looks at it within the move, at an instant that depends on its pace
+        self.marked.add(action["subscription"])
         at = self.now - timedelta(seconds=action["ago"], microseconds=7)
         self.numbers += 1
         self.events[action["id"]] = Event(
@@ -361,6 +404,7 @@ class Oracle:
             Fraction(action["value"]),
             self.numbers,
         )
+        advance.bill(self, self.events[action["id"]])
         return True
 
     def _again(self, action: Action) -> bool:
@@ -369,12 +413,18 @@ class Oracle:
 
     def _amend(self, action: Action) -> bool:
         event = self.events.get(action["event"])
-        if event is None:
+        if event is None or self._is_ahead(event.metric):
             return False
+        self.marked.add(event.subscription)
         event.is_void = action["value"] is None
         if action["value"] is not None:
             event.value = Fraction(action["value"])
         return True
+
+    def _is_ahead(self, metric: str) -> bool:
+        """Whether any plan has usage paid as it comes: its fee stays when an event is amended."""
+        charges = [each for plan in self.plans.values() for each in plan["charges"]]
+        return any(each["advance"] and each["metric"] == metric for each in charges)
 
     def _units(
         self, row: Subscription, code: str, start: datetime, end: datetime
@@ -418,6 +468,7 @@ class Oracle:
             or plan is None
             or plan["currency"] != customer.currency
             or self.rows_of(action["id"])
+            or any(row.customer is customer and row.created == self.now for row in self.rows)
         ):
             return False
         start = self.now - timedelta(days=action["back"])
@@ -444,8 +495,8 @@ class Oracle:
             return False
         row.ended = self.now
         row.next_plan = None
-        if not action["no_note"]:
-            self._give_back(row, upgraded=False)
+        if action["note"] != "skip":
+            self._give_back(row, upgraded=False, to=action["note"])
         if not action["no_bill"]:
             self._bill(row.customer, [(row, "end")])
         return True
@@ -483,7 +534,7 @@ class Oracle:
                 fees = [self._seat_fee(row, charge, more, (row.day(self.now), after, (after - first).days))]
                 row.fees += fees
                 bill = Bill("subscription", [fee for fee in fees if fee.cents], self.now)
-                self._settle(row.customer, bill)
+                self.settle(row.customer, bill)
         return True
 
     def _paid_ahead(self, row: Subscription) -> list[Fee]:
@@ -597,6 +648,7 @@ class Oracle:
     # Time
 
     def _move(self, action: Action) -> bool:
+        progressive.look(self)
         until = self.now + timedelta(seconds=action["seconds"])
         entered = [row for row in self.rows if row.ended is None and row.owes_today]
         for row in entered:
@@ -604,8 +656,10 @@ class Oracle:
         self._bill_due(entered)
         while due := sorted(self._due(until), key=lambda each: each[0]):
             self.now = due[0][0]
+            self._expire()
             self._bill_due([row for at, row in due if at == self.now])
         self.now = until
+        self._expire()
         return True
 
     def _due(self, until: datetime) -> Iterator[tuple[datetime, Subscription]]:
@@ -658,13 +712,16 @@ class Oracle:
             row.fees += missing
             fees += own
         bill = Bill("subscription", [fee for fee in fees if fee.cents], self.now)
-        self._settle(customer, bill)
+        excess = [found for row, why in parts if (found := progressive.take_off(self, row, why, bill))]
+        self.settle(customer, bill)
+        for each in excess:
+            progressive.give_back(self, customer, *each)
         for row, _ in parts:
             for fee in bill.fees:
                 if fee.subscription is row and fee.kind == "subscription" and row.plan["advance"]:
                     row.paid = fee, bill
 
-    def _settle(self, customer: Customer, bill: Bill) -> None:
+    def settle(self, customer: Customer, bill: Bill) -> None:
         settle.take_coupons(bill, customer.coupons, customer.currency)
         settle.take_taxes(bill)
         settle.take_notes(bill, customer.notes)
@@ -739,30 +796,42 @@ class Oracle:
 
     def _usage(self, row: Subscription, why: str, parts: list[tuple[Subscription, str]]) -> Iterator[Fee]:
         """Usage up to now, of the period that has ended or that an end cuts short, by price."""
-        day = row.day(self.now)
-        first, after = row.usage_period(day if why in {"end", "upgrade"} else day - timedelta(days=1))
-        start = max(days.opens(first, row.zone), row.started)
-        end = min(days.opens(after, row.zone), self.now)
+        start, end, first, after = self.used_period(row, why)
         row.used_until = end
         owner = row.period(row.day(start))[0]
         for charge in row.plan["charges"]:
+            if charge["advance"]:
+                continue
             if why == "upgrade" and self._is_left_to(parts, charge):
                 continue
-            units, values = self._units(row, charge["metric"], start, end)
-            unit = 10 ** DECIMALS[row.customer.currency]
-            precise = price(charge["model"], charge["terms"], max(units, Fraction(0)), values) * unit
-            if units < 0:
-                precise = Fraction(0)
-            cents = rounded(precise)
-            yield self._charge_fee(row, charge["metric"], units, precise, owner)
+            fee = self.usage_fee(row, charge, start, end, owner)
+            yield fee
+            cents = fee.cents
             if charge["minimum"]:
                 begin, until = row.day(start), row.day(end - timedelta(microseconds=1)) + timedelta(days=1)
                 used = (until - begin).days - (1 if why == "upgrade" else 0)
                 missing = Fraction(charge["minimum"] * max(used, 0), (after - first).days) - cents
                 if missing > 0:
-                    yield self._charge_fee(row, charge["metric"], Fraction(1), missing, owner)
+                    yield self.charge_fee(row, charge["metric"], Fraction(1), missing, owner)
 
-    def _charge_fee(
+    def used_period(self, row: Subscription, why: str) -> tuple[datetime, datetime, date, date]:
+        """The usage that is billed: from when to when, and the days of the whole period."""
+        day = row.day(self.now)
+        first, after = row.usage_period(day if why in {"end", "upgrade"} else day - timedelta(days=1))
+        start = max(days.opens(first, row.zone), row.started)
+        return start, min(days.opens(after, row.zone), self.now), first, after
+
+    def usage_fee(
+        self, row: Subscription, charge: Action, start: datetime, end: datetime, owner: date
+    ) -> Fee:
+        units, values = self._units(row, charge["metric"], start, end)
+        unit = 10 ** DECIMALS[row.customer.currency]
+        precise = price(charge["model"], charge["terms"], max(units, Fraction(0)), values) * unit
+        if units < 0:
+            precise = Fraction(0)
+        return replace(self.charge_fee(row, charge["metric"], units, precise, owner), charge=charge, end=end)
+
+    def charge_fee(
         self, row: Subscription, code: str, units: Fraction, precise: Fraction, first: date
     ) -> Fee:
         return Fee(
@@ -817,7 +886,7 @@ class Oracle:
         own = [(code, self.taxes[code]) for code in row.plan.get("taxes", [])]
         return own or row.customer.taxes
 
-    def _give_back(self, row: Subscription, *, upgraded: bool) -> None:
+    def _give_back(self, row: Subscription, *, upgraded: bool, to: str = "credit") -> None:
         """The credit note for days that were paid in advance and are not used (7.6)."""
         if not row.plan["advance"] or row.paid is None or not row.paid[0].cents:
             return
@@ -843,5 +912,18 @@ class Oracle:
         total = rounded(base) + rounded(taxes)
         if total:
             bill.rounded_up += rounded(taxes) - digits(taxes, 5)
+            left = fee.cents - fee.credited - amount
             fee.credited += rounded(amount)
-            row.customer.notes.append(Note(total, total, total, self.now))
+            credit = total - (0 if to == "credit" else self._sent_back(bill, fee, left, total, to))
+            self.give(row.customer, bill, Note(total, credit, credit, self.now))
+
+    def _sent_back(self, bill: Bill, fee: Fee, left: Fraction, total: int, to: str) -> int:
+        """What of a note is refunded, of what was paid beyond what was used, or taken off what is due."""
+        with_taxes = fee.left + fee.exact_tax
+        paid = with_taxes / bill.with_taxes * bill.paid if bill.with_taxes else Fraction(0)
+        used = with_taxes * left / fee.cents
+        refund = max(min(rounded(paid - used), total, bill.paid - bill.refunded), 0)
+        offset = min(total - refund, max(bill.due, 0)) if to == "offset" else 0
+        bill.refunded += refund
+        bill.offset += offset
+        return refund + offset

@@ -93,6 +93,7 @@ def bills_of(oracle: Oracle) -> list[Any]:
             who.id,
             bill.kind,
             bill.status,
+            bill.earlier,
             bill.coupons,
             bill.taxes,
             bill.notes,

@@ -7,16 +7,22 @@ from datetime import timedelta
 from fractions import Fraction
 from typing import Any
 
+import psycopg
+
 from permille.core.instants import microseconds
 from permille.events.draft import Draft
+from permille.events.engine import event_log
 from permille.events.log import Request
 from permille.events.postgres.writer import Memory, open_connection, store
+from permille.store import arrivals
+from permille.usecases.invoices import advance, progressive
 from tests.api.conftest import START, Server, charge, join
 
 Action = Mapping[str, Any]
 
 BILLS = """
-select i.id, c.external_id, i.invoice_type, i.status, i.coupons_amount_cents, i.taxes_amount_cents, i.credit_notes_amount_cents,
+select i.id, c.external_id, i.invoice_type, i.status, i.progressive_billing_credit_amount_cents,
+    i.coupons_amount_cents, i.taxes_amount_cents, i.credit_notes_amount_cents,
     i.prepaid_credit_amount_cents, i.total_amount_cents, i.total_paid_amount_cents, array(
         select array[f.fee_type, coalesce(m.code, x.code, ''), coalesce(s.external_id, ''), f.units::text, f.amount_cents::text,
             f.id::text]
@@ -53,6 +59,7 @@ class Product:
     def __init__(self, server: Server) -> None:
         self.api, self.server = join(server, "Simulated"), server
         self.events, self.memory = open_connection(server.dsn), Memory()
+        self.worker = psycopg.connect(server.dsn)
         self.now = START
         self.metrics: dict[str, Any] = {}
         self.wallets: dict[str, str] = {}
@@ -60,6 +67,7 @@ class Product:
 
     def close(self) -> None:
         self.events.close()
+        self.worker.close()
         self.server.conn.rollback()
 
     def do(self, action: Action) -> None:
@@ -110,6 +118,8 @@ class Product:
                     charge_model=each["model"],
                     properties=each["terms"],
                     min_amount_cents=each["minimum"],
+                    pay_in_advance=each["advance"],
+                    invoiceable=each["invoiceable"],
                 )
                 for each in action["charges"]
             ],
@@ -120,6 +130,7 @@ class Product:
             trial_period=action["trial"],
             bill_charges_monthly=action["charges_monthly"],
             tax_codes=action["taxes"],
+            usage_thresholds=action["thresholds"],
             fixed_charges=[
                 {
                     "add_on_code": each["code"],
@@ -190,10 +201,16 @@ class Product:
             "granted_credits": action["granted"],
             "applies_to": {"fee_types": action["kinds"], "billable_metric_codes": action["metrics"]},
         }
+        if action["lives"]:
+            body["expiration_at"] = (self.now + timedelta(seconds=action["lives"])).isoformat()
         self.wallets[action["id"]] = self.api.post("/wallets", {"wallet": body})["wallet"]["lago_id"]
 
     def _top_up(self, action: Action) -> None:
         body = {"wallet_id": self.wallets[action["wallet"]], "granted_credits": action["granted"]}
+        self.api.post("/wallet_transactions", {"wallet_transaction": body})
+
+    def _void_credits(self, action: Action) -> None:
+        body = {"wallet_id": self.wallets[action["wallet"]], "voided_credits": action["credits"]}
         self.api.post("/wallet_transactions", {"wallet_transaction": body})
 
     def _end_wallet(self, action: Action) -> None:
@@ -239,6 +256,8 @@ class Product:
             {"v": action["value"]},
         )
         assert self._send(action["id"]) == []
+        advance.bill_events(self.worker, self.api.organization.id, now=self.now, wait=True)
+        self.worker.commit()
 
     def _again(self, action: Action) -> None:
         assert self._send(action["id"]) == [0]
@@ -273,8 +292,8 @@ class Product:
         chosen = {}
         if action["no_bill"]:
             chosen["on_termination_invoice"] = "skip"
-        if action["no_note"]:
-            chosen["on_termination_credit_note"] = "skip"
+        if action["note"] != "credit":
+            chosen["on_termination_credit_note"] = action["note"]
         self.api.delete(f"/subscriptions/{action['subscription']}", **chosen)
 
     def _change(self, action: Action) -> None:
@@ -283,8 +302,16 @@ class Product:
         ]
         self.api.subscribe(action["subscription"], action["plan"], external_customer_id=customer)
 
+    def _look(self) -> None:
+        """Look at what came in, as the worker does within two seconds."""
+        progressive.look_now(self.worker, self.api.organization.id, now=self.now)
+        arrivals.set_seen(self.worker, arrivals.Follows.THRESHOLDS, event_log.settled(self.worker))
+        self.worker.commit()
+
     def start_moving(self, action: Action) -> Any:
         """Ask the clock to go there: 202 while it is on its way."""
+        if action["until"] != self.now:
+            self._look()
         self.now = action["until"]
         return self.api.call("PUT", "/test_clock", {"test_clock": {"now": self.now.isoformat()}})
 

@@ -33,6 +33,8 @@ class Fee:
     """The first day of the plan's period that it is of."""
     whole_days: int = 0
     days: int = 0
+    charge: Any = None
+    """The charge that usage is priced by; none for what lacks of a minimum."""
     ahead: bool = False
     """Whether it is paid for a period to come."""
     price: int = 0
@@ -137,6 +139,8 @@ class Bill:
     made: datetime
     order: int = 0
     status: str = "finalized"
+    earlier: int = 0
+    """What invoices at thresholds had billed before, taken off."""
     coupons: int = 0
     taxes: int = 0
     notes: int = 0
@@ -148,6 +152,11 @@ class Bill:
     """What the taxes of its credit notes were rounded up by."""
     fills: Wallet | None = None
     """The wallet that it sells credits of."""
+    row: Any = None
+    """The subscription that has reached a threshold."""
+    takes_off: list[tuple[Bill, int]] = field(default_factory=list)
+    """What it takes off of invoices at thresholds."""
+    credit_notes: list[Note] = field(default_factory=list)
     used_coupons: list[tuple[Coupon, int]] = field(default_factory=list)
     used_wallets: list[tuple[Wallet, int]] = field(default_factory=list)
 
@@ -157,7 +166,7 @@ class Bill:
 
     @property
     def with_taxes(self) -> int:
-        return self.fees_cents - self.coupons + self.taxes
+        return self.fees_cents - self.earlier - self.coupons + self.taxes
 
     @property
     def total(self) -> int:
@@ -170,7 +179,7 @@ class Bill:
 
 def take_coupons(bill: Bill, coupons: Sequence[Coupon], currency: str) -> None:
     for coupon in sorted((one for one in coupons if one.active), key=lambda one: one.order):
-        left = bill.fees_cents - bill.coupons
+        left = bill.fees_cents - bill.earlier - bill.coupons
         if left <= 0:
             return
         fees = [fee for fee in bill.fees if coupon.fits(fee)]
