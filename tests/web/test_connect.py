@@ -101,6 +101,16 @@ def test_what_is_to_be_done_is_listed_and_done(server: Server, browser: Browser)
     assert found == (2, "sub")
     assert browser.post("/llm-usage", {**group, "payer": "acme"}).status_code == 404
 
+    page = browser.ok("/held-usages")
+    assert "customer <code>ghost</code>" in page
+    held_id = str(held[2].held_id)
+    assert held_id in page
+    one = {"held_usage": held_id, "payer": "sub"}
+    assert browser.sent("/held-usages", one) == "/app/held-usages?said=attributed"
+    assert "This usage was counted already." in browser.refused("/held-usages", one)
+    assert held_id not in browser.ok("/held-usages")
+    assert "r3" in browser.ok("/held-usages", status="counted")
+
     alias = {"name": "azure/prod", "model": "gpt-4o"}
     assert 'id="model-error"' in browser.refused("/model-aliases", alias)
     alias |= {"model": "azure/gpt-4o", "back": "todo"}

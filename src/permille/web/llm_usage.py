@@ -42,7 +42,6 @@ def todo(visit: Visit) -> HtmlPage:
         ],
         "payers": running,
         "names": GROUP_PROPERTIES,
-        "base_url": visit.engine.config.base_url,
     }
     return HtmlPage(template="llm_usage.html", context=context)
 
