@@ -48,12 +48,11 @@ def todo(visit: Visit) -> HtmlPage:
 
 def todo_counts(visit: Visit) -> list[tuple[str, int]]:
     """What is to be done, in words, and how much of it there is; unpriced usage is shown beside it."""
-    _, unknown = unknown_models.listing(visit.conn, visit.here.id, limit=0, offset=0)
     held = held_groups.counts(visit.conn, visit.here.id)
     unattributed = sum(held.pop(code, 0) for code in NOBODY_PAYS | INCOMPLETE)
     without_usage = sum(held.pop(code, 0) for code in WITHOUT_USAGE)
     found = [
-        ("Unknown models", unknown),
+        ("Unknown models", unknown_models.count(visit.conn, visit.here.id)),
         ("Calls that nobody pays for", unattributed),
         ("Calls without usage", without_usage),
         ("Calls in quarantine", sum(held.values())),
