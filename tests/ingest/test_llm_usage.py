@@ -178,6 +178,33 @@ def test_an_organizations_own_names_of_models_go_first(talk: Callable[[Talk], No
     talk(conversation)
 
 
+def test_what_waits_for_one_reason_is_attributed_at_once(talk: Callable[[Talk], None]) -> None:
+    async def conversation(client: Client) -> None:
+        def held(number: int, **more: Any) -> dict[str, Any]:
+            return chat(number, external_subscription_id=None, **more)
+
+        keyed = {"properties": {"key": "k1"}}
+        await client.send(held(1, **keyed), held(2, **keyed), held(3), held(4, external_customer_id="ghost"))
+        found = (await client.get("/llm/held_usage_groups"))["held_usage_groups"]
+        assert [(each["code"], each["key"], each["calls_count"]) for each in found] == [
+            ("subscription_missing", "k1", 2),
+            ("customer_not_found", None, 1),
+            ("subscription_missing", None, 1),
+        ]
+        path = "/llm/held_usage_groups/attribute"
+        group = {"code": "subscription_missing", "key": "k1", "payer": {"external_customer_id": "nobody"}}
+        refused = await client.post(path, {"held_usage_group": group}, status=422)
+        assert refused["error_details"] == {"held_usage": ["customer_not_found"]}
+        group["payer"] = {"external_customer_id": "cus"}
+        counted = await client.post(path, {"held_usage_group": group})
+        assert counted["held_usage_group"] == {"counted_count": 2, "waiting_count": 0}
+        await client.post(path, {"held_usage_group": group}, status=404)
+        assert await client.counted() == {"input": 2006 * 2, "output": 300 * 2}
+        assert (await client.get("/llm/held_usage_groups"))["meta"]["total_count"] == 2
+
+    talk(conversation)
+
+
 def test_calls_of_an_unknown_model_are_counted_under_it_once_it_has_an_alias(
     talk: Callable[[Talk], None], db: psycopg.Connection[Any]
 ) -> None:

@@ -26,7 +26,7 @@ def todo(visit: Visit) -> HtmlPage:
     """GET /app/llm-usage."""
     conn, here = visit.conn, visit.here.id
     unknown, unknown_count = unknown_models.listing(conn, here, limit=SHOWN, offset=0)
-    held = held_groups.groups(conn, here, limit=SHOWN)
+    held, _ = held_groups.groups(conn, here, limit=SHOWN, offset=0)
     running, _ = subscriptions.listing(
         conn, here, SubscriptionSearch(statuses=["active"]), limit=PAYERS_SHOWN, offset=0
     )
