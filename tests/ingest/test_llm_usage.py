@@ -234,7 +234,7 @@ def test_calls_of_an_unknown_model_are_counted_under_it_once_it_has_an_alias(
         clock = {"test_clock": {"now": "2026-11-05T00:00:00Z"}}
         answer = await client.http.put("/api/v1/test_clock", content=json.dumps(clock).encode())
         assert answer.status_code == 200, answer.text
-        await client.send(sent(3), sent(4), sent(3), sent(5), chat(6))
+        await client.send(sent(3), sent(4, "azure/prod"), sent(3), sent(5), chat(6))
         amendment = {"transaction_id": "by-hand", "event_transaction_id": "azure:chatcmpl-5", "kind": "void"}
         await client.post("/events/amendments", {"amendment": {**amendment, "reason": "free"}})
         listed = (await client.get("/llm/unknown_models"))["unknown_models"]
@@ -246,7 +246,7 @@ def test_calls_of_an_unknown_model_are_counted_under_it_once_it_has_an_alias(
         path = "/llm/unknown_models/azure%2Fprod/count"
         refused = await client.post(path, {}, status=422)
         assert refused["error_details"] == {"name": ["alias_is_missing"]}
-        alias = {"name": "azure/prod", "model": "openai/gpt-5.4-nano"}
+        alias = {"name": "azure/azure/prod", "model": "openai/gpt-5.4-nano"}
         await client.post("/llm/model_aliases", {"model_alias": alias})
         (first,) = [(await client.post(path, {}))["unknown_model"]]
         counts = ("calls_count", "moved_count", "billed_count", "amended_count")

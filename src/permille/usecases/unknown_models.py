@@ -14,6 +14,7 @@ from psycopg import Connection
 from permille.core.errors import Invalid, NotFound
 from permille.core.llm.call import PreparedCall
 from permille.core.llm.model_alias import ModelAlias, Outcome, under_model
+from permille.core.llm.model_name import alias_name
 from permille.core.metering.amendment import Amendment, AmendmentKind
 from permille.events.engine import amendments, event_log
 from permille.events.log import StoredEvent
@@ -112,9 +113,9 @@ def _events(
 
 def _has_name(event: StoredEvent, name: str) -> bool:
     said = event.properties
-    return (
-        said.get("model") == said.get("model_raw") and f"{said.get('provider')}/{said.get('model')}" == name
-    )
+    model = said.get("model")
+    is_unknown = isinstance(model, str) and model == said.get("model_raw")
+    return is_unknown and alias_name(str(said.get("provider")), str(model)) == name
 
 
 def _staying(
