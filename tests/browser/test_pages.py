@@ -66,6 +66,7 @@ PAGES = {
     "connect-guide": "/app/connect/openai",
     "llm-usage": "/app/llm-usage",
     "model-aliases": "/app/model-aliases",
+    "held-usages": "/app/held-usages",
     "developers": "/app/developers",
     "settings": "/app/settings",
     "audit-log": "/app/audit-log",

@@ -178,6 +178,33 @@ def test_an_organizations_own_names_of_models_go_first(talk: Callable[[Talk], No
     talk(conversation)
 
 
+def test_what_waits_for_one_reason_is_attributed_at_once(talk: Callable[[Talk], None]) -> None:
+    async def conversation(client: Client) -> None:
+        def held(number: int, **more: Any) -> dict[str, Any]:
+            return chat(number, external_subscription_id=None, **more)
+
+        keyed = {"properties": {"key": "k1"}}
+        await client.send(held(1, **keyed), held(2, **keyed), held(3), held(4, external_customer_id="ghost"))
+        found = (await client.get("/llm/held_usage_groups"))["held_usage_groups"]
+        assert [(each["code"], each["key"], each["calls_count"]) for each in found] == [
+            ("subscription_missing", "k1", 2),
+            ("customer_not_found", None, 1),
+            ("subscription_missing", None, 1),
+        ]
+        path = "/llm/held_usage_groups/attribute"
+        group = {"code": "subscription_missing", "key": "k1", "payer": {"external_customer_id": "nobody"}}
+        refused = await client.post(path, {"held_usage_group": group}, status=422)
+        assert refused["error_details"] == {"held_usage": ["customer_not_found"]}
+        group["payer"] = {"external_customer_id": "cus"}
+        counted = await client.post(path, {"held_usage_group": group})
+        assert counted["held_usage_group"] == {"counted_count": 2, "waiting_count": 0}
+        await client.post(path, {"held_usage_group": group}, status=404)
+        assert await client.counted() == {"input": 2006 * 2, "output": 300 * 2}
+        assert (await client.get("/llm/held_usage_groups"))["meta"]["total_count"] == 2
+
+    talk(conversation)
+
+
 def test_calls_of_an_unknown_model_are_counted_under_it_once_it_has_an_alias(
     talk: Callable[[Talk], None], db: psycopg.Connection[Any]
 ) -> None:
@@ -207,7 +234,7 @@ def test_calls_of_an_unknown_model_are_counted_under_it_once_it_has_an_alias(
         clock = {"test_clock": {"now": "2026-11-05T00:00:00Z"}}
         answer = await client.http.put("/api/v1/test_clock", content=json.dumps(clock).encode())
         assert answer.status_code == 200, answer.text
-        await client.send(sent(3), sent(4), sent(3), sent(5), chat(6))
+        await client.send(sent(3), sent(4, "azure/prod"), sent(3), sent(5), chat(6))
         amendment = {"transaction_id": "by-hand", "event_transaction_id": "azure:chatcmpl-5", "kind": "void"}
         await client.post("/events/amendments", {"amendment": {**amendment, "reason": "free"}})
         listed = (await client.get("/llm/unknown_models"))["unknown_models"]
@@ -219,7 +246,7 @@ def test_calls_of_an_unknown_model_are_counted_under_it_once_it_has_an_alias(
         path = "/llm/unknown_models/azure%2Fprod/count"
         refused = await client.post(path, {}, status=422)
         assert refused["error_details"] == {"name": ["alias_is_missing"]}
-        alias = {"name": "azure/prod", "model": "openai/gpt-5.4-nano"}
+        alias = {"name": "azure/azure/prod", "model": "openai/gpt-5.4-nano"}
         await client.post("/llm/model_aliases", {"model_alias": alias})
         (first,) = [(await client.post(path, {}))["unknown_model"]]
         counts = ("calls_count", "moved_count", "billed_count", "amended_count")

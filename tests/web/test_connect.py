@@ -43,7 +43,7 @@ def test_clients_are_connected_and_what_came_is_shown(server: Server, browser: B
         held = llm_usages.prepare(conn, browser.organization.id, [call])
     notes = RecentUsages()
     source = CallSource(road="/v1/traces", client="our-app/1", at=START)
-    dropped = DroppedSpans(client="http", code="no_call", message="It is no call of a model.", count=3)
+    dropped = DroppedSpans(client="ht\0tp", code="no_call", message="It is no call of a model.", count=3)
     counted = replace(held[0], problem=None, events=(), warnings=())
     notes.note(browser.organization.id, source, [dropped, *held, counted])
     notes.write(server.engine.pool)
@@ -100,6 +100,16 @@ def test_what_is_to_be_done_is_listed_and_done(server: Server, browser: Browser)
     )
     assert found == (2, "sub")
     assert browser.post("/llm-usage", {**group, "payer": "acme"}).status_code == 404
+
+    page = browser.ok("/held-usages")
+    assert "customer <code>ghost</code>" in page
+    held_id = str(held[2].held_id)
+    assert held_id in page
+    one = {"held_usage": held_id, "payer": "sub"}
+    assert browser.sent("/held-usages", one) == "/app/held-usages?said=attributed"
+    assert "This usage was counted already." in browser.refused("/held-usages", one)
+    assert held_id not in browser.ok("/held-usages")
+    assert "r3" in browser.ok("/held-usages", status="counted")
 
     alias = {"name": "azure/prod", "model": "gpt-4o"}
     assert 'id="model-error"' in browser.refused("/model-aliases", alias)

@@ -31,6 +31,7 @@ from permille.api import (
     features,
     fees,
     fixed_charges,
+    held_groups,
     held_usages,
     invoice_preview,
     invoices,
@@ -463,6 +464,24 @@ HELD_USAGE_GROUP = OperationGroup(
             "Count a held usage",
             description="Say who pays, or what the answer did not say. With nothing said it is tried again as it is.",
             takes=llm.AttributionInput,
+        ),
+    ),
+)
+HELD_GROUP_GROUP = OperationGroup(
+    "Held usage by groups",
+    "event",
+    "Held usages that have the reason, the payer, the key, the team and the user in common, so that they are counted at once.",
+    (
+        Resource("/llm/held_usage_groups", "", "held_usage_group", llm.HeldUsageGroup).page(
+            held_groups.list_held_groups, "List groups of held usages"
+        ),
+        Resource("/llm/held_usage_groups/attribute", "", "held_usage_group", llm.CountedGroup).create(
+            held_groups.attribute_held_group,
+            "Count a group of held usages",
+            description="The oldest 200 of it, each at its own time: repeat it while waiting_count is not 0.",
+            takes=llm.HeldUsageGroupInput,
+            needs=("code",),
+            errors=(404,),
         ),
     ),
 )
@@ -916,6 +935,7 @@ GROUPS = (
     _alerts_of("/customers/{external_id}/wallets/{wallet_code}/alerts", "wallet", alerts.OF_WALLETS),
     FEATURE_GROUP,
     HELD_USAGE_GROUP,
+    HELD_GROUP_GROUP,
     MODEL_ALIAS_GROUP,
     UNKNOWN_MODEL_GROUP,
     RECENT_USAGE_GROUP,

@@ -1962,6 +1962,8 @@ create table unknown_model_call (
     constraint unknown_model_call_outcome check (outcome in ('moved', 'billed', 'amended'))
 );
 
+create index unknown_model_call_waiting on unknown_model_call (organization_id, name) where outcome is null;
+
 -- The last usages of language models, and what became of them: what the page Connect shows. Ids begin with the time.
 create table recent_usage (
     id uuid primary key,

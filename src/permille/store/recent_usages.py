@@ -68,10 +68,24 @@ def add(conn: Connection[Any], rows: Sequence[RecentUsage]) -> None:
     conn.execute(
         f"insert into recent_usage ({_COLUMNS}) select {_COLUMNS}"
         " from jsonb_populate_recordset(null::recent_usage, %s::jsonb)",
-        [exact_json([asdict(row) for row in rows])],
+        [_json([asdict(row) for row in rows])],
     )
     owners = {row.organization_id for row in rows}
     conn.execute(_FORGET, {"organizations": uuid_array(owners), "kept": KEPT})
+
+
+def _json(rows: list[dict[str, Any]]) -> str:
+    """What programs call themselves may have characters that the database can't hold."""
+    text = exact_json(rows)
+    return exact_json(_without_nul(rows)) if "\\u0000" in text else text
+
+
+def _without_nul(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\0", "")
+    if isinstance(value, dict):
+        return {name: _without_nul(each) for name, each in value.items()}
+    return [_without_nul(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def listing(

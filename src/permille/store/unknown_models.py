@@ -46,8 +46,7 @@ from jsonb_populate_recordset(null::unknown_model_call, %s::jsonb)
 on conflict do nothing
 """
 
-# A call that was moved waits again when the alias says another model.
-_WAITING = "u.organization_id = %(organization)s and (u.outcome is null or (u.outcome = 'moved' and u.counted_as <> a.model))"
+_WAITING = "u.organization_id = %(organization)s and u.outcome is null"
 
 _SUMMED = f"""
 select u.name, a.model, count(*) as calls_count, min(u.at) as first_used_at, max(u.at) as last_used_at
@@ -72,8 +71,25 @@ def listing(
         found = cursor.execute(
             f"{_SUMMED} order by last_used_at desc, name limit %(limit)s offset %(offset)s", values
         ).fetchall()
-    row = conn.execute(f"select count(*) from ({_SUMMED}) as s", values).fetchone()
-    return found, row[0] if row else 0
+    return found, count(conn, organization_id)
+
+
+# From name to name, however many calls each has.
+_COUNT = f"""
+with recursive names as (
+    (select u.name from unknown_model_call u where {_WAITING} order by u.name limit 1)
+    union all
+    select (select u.name from unknown_model_call u where {_WAITING} and u.name > n.name order by u.name limit 1)
+    from names n where n.name is not null
+)
+select count(name) from names
+"""
+
+
+def count(conn: Connection[Any], organization_id: UUID) -> int:
+    """The number of names under which calls wait."""
+    row = conn.execute(_COUNT, {"organization": organization_id}).fetchone()
+    return row[0] if row else 0
 
 
 def by_name(conn: Connection[Any], organization_id: UUID, name: str) -> UnknownModel | None:
@@ -87,10 +103,18 @@ def waiting(conn: Connection[Any], alias: ModelAlias, *, limit: int) -> list[Unk
     with conn.cursor(row_factory=class_row(UnknownModelCall)) as cursor:
         return cursor.execute(
             "select u.organization_id, u.name, u.identity, u.transaction_ids, u.at from unknown_model_call u"
-            f" join model_alias a on a.id = %(alias)s where {_WAITING} and u.name = %(name)s"
-            " order by u.identity limit %(limit)s for update of u",
-            {"organization": alias.organization_id, "alias": alias.id, "name": alias.name, "limit": limit},
+            f" where {_WAITING} and u.name = %(name)s order by u.identity limit %(limit)s for update",
+            {"organization": alias.organization_id, "name": alias.name, "limit": limit},
         ).fetchall()
+
+
+def wait_again(conn: Connection[Any], alias: ModelAlias) -> None:
+    """Calls that were moved to another model than the alias says now are to be moved again."""
+    conn.execute(
+        "update unknown_model_call set outcome = null where organization_id = %s and name = %s"
+        " and outcome = 'moved' and counted_as <> %s",
+        [alias.organization_id, alias.name, alias.model],
+    )
 
 
 def decide(conn: Connection[Any], alias: ModelAlias, outcomes: Mapping[str, Outcome]) -> None:

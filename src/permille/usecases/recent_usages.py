@@ -25,8 +25,10 @@ from permille.store.recent_usages import KEPT, RecentUsage
 log = logging.getLogger(__name__)
 
 WRITTEN_SECONDS = 1.0
-ORGANIZATIONS_MAX = 1_000
-"""Organizations of which something waits at once."""
+WAITING_MAX = 10_000
+"""What waits of all organizations; what comes beyond it within a second is not shown."""
+WRITTEN_AT_ONCE, SHARE_MIN = 2_000, 5
+"""How many are written at once, and how many of each organization at least, however many there are."""
 EVENTS_SHOWN = 20
 TEXT_MAX = 300
 
@@ -45,6 +47,7 @@ class RecentUsages:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._waiting: dict[UUID, deque[Receipt]] = {}
+        self._count = 0
 
     def note(
         self,
@@ -55,17 +58,17 @@ class RecentUsages:
         """Something came of a request. Any thread may say so."""
         receipts = [Receipt(source=source, what=each) for each in what[-KEPT:]]
         with self._lock:
-            own = self._waiting.get(organization_id)
-            if own is None:
-                if len(self._waiting) >= ORGANIZATIONS_MAX:
-                    return
-                own = self._waiting[organization_id] = deque(maxlen=KEPT)
+            if self._count >= WAITING_MAX:
+                return
+            own = self._waiting.setdefault(organization_id, deque(maxlen=KEPT))
+            self._count -= len(own)
             own.extend(receipts)
+            self._count += len(own)
 
     def write(self, pool: ConnectionPool[Connection[Any]]) -> None:
         """Write what waits. A database that is not to be had costs it."""
         with self._lock:
-            waiting, self._waiting = self._waiting, {}
+            waiting, self._waiting, self._count = self._waiting, {}, 0
         if not waiting:
             return
         try:
@@ -82,7 +85,8 @@ class RecentUsages:
 
 
 def _rows(waiting: Mapping[UUID, Sequence[Receipt]]) -> list[RecentUsage]:
-    found = [(owner, receipt) for owner, receipts in waiting.items() for receipt in receipts]
+    share = max(WRITTEN_AT_ONCE // len(waiting), SHARE_MIN)
+    found = [(owner, receipt) for owner, receipts in waiting.items() for receipt in list(receipts)[-share:]]
     ids = new_ids(system_now(), len(found))
     return [_row(own_id, owner, receipt) for own_id, (owner, receipt) in zip(ids, found, strict=True)]
 

@@ -14,6 +14,7 @@ from psycopg import Connection
 from permille.core.errors import Invalid, NotFound
 from permille.core.llm.call import PreparedCall
 from permille.core.llm.model_alias import ModelAlias, Outcome, under_model
+from permille.core.llm.model_name import alias_name
 from permille.core.metering.amendment import Amendment, AmendmentKind
 from permille.events.engine import amendments, event_log
 from permille.events.log import StoredEvent
@@ -78,13 +79,13 @@ def count_under_model(
         )
         for call in calls
     }
-    moved = [
-        event
+    moved = {
+        event.identity: event
         for identity, outcome in outcomes.items()
         if outcome is Outcome.MOVED
         for event in events[identity]
-    ]
-    _amend(conn, alias, moved, api_key_id=api_key_id, now=now)
+    }
+    _amend(conn, alias, list(moved.values()), api_key_id=api_key_id, now=now)
     store.decide(conn, alias, outcomes)
     rest = store.by_name(conn, organization_id, name)
     nothing = UnknownModel(name=name, model=alias.model, calls_count=0, first_used_at=None, last_used_at=None)
@@ -112,9 +113,9 @@ def _events(
 
 def _has_name(event: StoredEvent, name: str) -> bool:
     said = event.properties
-    return (
-        said.get("model") == said.get("model_raw") and f"{said.get('provider')}/{said.get('model')}" == name
-    )
+    model = said.get("model")
+    is_unknown = isinstance(model, str) and model == said.get("model_raw")
+    return is_unknown and alias_name(str(said.get("provider")), str(model)) == name
 
 
 def _staying(

@@ -26,7 +26,7 @@ def todo(visit: Visit) -> HtmlPage:
     """GET /app/llm-usage."""
     conn, here = visit.conn, visit.here.id
     unknown, unknown_count = unknown_models.listing(conn, here, limit=SHOWN, offset=0)
-    held = held_groups.groups(conn, here, limit=SHOWN)
+    held, _ = held_groups.groups(conn, here, limit=SHOWN, offset=0)
     running, _ = subscriptions.listing(
         conn, here, SubscriptionSearch(statuses=["active"]), limit=PAYERS_SHOWN, offset=0
     )
@@ -42,19 +42,17 @@ def todo(visit: Visit) -> HtmlPage:
         ],
         "payers": running,
         "names": GROUP_PROPERTIES,
-        "base_url": visit.engine.config.base_url,
     }
     return HtmlPage(template="llm_usage.html", context=context)
 
 
 def todo_counts(visit: Visit) -> list[tuple[str, int]]:
     """What is to be done, in words, and how much of it there is; unpriced usage is shown beside it."""
-    _, unknown = unknown_models.listing(visit.conn, visit.here.id, limit=0, offset=0)
     held = held_groups.counts(visit.conn, visit.here.id)
     unattributed = sum(held.pop(code, 0) for code in NOBODY_PAYS | INCOMPLETE)
     without_usage = sum(held.pop(code, 0) for code in WITHOUT_USAGE)
     found = [
-        ("Unknown models", unknown),
+        ("Unknown models", unknown_models.count(visit.conn, visit.here.id)),
         ("Calls that nobody pays for", unattributed),
         ("Calls without usage", without_usage),
         ("Calls in quarantine", sum(held.values())),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, FileSystemBytecodeCache, PackageLoader, StrictUndefined, select_autoescape
+from jinja2.bccache import Bucket
 from starlette.responses import Response
 
 from permille.http.words import in_words
@@ -57,6 +59,21 @@ def static_url(name: str) -> str:
     return f"/app/static/{name}?v={hashlib.sha256(static_file(name)).hexdigest()[:12]}"
 
 
+class _CompiledTemplates(FileSystemBytecodeCache):
+    """Compiled templates of an earlier start, which take a second and a half; in a temporary folder of this user's own."""
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        with suppress(OSError):  # a full disk is no reason to show no page
+            super().dump_bytecode(bucket)
+
+
+def _compiled() -> _CompiledTemplates | None:
+    try:
+        return _CompiledTemplates()
+    except (OSError, RuntimeError):  # there can be no such folder
+        return None
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -66,6 +83,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        bytecode_cache=_compiled(),
     )
     environment.filters |= FILTERS | {"in_words": in_words}
     environment.globals |= {"static_url": static_url, "with_query": with_query}

@@ -190,6 +190,49 @@ class RecentUsage(Answer, kw_only=True):
     warnings: Annotated[list[dict[str, str]], says("Code and message of what to look at.")]
 
 
+class HeldUsageGroup(Answer, kw_only=True):
+    """Held usages of one reason that were sent for the same payer, with the same key, team and user."""
+
+    code: Annotated[str, says("Why they are held.", example="customer_not_found")]
+    message: Annotated[str, says("The reason in words, of one of them.")]
+    external_subscription_id: Subscription
+    external_customer_id: Customer
+    key: Annotated[str | None, says("Their property key.")]
+    team: Annotated[str | None, says("Their property team.")]
+    user: Annotated[str | None, says("Their property user.")]
+    models: Annotated[list[str], says("Up to five of their models.")]
+    calls_count: Annotated[int, says("How many wait.")]
+    first_used_at: Annotated[str, instant_of("When the first of them was.")]
+    last_used_at: Annotated[str, instant_of("When the last of them was.")]
+
+
+class PayerInput(Input, kw_only=True):
+    """Who pays, and what the answers did not say."""
+
+    external_subscription_id: Subscription
+    external_customer_id: Customer
+    model: Annotated[str, says("The model, where the answers don't name it.")]
+
+
+class HeldUsageGroupInput(Input, kw_only=True):
+    """A group of held usages as the list says it, and who pays for it."""
+
+    code: Annotated[str, says("Why they are held.", example="customer_not_found")]
+    external_subscription_id: Subscription
+    external_customer_id: Customer
+    key: Annotated[str | None, says("Their property key.")]
+    team: Annotated[str | None, says("Their property team.")]
+    user: Annotated[str | None, says("Their property user.")]
+    payer: Annotated[PayerInput, says("Who pays. Left out, they are tried again as they are.")]
+
+
+class CountedGroup(Answer, kw_only=True):
+    """What became of a group of held usages."""
+
+    counted_count: Annotated[int, says("How many of it were counted.")]
+    waiting_count: Annotated[int, says("How many of it still wait.")]
+
+
 class ModelInput(Input, kw_only=True):
     """A model that a plan prices."""
 

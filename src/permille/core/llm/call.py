@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from permille.core.llm.fold import fold
+from permille.core.llm.model_name import alias_name
 from permille.core.llm.parts import Metric, ModelRequest, Usage, UsagePart, Warned
 from permille.core.llm.read import SentUsage
 from permille.core.llm.table import decimal
@@ -158,7 +159,7 @@ def unknown_models(usage: Usage, events: Sequence[CallEvent]) -> dict[str, list[
     found: dict[str, list[str]] = {}
     for event in events if names else ():
         if event.properties["model"] in names:
-            name = f"{usage.provider}/{event.properties['model']}"
+            name = alias_name(usage.provider, event.properties["model"])
             found.setdefault(name, []).append(event.transaction_id)
     return found
 

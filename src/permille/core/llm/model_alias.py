@@ -10,7 +10,7 @@ from typing import Any
 from uuid import UUID
 
 from permille.core.errors import Invalid
-from permille.core.llm.model_name import name_model, provider_name
+from permille.core.llm.model_name import alias_name, name_model, provider_name
 
 ALIASES_MAX = 1_000
 """Most aliases of an organization: all of them are read for each request."""
@@ -36,6 +36,12 @@ class Outcome(StrEnum):
     """A final fee may have it: it stays as it was billed."""
     AMENDED = "amended"
     """Somebody has amended it by hand: that stays."""
+
+
+def name_as_sent(sent: str) -> str:
+    """The alias's own name, as it is looked for. Raises Invalid."""
+    provider, _, name = with_provider(sent, field="name").partition("/")
+    return alias_name(provider, name)
 
 
 def with_provider(sent: str, *, field: str) -> str:

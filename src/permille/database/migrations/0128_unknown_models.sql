@@ -10,3 +10,5 @@ create table unknown_model_call (
     primary key (organization_id, name, identity),
     constraint unknown_model_call_outcome check (outcome in ('moved', 'billed', 'amended'))
 );
+
+create index unknown_model_call_waiting on unknown_model_call (organization_id, name) where outcome is null;
