@@ -1,10 +1,14 @@
-"""Processes that die between two statements: the server ends the session of whoever comes to the n-th one."""
+"""Processes that die: the server ends the session of whoever comes to the n-th statement, or a worker is killed."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 from unittest.mock import patch
@@ -36,6 +40,7 @@ AT_ONCE = {
 """Actions of one request: whoever got no answer sends it again."""
 
 
+HOME = Path(__file__).parents[2]
 DEATHS_MAX = 2
 """On the way of a clock."""
 
@@ -106,3 +111,36 @@ class Deaths:
 
         with patch.object(psycopg.Cursor, "execute", counted):
             yield
+
+
+KILLS_MAX = 3
+"""In a world: each needs a new process."""
+WORKS_SECONDS = 0.4
+"""How long a worker lives at most."""
+
+
+class Kills(Deaths):
+    """Lets a worker in a process of its own move clocks, and kills it (SIGKILL) after a while of chance."""
+
+    def do(self, product: Product, action: Any) -> None:
+        """Do an action; while a clock is on its way the worker is killed."""
+        if action["do"] == "move" and self.count < KILLS_MAX:
+            with patch.object(organizations, "MOVE_SECONDS", -1.0):
+                product.start_moving(action)
+            self._work_and_die()
+        product.do(action)
+
+    def _work_and_die(self) -> None:
+        command = [sys.executable, "-m", "tests.simulation.worker", self.server.dsn]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=HOME, text=True
+        ) as worker:
+            assert worker.stdin is not None
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == "ready\n"
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+            time.sleep(self.random.random() * WORKS_SECONDS)
+            assert worker.poll() is None, "it works until it is killed"
+            worker.kill()
+        self.count += 1

@@ -10,6 +10,7 @@ import pytest
 
 import permille
 
+from .faults import Kills
 from .oracle import Oracle
 from .play import run, run_with_deaths
 from .script import COMPONENTS, Script
@@ -18,6 +19,7 @@ FIXED = (*range(1, 18), 24, 33, 66)
 """Together they play all that there is."""
 FRESH = 5
 WITH_DEATHS = 3
+WITH_KILLS = 1
 
 
 def worlds() -> list[int]:
@@ -59,4 +61,10 @@ def test_customers_owe_what_the_specification_says(server, world: int) -> None:
 @pytest.mark.parametrize("world", worlds()[:WITH_DEATHS])
 def test_processes_that_die_between_two_statements_change_nothing(server, world: int) -> None:
     found = run_with_deaths(server, world)
+    assert not found, found
+
+
+@pytest.mark.parametrize("world", worlds()[:WITH_KILLS])
+def test_workers_that_are_killed_change_nothing(server, world: int) -> None:
+    found = run_with_deaths(server, world, Kills)
     assert not found, found
