@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import time
 from datetime import datetime
 from uuid import UUID
+
+from permille.clock import system_now
 
 _LOW_BITS = 62
 _LOW = (1 << _LOW_BITS) - 1
@@ -21,7 +22,7 @@ def new_id(at: datetime) -> UUID:
     Those of one instant are ascending in the order in which they are made: what is created at once, as by a test
     clock that does not move or by one run, has an order that is not of chance.
     """
-    made = time.time_ns() // 1_000 & _MICROSECONDS
+    made = int(system_now().timestamp() * 1_000_000) & _MICROSECONDS
     chance = int.from_bytes(os.urandom(3), "big") >> 1
     return UUID(int=_head(at) | _spread(made << _CHANCE_BITS | chance))
 

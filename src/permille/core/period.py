@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from calendar import monthrange
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from zoneinfo import ZoneInfo
@@ -161,7 +161,7 @@ def day_diff(from_: datetime, to: datetime, timezone: str) -> int:
     zone = ZoneInfo(timezone)
     # The clock is read before `to`: a change of offset at that very midnight belongs to the next day.
     end = (to - INSTANT).astimezone(zone).replace(tzinfo=None)
-    if end.time() == time.min:
+    if end.time() == datetime.min.time():
         end += INSTANT
     begin = from_.astimezone(zone).replace(tzinfo=None)
     return max(1, -((begin - end) // _DAY))

@@ -114,10 +114,9 @@ def unused_credits(
         timezone = payers[row.customer_id].applicable_timezone
         given = Decimal(credited.get(fee.id, 0))
         paid = _paid_period(row, known_plans[row.plan_id], fee, timezone, first_starts.get(row.id))
-        ended_at = row.terminated_at or at
         amount = unused_amount(
             paid,
-            ended_at=ended_at,
+            ended_at=row.terminated_at or at,
             upgraded=row.upgraded,
             at_most=Decimal(fee.amount_cents),
             credited=given,
