@@ -211,6 +211,19 @@ def test_what_two_invoices_have_billed_too_much_comes_back_whole(api: Api, send:
     }  # fmt: skip
 
 
+def test_an_amendment_that_raises_usage_is_looked_at_as_an_event_is(api: Api, send: Sender) -> None:
+    world(api, 5_000)
+    small = send.named("small", at(5, 11), tokens=4)
+    assert use(api, send, 1, at(6)) == []
+    detect(send)
+    body = {"transaction_id": "am", "event_transaction_id": small, "kind": "replace", "reason": "a test",
+            "external_subscription_id": "sub", "properties": {"tokens": 60}}  # fmt: skip
+    api.post("/events/amendments", {"amendment": body})
+    progressive.look(send.conn, api.organization.id, now=at(6, 1), system_now=datetime.now(UTC))
+    send.conn.commit()
+    assert [each["fees_amount_cents"] for each in invoices(api)] == [6_100]
+
+
 def test_subscriptions_at_one_look_share_a_coupon_in_the_order_in_which_they_were_made(
     api: Api, send: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -510,8 +510,8 @@ class Oracle:
         if event is None or self._is_ahead(event.metric):
             return False
         event.is_void = action["value"] is None
+        self.marked.add(event.subscription)
         if action["value"] is not None:
-            self.marked.add(event.subscription)
             event.value = Fraction(action["value"])
         return True
 

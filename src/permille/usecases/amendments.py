@@ -23,7 +23,7 @@ from permille.events.draft import Draft, Sent, check
 from permille.events.engine import amendments, event_log
 from permille.events.log import InPlace, Request, SentEvent, StoredEvent
 from permille.ids import new_ids
-from permille.store import alerts, amended_fees, billing_holds, fees as fee_store, invoices
+from permille.store import alerts, amended_fees, billing_holds, fees as fee_store, invoices, progressive
 from permille.store.amended_fees import EventPlace
 from permille.usecases.invoices import late_usage
 from permille.usecases.invoices.recomputation import recompute
@@ -111,10 +111,11 @@ def amend(
             in_place[own_id] = InPlace(metering=how, properties=derived[index], seq=target.seq)
     amendments.add(conn, organization_id, new, in_place)
     billing_holds.retry_soon(conn, organization_id, now=now)
-    alerts.mark(
-        conn,
-        {(organization_id, each.external_subscription_id) for each in new if each.external_subscription_id},
-    )
+    changed = {
+        (organization_id, each.external_subscription_id) for each in new if each.external_subscription_id
+    }
+    alerts.mark(conn, changed)
+    progressive.mark(conn, changed)
     return amendments.by_ids(conn, [each.id for each in new])
 
 
