@@ -30,7 +30,7 @@ CANDIDATES_MAX = 8
 COLLECTIONS = {
     "subscriptions": "/plans+subscriptions",
     "customers": "/customers+alerts",
-    "llm": "/llm/held_usages",
+    "llm": "/llm",
 }
 """Collections whose paths have identifiers of another one too."""
 ALERT = {
@@ -43,7 +43,10 @@ ALERT = {
 NAMED = {"key": "team", "wallet_code": "main"}
 """What no list has as an identifier."""
 BODIES: dict[str, Any] = {
-    "/llm": {"held_usage": {"external_subscription_id": "sub-2"}},
+    "/llm": {
+        "held_usage": {"external_subscription_id": "sub-2"},
+        "payer_rule": {"field": "team", "value": "taken", "external_customer_id": "cus"},
+    },
     "/test_clock": {"test_clock": {"now": "2024-06-01T00:00:00Z"}},
     "/billing_entities": {"billing_entity": {"name": "Taken over"}},
     "/billable_metrics": {"billable_metric": {"name": "Taken over"}},
@@ -120,6 +123,8 @@ def settle(api: Api, dsn: str) -> None:
     )
     review_late_usage(dsn)
     _hold_usage(api)
+    rule = {"field": "key", "value": "Secret customer", "external_customer_id": "cus"}
+    api.post("/llm/payer_rules", {"payer_rule": rule})
     _pay(api)
     dearer = {"charge": {"properties": {"amount": "9"}}, "effective": "next_period"}
     api.put("/plans/pro/charges/by_token", dearer)
@@ -179,6 +184,7 @@ def everything(api: Api) -> dict[str, Any]:
     ]
     alerts = [answer.json() for answer in answers if answer.status_code == 200]
     seen["/customers+alerts"] = [seen["/customers"], *alerts]
+    seen["/llm"] = [answer for path, answer in seen.items() if path.startswith("/llm/")]
     seen["/plans+subscriptions"] = [seen["/plans"], seen["/subscriptions"]]
     return seen
 
