@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -30,7 +31,6 @@ CANDIDATES_MAX = 8
 COLLECTIONS = {
     "subscriptions": "/plans+subscriptions",
     "customers": "/customers+alerts",
-    "llm": "/llm",
 }
 """Collections whose paths have identifiers of another one too."""
 ALERT = {
@@ -46,6 +46,7 @@ BODIES: dict[str, Any] = {
     "/llm": {
         "held_usage": {"external_subscription_id": "sub-2"},
         "payer_rule": {"field": "team", "value": "taken", "external_customer_id": "cus"},
+        "model_alias": {"name": "azure/chat", "model": "azure/gpt-4o"},
     },
     "/test_clock": {"test_clock": {"now": "2024-06-01T00:00:00Z"}},
     "/billing_entities": {"billing_entity": {"name": "Taken over"}},
@@ -131,7 +132,8 @@ def settle(api: Api, dsn: str) -> None:
 
 
 def _hold_usage(api: Api) -> None:
-    """A usage of a language model that nobody is named for."""
+    """A usage of a language model that nobody is named for, and an alias of a model."""
+    api.post("/llm/model_aliases", BODIES["/llm"])
     call = SentCall(
         usage=sent(usages()[0]),
         external_subscription_id=None,
@@ -201,6 +203,7 @@ IDENTIFIERS = {
     "request_id": "request_id",
     "feature_code": "code",
     "privilege_code": "code",
+    "name": "name",
 }
 """Parameter of a path -> the field of the objects that has it."""
 
@@ -221,10 +224,11 @@ def candidates(parameter: str, prefix: str, seen: dict[str, Any]) -> list[str]:
     if parameter in NAMED:
         return [NAMED[parameter]]
     first, last = prefix.split("/")[1], prefix.rsplit("/", 2)[-2]
-    found = list(objects(seen.get(COLLECTIONS.get(first, "/" + first), {})))
+    nearest = seen.get(prefix.removesuffix("/")) or seen.get(COLLECTIONS.get(first, "/" + first), {})
+    found = list(objects(nearest))
     nested = [each[last] for each in found if last in each and last != first]
     values = {each.get(IDENTIFIERS[parameter]) for each in (objects(nested) if nested else found)}
-    known = sorted(value for value in values if isinstance(value, str))
+    known = sorted(quote(value, safe="") for value in values if isinstance(value, str))
     assert known, f"settle() makes nothing for {prefix}{{{parameter}}}"
     return known[:CANDIDATES_MAX]
 

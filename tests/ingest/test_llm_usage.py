@@ -124,6 +124,58 @@ def test_what_cannot_be_counted_is_kept_and_attributed(talk: Callable[[Talk], No
     talk(conversation)
 
 
+def test_an_organizations_own_names_of_models_go_first(talk: Callable[[Talk], None]) -> None:
+    async def conversation(client: Client) -> None:
+        def sent(number: int) -> dict[str, Any]:
+            call = chat(number, provider="azure.ai.openai")
+            call["response"]["model"] = "prod-chat-eu"
+            return call
+
+        def said(found: Any) -> tuple[Any, ...]:
+            properties = found["events"][0]["properties"]
+            warned = [each["code"] for each in found["warnings"]]
+            return properties["provider"], properties["model"], properties["model_raw"], warned
+
+        (before,) = await client.send(sent(1))
+        assert said(before) == ("azure", "prod-chat-eu", "prod-chat-eu", ["model_unknown"])
+        alias = {"name": "azure.ai.openai/prod-chat-eu", "model": "openai/gpt-5.4-mini-2026-03-17"}
+        made = (await client.post("/llm/model_aliases", {"model_alias": alias}))["model_alias"]
+        assert made["name"] == "azure/prod-chat-eu"
+        again, after = await client.send(sent(1), sent(2))
+        assert again["status"] == "repeated"
+        assert after["id"] == "azure:chatcmpl-2"
+        assert said(after) == ("openai", "gpt-5.4-mini", "prod-chat-eu", [])
+
+        litellm: dict[str, Any] = {
+            "id": "l1",
+            "model": "azure/prod-chat-eu",
+            "custom_llm_provider": "azure",
+            "end_user": "cus",
+        }
+        litellm |= {"status": "success", "prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
+        (by_gateway,) = (await client.post("/llm/litellm", [litellm]))["usages"]
+        assert said(by_gateway)[:2] == ("openai", "gpt-5.4-mini")
+
+        path = "/llm/model_aliases"
+        assert (await client.get(f"{path}/azure%2Fprod-chat-eu"))["model_alias"] == made
+        for wrong, problem in (
+            (alias, {"name": ["value_already_exist"]}),
+            ({"name": "prod", "model": "/x"}, {"name": ["provider_is_missing"]}),
+            ({"name": "a/b"}, {"model": ["value_is_mandatory"]}),
+        ):
+            refused = await client.post(path, {"model_alias": wrong}, status=422)
+            assert refused["error_details"] == problem
+        change = json.dumps({"model_alias": {"model": "openai/gpt-5.4"}}).encode()
+        answer = await client.http.put(f"/api/v1{path}/azure%2Fprod-chat-eu", content=change)
+        assert answer.json()["model_alias"]["model"] == "openai/gpt-5.4"
+        assert said((await client.send(sent(3)))[0])[1] == "gpt-5.4"
+        await client.http.delete(f"/api/v1{path}/azure%2Fprod-chat-eu")
+        assert (await client.get(path))["model_aliases"] == []
+        assert said((await client.send(sent(4)))[0])[1] == "prod-chat-eu"
+
+    talk(conversation)
+
+
 def test_a_container_is_one_session_over_several_answers(talk: Callable[[Talk], None]) -> None:
     async def conversation(client: Client) -> None:
         case = next(each for each in usages() if each["name"].startswith("responses: cache writes"))

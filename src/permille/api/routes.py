@@ -39,6 +39,7 @@ from permille.api import (
     llm_setup,
     mail_servers,
     mails,
+    model_aliases,
     one_off,
     organization_settings,
     organizations,
@@ -489,6 +490,25 @@ PAYER_RULE_GROUP = OperationGroup(
         PAYER_RULES.delete(payer_rules.delete_payer_rule, "Delete a payer rule"),
     ),
 )
+MODEL_ALIASES = Resource("/llm/model_aliases", "name", "model_alias", llm.ModelAlias)
+MODEL_ALIAS_GROUP = OperationGroup(
+    "Model aliases",
+    "billable_metric",
+    "Your own names of models (deployments of Azure, inference profiles of Bedrock, a router's names), and the models that"
+    " are billed for them. They count for usage that comes from then on.",
+    (
+        MODEL_ALIASES.create(
+            model_aliases.create_alias,
+            "Create a model alias",
+            takes=llm.ModelAliasInput,
+            needs=("name", "model"),
+        ),
+        MODEL_ALIASES.page(model_aliases.list_aliases, "List model aliases"),
+        MODEL_ALIASES.show(model_aliases.show_alias, "Get a model alias"),
+        MODEL_ALIASES.update(model_aliases.update_alias, "Change a model alias", takes=llm.ModelAliasInput),
+        MODEL_ALIASES.delete(model_aliases.delete_alias, "Delete a model alias"),
+    ),
+)
 LLM_SETUP = Resource("/llm/setup", "", "setup", llm.ModelSetup)
 LLM_SETUP_GROUP = OperationGroup(
     "Setup for language models",
@@ -893,6 +913,7 @@ GROUPS = (
     FEATURE_GROUP,
     HELD_USAGE_GROUP,
     PAYER_RULE_GROUP,
+    MODEL_ALIAS_GROUP,
     LLM_SETUP_GROUP,
     ANALYTICS_GROUP,
     OperationGroup(

@@ -1957,6 +1957,18 @@ create table payer_rule (
 create unique index payer_rule_name on payer_rule (organization_id, field, value);
 create index payer_rule_newest on payer_rule (organization_id, created_at desc, id desc);
 
+-- An organization's own names of models: `provider/name as sent` -> `provider/model`.
+create table model_alias (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    name text not null,
+    model text not null,
+    created_at timestamptz not null,
+    updated_at timestamptz not null
+);
+
+create unique index model_alias_name on model_alias (organization_id, name);
+
 -- The last instant that a worker has seen, against a clock that is ahead or goes back.
 create table clock_seen (
     at timestamptz, -- null: no worker has run yet
@@ -2027,6 +2039,7 @@ begin
         ),
         ('held_usage', 'id', 'identity', 'sent properties', 'update'),
         ('payer_rule', 'id', 'value', '', 'insert update delete'),
+        ('model_alias', 'id', 'name', '', 'insert update delete'),
         ('wallet_rule', 'id', 'trigger', 'next_top_up_at', 'insert update delete'),
         ('wallet_transaction', 'id', 'transaction_status', '', 'insert update'),
         ('mail_server', 'organization_id', 'host', '', 'insert update delete'),

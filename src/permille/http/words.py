@@ -75,6 +75,7 @@ WORDS = {
     "relation_must_exist": "The metric doesn't have this dimension.",
     "url_invalid": "Give a whole address, like https://example.com/hooks.",
     "loopback_only_in_test_mode": "An address of this machine is allowed in test mode only.",
+    "provider_is_missing": "Give the provider too, like azure/prod-chat-eu.",
     "exceeded_limit": "There are as many as there can be: delete one first.",
     "currencies_does_not_match": "The customer pays in another currency than this.",
     "wallet_limit_reached": "The customer has as many active wallets as it can have: terminate one first.",

@@ -21,7 +21,7 @@ from permille.core.llm.call import (
     attributed,
     events_of,
 )
-from permille.core.llm.model_name import provider_name
+from permille.core.llm.model_name import Aliases, provider_name
 from permille.core.llm.parts import Metric, UnreadableUsage, Usage, Warned, identity_of
 from permille.core.llm.payer import PayerRule, PayerRules, rule_for
 from permille.core.llm.read import read_usage, without_content
@@ -30,7 +30,7 @@ from permille.events.engine import event_log
 from permille.events.log import ChangingError, UnacceptableError
 from permille.http.refusals import try_again
 from permille.ids import new_id
-from permille.store import billable_metrics, held_usages, payer_rules, subscriptions
+from permille.store import billable_metrics, held_usages, model_aliases, payer_rules, subscriptions
 from permille.store.held_usages import HeldUsage
 
 IDENTITY_MAX = 200
@@ -103,7 +103,8 @@ def prepare(conn: Connection[Any], organization_id: UUID, calls: Sequence[SentCa
     payers = _payers(conn, organization_id, calls)
     metrics = billable_metrics.by_codes(conn, organization_id, METRICS)
     listed: Listed = {code: metric.filters for code, metric in metrics.items()}
-    looked = [_looked_at(call, listed, payers) for call in calls]
+    aliases = model_aliases.of_organization(conn, organization_id)
+    looked = [_looked_at(call, aliases, listed, payers) for call in calls]
     known = event_log.known_transactions(
         conn, organization_id, [each.identity for each in looked if each.identity]
     )
@@ -144,9 +145,9 @@ def _payers(conn: Connection[Any], organization_id: UUID, calls: Sequence[SentCa
     )
 
 
-def _looked_at(call: SentCall, listed: Listed, payers: _Payers) -> PreparedCall:
+def _looked_at(call: SentCall, aliases: Aliases, listed: Listed, payers: _Payers) -> PreparedCall:
     try:
-        usage = read_usage(call.usage)
+        usage = read_usage(call.usage, aliases)
     except UnreadableUsage as error:
         problem = Problem(code=error.code, message=error.message)
         return PreparedCall(sent=call, identity=_identity_as_sent(call), problem=problem)

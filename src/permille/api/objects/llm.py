@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from permille.api.objects.base import Answer, CreatedAt, Id, Input, instant_of, one_of, says
+from permille.api.objects.base import Answer, CreatedAt, Id, Input, UpdatedAt, instant_of, one_of, says
 from permille.api.objects.price_list import AppliedObject
 from permille.core.llm.apis import APIS
 from permille.core.llm.parts import CallType, TokenType
@@ -160,6 +160,27 @@ class PayerRule(Answer, kw_only=True):
     overrides_request: Overrides
     counted_usages: Annotated[int, says("How many held usages were counted by this change of the rule.")]
     created_at: CreatedAt
+
+
+AliasName = Annotated[str, says("The provider and the name as it is sent.", example="azure/prod-chat-eu")]
+AliasModel = Annotated[str, says("The provider and the model that is billed.", example="azure/gpt-4o")]
+
+
+class ModelAlias(Answer, kw_only=True):
+    """A name of your own for a model, such as a deployment, and the model that is billed for it."""
+
+    lago_id: Id
+    name: AliasName
+    model: AliasModel
+    created_at: CreatedAt
+    updated_at: UpdatedAt
+
+
+class ModelAliasInput(Input, kw_only=True):
+    """Fields of a model alias."""
+
+    name: AliasName
+    model: AliasModel
 
 
 class ModelInput(Input, kw_only=True):

@@ -152,7 +152,7 @@ def _name(identity: str, index: int, part: UsagePart) -> str:
 
 def _dimensions(usage: Usage, request: ModelRequest) -> dict[str, str]:
     found = {
-        "provider": usage.provider,
+        "provider": request.provider or usage.provider,
         "model": request.model or request.model_sent,
         "tier": str(usage.tier),
         "context": str(request.context),
