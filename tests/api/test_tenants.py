@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -19,7 +20,7 @@ from permille.core.llm.call import SentCall
 from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.events.postgres.writer import Memory, open_connection, store
-from permille.usecases import llm_usages
+from permille.usecases import llm_usages, unknown_models
 from tests.core.llm.samples import sent, usages
 from tests.late import review_late_usage
 
@@ -123,7 +124,7 @@ def settle(api: Api, dsn: str) -> None:
         api, dsn, [Draft("tx-late", "tokens", "sub", microseconds(START), None, {"model": "a", "tokens": 5})]
     )
     review_late_usage(dsn)
-    _hold_usage(api)
+    _hold_usage(api, dsn)
     rule = {"field": "key", "value": "Secret customer", "external_customer_id": "cus"}
     api.post("/llm/payer_rules", {"payer_rule": rule})
     _pay(api)
@@ -131,9 +132,9 @@ def settle(api: Api, dsn: str) -> None:
     api.put("/plans/pro/charges/by_token", dearer)
 
 
-def _hold_usage(api: Api) -> None:
-    """A usage of a language model that nobody is named for, and an alias of a model."""
-    api.post("/llm/model_aliases", BODIES["/llm"])
+def _hold_usage(api: Api, dsn: str) -> None:
+    """A usage of a language model that nobody is named for, one of an unknown model, and the alias of that."""
+    api.post("/llm/model_aliases", {"model_alias": BODIES["/llm"]["model_alias"]})
     call = SentCall(
         usage=sent(usages()[0]),
         external_subscription_id=None,
@@ -143,6 +144,10 @@ def _hold_usage(api: Api) -> None:
     )
     prepared = llm_usages.prepare(api.conn, api.organization.id, [call])
     llm_usages.hold(api.conn, api.organization.id, prepared, now=START)
+    unknown = {"provider": "azure", "model": "chat", "model_raw": "chat", "quantity": "1"}
+    _store(api, dsn, [Draft("tx-llm", "llm_tokens", "sub-2", microseconds(START), None, unknown)])
+    counted = replace(prepared[0], identity="azure:tx-llm", unknown_models={"azure/chat": ["tx-llm"]})
+    unknown_models.note(api.conn, api.organization.id, [counted])
     api.conn.commit()
 
 

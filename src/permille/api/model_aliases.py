@@ -10,7 +10,7 @@ from permille.api.http import Call
 from permille.api.objects import llm as objects
 from permille.api.render import instant
 from permille.api.validation import Fields
-from permille.core.llm.model_alias import ModelAlias, with_provider
+from permille.core.llm.model_alias import ModelAlias, name_as_sent, with_provider
 from permille.store import model_aliases as store
 from permille.usecases.catalogue import model_aliases as catalogue
 
@@ -31,8 +31,13 @@ def read_alias(fields: Fields, before: ModelAlias, *, now: datetime) -> ModelAli
         if not before.name or fields.has(name)
     }
     fields.check()
-    read: dict[str, Any] = {name: with_provider(text, field=name) for name, text in sent.items()}
-    return replace(before, updated_at=now, **read)
+    read: dict[str, Any] = {}
+    if "name" in sent:
+        read["name"] = name_as_sent(sent["name"])
+    if "model" in sent:
+        read["model"] = with_provider(sent["model"], field="model")
+    after = replace(before, **read)
+    return after if after == before else replace(after, updated_at=now)
 
 
 def list_aliases(call: Call) -> dict[str, Any]:

@@ -75,6 +75,8 @@ WORDS = {
     "relation_must_exist": "The metric doesn't have this dimension.",
     "url_invalid": "Give a whole address, like https://example.com/hooks.",
     "loopback_only_in_test_mode": "An address of this machine is allowed in test mode only.",
+    "usage_is_counted": "This usage was counted already.",
+    "alias_is_missing": "Add an alias first that says which model this name is.",
     "provider_is_missing": "Give the provider too, like azure/prod-chat-eu.",
     "exceeded_limit": "There are as many as there can be: delete one first.",
     "currencies_does_not_match": "The customer pays in another currency than this.",

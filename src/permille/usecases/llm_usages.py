@@ -20,18 +20,20 @@ from permille.core.llm.call import (
     SentCall,
     attributed,
     events_of,
+    unknown_models,
 )
 from permille.core.llm.model_name import Aliases, provider_name
 from permille.core.llm.parts import Metric, UnreadableUsage, Usage, Warned, identity_of
 from permille.core.llm.payer import PayerRule, PayerRules, rule_for
 from permille.core.llm.read import read_usage, without_content
-from permille.events.calls import requests_of
+from permille.events.calls import UNACCEPTABLE, outcome_of, requests_of
 from permille.events.engine import event_log
 from permille.events.log import ChangingError, UnacceptableError
 from permille.http.refusals import try_again
 from permille.ids import new_id
 from permille.store import billable_metrics, held_usages, model_aliases, payer_rules, subscriptions
 from permille.store.held_usages import HeldUsage
+from permille.usecases import unknown_models as unknown_model_calls
 
 IDENTITY_MAX = 200
 """Leaves room for what the transaction ids of its events have after it."""
@@ -182,7 +184,13 @@ def _with_events(
     looked: PreparedCall, usage: Usage, identity: str, payer: str, listed: Listed
 ) -> PreparedCall:
     events, shared = events_of(usage, identity, listed, looked.sent.properties)
-    return replace(looked, external_subscription_id=payer, events=events, shared=shared)
+    return replace(
+        looked,
+        external_subscription_id=payer,
+        events=events,
+        shared=shared,
+        unknown_models=unknown_models(usage, (*events, *shared)),
+    )
 
 
 def hold(
@@ -204,13 +212,12 @@ def hold(
 def _held(organization_id: UUID, call: PreparedCall, problem: Problem, *, now: datetime) -> HeldUsage:
     sent = call.sent
     bare = without_content(sent.usage)
-    model = bare.model or (bare.response or {}).get("model")
     return HeldUsage(
         id=new_id(now),
         organization_id=organization_id,
         identity=call.identity,
         provider=bare.provider,
-        model=model if isinstance(model, str) else None,
+        model=sent.model_sent,
         code=problem.code,
         message=problem.message,
         external_subscription_id=sent.external_subscription_id,
@@ -234,6 +241,7 @@ def counted(
         if call.identity
     }
     held_usages.counted(conn, organization_id, payers, now=now)
+    unknown_model_calls.note(conn, organization_id, calls)
 
 
 def by_id(conn: Connection[Any], organization_id: UUID, held_id: UUID) -> HeldUsage:
@@ -273,10 +281,12 @@ def attribute(
     prepared = prepare(conn, organization_id, [call])[0]
     if prepared.problem is not None:
         raise Invalid({"held_usage": [prepared.problem.code]})
-    if not all(_appended(conn, organization_id, [prepared], now=now)):
-        raise Invalid({"held_usage": ["cannot_be_stored"]})
-    payer = prepared.external_subscription_id or call.external_subscription_id or ""
+    (stored,) = _appended(conn, organization_id, [prepared], now=now)
+    if stored.problem is not None:
+        raise Invalid({"held_usage": [stored.problem.code]})
+    payer = stored.external_subscription_id or call.external_subscription_id or ""
     held_usages.count_these(conn, {held.id: payer}, now=now)
+    unknown_model_calls.note(conn, organization_id, [stored])
     return replace(held, counted_at=now, counted_for=payer)
 
 
@@ -304,21 +314,21 @@ def _count_held(
 ) -> int:
     """Count those of these usages that can be counted now; how many those are."""
     prepared = prepare(conn, organization_id, [each.call for each in waiting])
-    fine = [(held, call) for held, call in zip(waiting, prepared, strict=True) if call.problem is None]
-    stored = _appended(conn, organization_id, [call for _, call in fine], now=now)
+    stored = _appended(conn, organization_id, prepared, now=now)
+    counted_now = [(held, call) for held, call in zip(waiting, stored, strict=True) if call.problem is None]
     payers = {
         held.id: call.external_subscription_id or call.sent.external_subscription_id or ""
-        for (held, call), is_counted in zip(fine, stored, strict=True)
-        if is_counted
+        for held, call in counted_now
     }
     held_usages.count_these(conn, payers, now=now)
+    unknown_model_calls.note(conn, organization_id, [call for _, call in counted_now])
     return len(payers)
 
 
 def _appended(
     conn: Connection[Any], organization_id: UUID, calls: Sequence[PreparedCall], *, now: datetime
-) -> list[bool]:
-    """Store the events of each call, together or not at all; whether each call is counted, by now or before."""
+) -> list[PreparedCall]:
+    """What became of each call: its events are stored in the caller's transaction, together or not at all."""
     requests = [requests_of(organization_id, call, now=now) for call in calls]
     try:
         event_log.append(conn, [each for group in requests for each in group])
@@ -326,6 +336,6 @@ def _appended(
         raise try_again() from error
     except UnacceptableError:
         if len(calls) == 1:
-            return [False]
-        return [counted for call in calls for counted in _appended(conn, organization_id, [call], now=now)]
-    return [not any(request.is_refused for request in group) for group in requests]
+            return [replace(calls[0], problem=UNACCEPTABLE, events=(), shared=())]
+        return [stored for call in calls for stored in _appended(conn, organization_id, [call], now=now)]
+    return [outcome_of(call, group) for call, group in zip(calls, requests, strict=True)]

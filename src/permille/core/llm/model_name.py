@@ -90,12 +90,13 @@ def name_model(provider: str | None, sent: str, *, aliases: Aliases | None = Non
         before, slash, after = name.partition("/")
         provider, name = (before, after) if slash and before.lower() in _PREFIXES else ("unknown", name)
     provider = provider_name(provider)
-    own = _aliased(provider, name, aliases) if aliases else None
+    own = aliases.get(alias_name(provider, name)) if aliases else None
     return _named(provider, name) if own is None else _meant(provider, own)
 
 
-def _aliased(provider: str, name: str, aliases: Aliases) -> str | None:
-    return aliases.get(f"{provider}/{name}") or aliases.get(f"{provider}/{name.removeprefix(f'{provider}/')}")
+def alias_name(provider: str, sent: str) -> str:
+    """The name that an alias has: with the provider, which some gateways write in front of it too."""
+    return f"{provider}/{sent.strip().removeprefix(f'{provider}/')}"
 
 
 def _meant(provider: str, own: str) -> ModelName:

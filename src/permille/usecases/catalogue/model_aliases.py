@@ -12,7 +12,7 @@ from permille.core.errors import Invalid
 from permille.core.llm.model_alias import ALIASES_MAX, ModelAlias
 from permille.database import locks
 from permille.ids import new_id
-from permille.store import model_aliases
+from permille.store import model_aliases, unknown_models
 from permille.usecases.by_code import ByCode
 
 _BY_NAME = ByCode("model_alias", model_aliases.by_name)
@@ -33,6 +33,7 @@ def add(conn: Connection[Any], made: ModelAlias) -> None:
         raise Invalid({"name": ["value_already_exist"]})
     if model_aliases.count(conn, made.organization_id) > ALIASES_MAX:
         raise Invalid({"name": ["exceeded_limit"]})
+    unknown_models.wait_again(conn, made)
 
 
 def change(conn: Connection[Any], after: ModelAlias) -> None:
@@ -41,6 +42,7 @@ def change(conn: Connection[Any], after: ModelAlias) -> None:
     if other is not None and other.id != after.id:
         raise Invalid({"name": ["value_already_exist"]})
     model_aliases.replace(conn, after)
+    unknown_models.wait_again(conn, after)
 
 
 def remove(conn: Connection[Any], gone: ModelAlias) -> None:
