@@ -46,6 +46,7 @@ NAMED = {"key": "team", "wallet_code": "main"}
 BODIES: dict[str, Any] = {
     "/llm": {
         "held_usage": {"external_subscription_id": "sub-2"},
+        "payer_rule": {"field": "team", "value": "taken", "external_customer_id": "cus"},
         "model_alias": {"name": "azure/chat", "model": "azure/gpt-4o"},
     },
     "/test_clock": {"test_clock": {"now": "2024-06-01T00:00:00Z"}},
@@ -124,6 +125,8 @@ def settle(api: Api, dsn: str) -> None:
     )
     review_late_usage(dsn)
     _hold_usage(api, dsn)
+    rule = {"field": "key", "value": "Secret customer", "external_customer_id": "cus"}
+    api.post("/llm/payer_rules", {"payer_rule": rule})
     _pay(api)
     dearer = {"charge": {"properties": {"amount": "9"}}, "effective": "next_period"}
     api.put("/plans/pro/charges/by_token", dearer)
@@ -188,6 +191,7 @@ def everything(api: Api) -> dict[str, Any]:
     ]
     alerts = [answer.json() for answer in answers if answer.status_code == 200]
     seen["/customers+alerts"] = [seen["/customers"], *alerts]
+    seen["/llm"] = [answer for path, answer in seen.items() if path.startswith("/llm/")]
     seen["/plans+subscriptions"] = [seen["/plans"], seen["/subscriptions"]]
     return seen
 

@@ -66,6 +66,7 @@ def render_held_usage(held: HeldUsage) -> objects.HeldUsage:
         external_customer_id=held.external_customer_id,
         timestamp=instant(held.at),
         properties=dict(held.properties),
+        payer_names=dict(held.payer_names),
         sent=dict(held.sent),
         created_at=instant(held.created_at),
         counted_at=None if held.counted_at is None else instant(held.counted_at),

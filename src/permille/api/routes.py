@@ -44,6 +44,7 @@ from permille.api import (
     one_off,
     organization_settings,
     organizations,
+    payer_rules,
     payment_requests,
     payments,
     plan_metadata,
@@ -465,6 +466,31 @@ HELD_USAGE_GROUP = OperationGroup(
             description="Say who pays, or what the answer did not say. With nothing said it is tried again as it is.",
             takes=llm.AttributionInput,
         ),
+    ),
+)
+PAYER_RULES = Resource("/llm/payer_rules", "lago_id", "payer_rule", llm.PayerRule)
+PAYER_RULE_GROUP = OperationGroup(
+    "Payer rules",
+    "customer",
+    "Who pays for calls of language models that name nobody, by their key, team, user or the like.",
+    (
+        PAYER_RULES.create(
+            payer_rules.create_payer_rule,
+            "Create a payer rule",
+            description="Held usages with the name are counted at once, 10,000 at most.",
+            takes=llm.PayerRuleInput,
+            needs=("field", "value"),
+            errors=(404,),
+        ),
+        PAYER_RULES.page(payer_rules.list_payer_rules, "List payer rules"),
+        PAYER_RULES.show(payer_rules.show_payer_rule, "Get a payer rule"),
+        PAYER_RULES.update(
+            payer_rules.update_payer_rule,
+            "Change a payer rule",
+            description="Who pays from now on. Held usages with the name are counted, 10,000 at most; what is counted stays.",
+            takes=llm.PayerRuleInput,
+        ),
+        PAYER_RULES.delete(payer_rules.delete_payer_rule, "Delete a payer rule"),
     ),
 )
 HELD_GROUP_GROUP = OperationGroup(
@@ -935,6 +961,7 @@ GROUPS = (
     _alerts_of("/customers/{external_id}/wallets/{wallet_code}/alerts", "wallet", alerts.OF_WALLETS),
     FEATURE_GROUP,
     HELD_USAGE_GROUP,
+    PAYER_RULE_GROUP,
     HELD_GROUP_GROUP,
     MODEL_ALIAS_GROUP,
     UNKNOWN_MODEL_GROUP,

@@ -1930,12 +1930,32 @@ create table held_usage (
     sent jsonb not null, -- names and numbers only: nothing of prompts or answers
     created_at timestamptz not null,
     counted_at timestamptz,
-    counted_for text -- external id of the subscription
+    counted_for text, -- external id of the subscription
+    payer_names jsonb not null default '{}', -- key, team, user and the like, for rules about who pays
+    is_payer_requested boolean not null default false -- the request of an end user named who pays
 );
 
 create unique index held_usage_identity on held_usage (organization_id, identity) where identity is not null;
 create index held_usage_open on held_usage (organization_id, created_at desc, id desc) where counted_at is null;
 create index held_usage_newest on held_usage (organization_id, created_at desc, id desc);
+create index held_usage_of_payer on held_usage using gin (payer_names jsonb_path_ops) where counted_at is null;
+
+-- Who pays for calls of language models that come with a certain name.
+create table payer_rule (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    field text not null, -- which kind of name
+    value text not null,
+    external_subscription_id text,
+    external_customer_id text,
+    overrides_request boolean not null,
+    created_at timestamptz not null,
+    updated_at timestamptz not null,
+    constraint payer_rule_payer check (num_nonnulls(external_subscription_id, external_customer_id) = 1)
+);
+
+create unique index payer_rule_name on payer_rule (organization_id, field, value);
+create index payer_rule_newest on payer_rule (organization_id, created_at desc, id desc);
 
 -- An organization's own names of models: `provider/name as sent` -> `provider/model`.
 create table model_alias (
@@ -2055,6 +2075,7 @@ begin
             'ongoing_usage_balance_cents is_depleted refresh_at last_balance_sync_at', 'insert update delete'
         ),
         ('held_usage', 'id', 'identity', 'sent properties', 'update'),
+        ('payer_rule', 'id', 'value', '', 'insert update delete'),
         ('model_alias', 'id', 'name', '', 'insert update delete'),
         ('wallet_rule', 'id', 'trigger', 'next_top_up_at', 'insert update delete'),
         ('wallet_transaction', 'id', 'transaction_status', '', 'insert update'),

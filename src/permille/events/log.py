@@ -267,10 +267,10 @@ class EventLog(Protocol):
     def first_unacceptable(self, conn: Connection[Any], request: Request) -> int | None:
         """The index of the first event of a request, not stored, that the engine refuses for what is in it."""
 
-    def append(self, conn: Connection[Any], request: Request) -> None:
-        """Store a request in the caller's transaction; its `duplicates` and whether it is refused say how it went.
+    def append(self, conn: Connection[Any], requests: Sequence[Request]) -> None:
+        """Store requests in the caller's transaction; `duplicates` of each and whether it is refused say how it went.
 
-        Raises ChangingError.
+        Raises ChangingError, UnacceptableError.
         """
 
     def known_transactions(

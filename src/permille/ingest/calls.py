@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Protocol, TypeVar
 from uuid import UUID
 
 from permille.core.errors import Refusal
-from permille.core.llm.call import CallSource, DroppedSpans, PreparedCall, Problem, SentCall
-from permille.events.calls import requests_of
-from permille.events.log import Request, UnacceptableError
+from permille.core.llm.call import CallSource, DroppedSpans, PreparedCall, SentCall
+from permille.events.calls import outcome_of, requests_of
+from permille.events.log import Request
 from permille.http.refusals import try_again
 from permille.http.shares import Shares
 
@@ -79,16 +79,8 @@ class CallStore:
 
     async def _stored(self, organization_id: UUID, call: PreparedCall, *, now: datetime) -> PreparedCall:
         requests = requests_of(organization_id, call, now=now)
-        for request, is_known in zip(requests, await asyncio.gather(*map(self.store, requests)), strict=True):
-            if request.is_refused or isinstance(request.failure, UnacceptableError):
-                return replace(call, problem=_UNACCEPTABLE, events=(), shared=())
-            if not is_known:
-                raise try_again()
-        if call.events and requests[0].duplicates:
-            return replace(call, is_repeated=True, events=(), shared=())
-        return call
-
-
-_UNACCEPTABLE = Problem(
-    code="cannot_be_stored", message="The database refuses a value in its events: shorten its properties."
-)
+        are_known = await asyncio.gather(*map(self.store, requests))
+        stored = outcome_of(call, requests)
+        if stored.problem is None and not all(are_known):
+            raise try_again()
+        return stored

@@ -13,8 +13,9 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 
 from permille.core.llm.call import SentCall
+from permille.core.llm.payer import PayerNames, PayerRule
 from permille.core.llm.read import SentUsage
-from permille.database.bulk import text_array
+from permille.database.bulk import text_array, uuid_array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,8 @@ class HeldUsage:
     at: datetime
     properties: Mapping[str, Any]
     sent: Mapping[str, Any]
+    payer_names: PayerNames
+    is_payer_requested: bool
     created_at: datetime
     counted_at: datetime | None = None
     counted_for: str | None = None
@@ -46,6 +49,8 @@ class HeldUsage:
             external_customer_id=self.external_customer_id,
             at=self.at,
             properties=self.properties,
+            payer_names=self.payer_names,
+            is_payer_requested=self.is_payer_requested,
         )
 
 
@@ -87,10 +92,32 @@ def counted(
     )
 
 
-def count_one(conn: Connection[Any], held: HeldUsage, external_id: str, *, now: datetime) -> None:
-    """Note that this one is counted."""
+def count_these(conn: Connection[Any], payers: Mapping[UUID, str], *, now: datetime) -> None:
+    """Note that these are counted, each for its subscription."""
     conn.execute(
-        "update held_usage set counted_at = %s, counted_for = %s where id = %s", [now, external_id, held.id]
+        "update held_usage h set counted_at = %s, counted_for = c.external_id"
+        " from unnest(%s::uuid[], %s::text[]) as c (id, external_id) where h.id = c.id",
+        [now, uuid_array(payers), text_array(list(payers.values()))],
+    )
+
+
+NOBODY_PAYS = ("subscription_missing", "subscription_not_found", "customer_not_found")
+"""Problems of usages that a rule about who pays may end."""
+
+
+def waiting_for(conn: Connection[Any], rule: PayerRule, *, after: UUID | None, limit: int) -> list[HeldUsage]:
+    """Those that wait for want of who pays and have the rule's name, from an id on, locked until the transaction ends."""
+    return _select(
+        conn,
+        "organization_id = %s and counted_at is null and code = any(%s) and payer_names @> %s::jsonb"
+        " and id > %s order by id limit %s for update",
+        [
+            rule.organization_id,
+            list(NOBODY_PAYS),
+            _encode({rule.field: [rule.value]}).decode(),
+            after or UUID(int=0),
+            limit,
+        ],
     )
 
 

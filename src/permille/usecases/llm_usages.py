@@ -24,13 +24,14 @@ from permille.core.llm.call import (
 )
 from permille.core.llm.model_name import Aliases, provider_name
 from permille.core.llm.parts import Metric, UnreadableUsage, Usage, Warned, identity_of
+from permille.core.llm.payer import PayerRule, PayerRules, rule_for
 from permille.core.llm.read import read_usage, without_content
-from permille.events.calls import requests_of
+from permille.events.calls import UNACCEPTABLE, outcome_of, requests_of
 from permille.events.engine import event_log
-from permille.events.log import ChangingError
+from permille.events.log import ChangingError, UnacceptableError
 from permille.http.refusals import try_again
 from permille.ids import new_id
-from permille.store import billable_metrics, held_usages, model_aliases, subscriptions
+from permille.store import billable_metrics, held_usages, model_aliases, payer_rules, subscriptions
 from permille.store.held_usages import HeldUsage
 from permille.usecases import unknown_models as unknown_model_calls
 
@@ -42,16 +43,36 @@ IDENTITY_MAX = 200
 class _Payers:
     """Who may pay for calls, as they were sent."""
 
+    rules: PayerRules
     histories: Mapping[str, Sequence[Subscription]]
     of_customers: Mapping[str, Sequence[tuple[str, bool]]]
 
     def find(self, call: SentCall) -> str | Problem:
         """The external id of the subscription that pays, or why none does."""
+        if call.is_payer_requested and (rule := rule_for(call.payer_names, self.rules, overriding=True)):
+            return self._ruled(rule, call)
+        found = self._as_sent(call)
+        is_open = isinstance(found, Problem) and found.code in held_usages.NOBODY_PAYS
+        if is_open and (rule := rule_for(call.payer_names, self.rules, overriding=False)):
+            return self._ruled(rule, call)
+        return found
+
+    def _ruled(self, rule: PayerRule, call: SentCall) -> str | Problem:
+        return self._as_sent(
+            attributed(
+                call,
+                external_subscription_id=rule.external_subscription_id,
+                external_customer_id=rule.external_customer_id,
+            )
+        )
+
+    def _as_sent(self, call: SentCall) -> str | Problem:
         name = call.external_subscription_id
         if name is None and call.external_customer_id is None:
             return Problem(
                 code="subscription_missing",
-                message="Nobody was named who pays: send external_subscription_id or external_customer_id.",
+                message="Nobody was named who pays: send external_subscription_id or external_customer_id,"
+                " or make a payer rule about its key, team or user.",
             )
         if name is not None and (history := self.histories.get(name)):
             if running_at(history, call.at) is not None:
@@ -110,11 +131,15 @@ _NO_METRIC = Warned(
 
 
 def _payers(conn: Connection[Any], organization_id: UUID, calls: Sequence[SentCall]) -> _Payers:
-    names = {call.external_subscription_id for call in calls if call.external_subscription_id}
+    said = {(kind, name) for call in calls for kind, found in call.payer_names.items() for name in found}
+    rules = payer_rules.about(conn, organization_id, said) if said else {}
+    named: list[SentCall | PayerRule] = [*calls, *rules.values()]
+    names = {each.external_subscription_id for each in named if each.external_subscription_id}
     histories = subscriptions.histories(conn, organization_id, names) if names else {}
-    customers = {call.external_customer_id for call in calls if call.external_customer_id}
+    customers = {each.external_customer_id for each in named if each.external_customer_id}
     customers |= names - histories.keys()
     return _Payers(
+        rules=rules,
         histories=histories,
         of_customers=held_usages.subscriptions_of_customers(conn, organization_id, customers, METRICS)
         if customers
@@ -199,6 +224,8 @@ def _held(organization_id: UUID, call: PreparedCall, problem: Problem, *, now: d
         external_customer_id=sent.external_customer_id,
         at=sent.at,
         properties=sent.properties,
+        payer_names=sent.payer_names,
+        is_payer_requested=sent.is_payer_requested,
         sent=held_usages.sent_of(bare),
         created_at=now,
     )
@@ -254,25 +281,61 @@ def attribute(
     prepared = prepare(conn, organization_id, [call])[0]
     if prepared.problem is not None:
         raise Invalid({"held_usage": [prepared.problem.code]})
-    if not prepared.is_repeated:
-        prepared = _stored(conn, organization_id, prepared, now=now)
-    payer = prepared.external_subscription_id or call.external_subscription_id or ""
-    held_usages.count_one(conn, held, payer, now=now)
-    unknown_model_calls.note(conn, organization_id, [prepared])
+    (stored,) = _appended(conn, organization_id, [prepared], now=now)
+    if stored.problem is not None:
+        raise Invalid({"held_usage": [stored.problem.code]})
+    payer = stored.external_subscription_id or call.external_subscription_id or ""
+    held_usages.count_these(conn, {held.id: payer}, now=now)
+    unknown_model_calls.note(conn, organization_id, [stored])
     return replace(held, counted_at=now, counted_for=payer)
 
 
-def _stored(
-    conn: Connection[Any], organization_id: UUID, call: PreparedCall, *, now: datetime
-) -> PreparedCall:
-    """Its events are appended in the caller's transaction."""
-    for index, request in enumerate(requests_of(organization_id, call, now=now)):
-        try:
-            event_log.append(conn, request)
-        except ChangingError as error:
-            raise try_again() from error
-        if request.is_refused:
-            raise Invalid({"held_usage": ["cannot_be_stored"]})
-        if index == 0 and request.duplicates:
-            return replace(call, is_repeated=True, events=(), shared=())
-    return call
+HELD_AT_ONCE = 500
+ATTRIBUTED_MAX = 10_000
+
+
+def attribute_by_rule(conn: Connection[Any], rule: PayerRule, *, now: datetime) -> int:
+    """Count what was kept aside for want of who pays and has the rule's name; how many those are.
+
+    ATTRIBUTED_MAX at most: the rest is counted when the rule is saved again.
+    """
+    total, after = 0, None
+    while total < ATTRIBUTED_MAX:
+        waiting = held_usages.waiting_for(conn, rule, after=after, limit=HELD_AT_ONCE)
+        total += _count_held(conn, rule.organization_id, waiting, now=now)
+        if len(waiting) < HELD_AT_ONCE:
+            break
+        after = waiting[-1].id
+    return total
+
+
+def _count_held(
+    conn: Connection[Any], organization_id: UUID, waiting: Sequence[HeldUsage], *, now: datetime
+) -> int:
+    """Count those of these usages that can be counted now; how many those are."""
+    prepared = prepare(conn, organization_id, [each.call for each in waiting])
+    stored = _appended(conn, organization_id, prepared, now=now)
+    counted_now = [(held, call) for held, call in zip(waiting, stored, strict=True) if call.problem is None]
+    payers = {
+        held.id: call.external_subscription_id or call.sent.external_subscription_id or ""
+        for held, call in counted_now
+    }
+    held_usages.count_these(conn, payers, now=now)
+    unknown_model_calls.note(conn, organization_id, [call for _, call in counted_now])
+    return len(payers)
+
+
+def _appended(
+    conn: Connection[Any], organization_id: UUID, calls: Sequence[PreparedCall], *, now: datetime
+) -> list[PreparedCall]:
+    """What became of each call: its events are stored in the caller's transaction, together or not at all."""
+    requests = [requests_of(organization_id, call, now=now) for call in calls]
+    try:
+        event_log.append(conn, [each for group in requests for each in group])
+    except ChangingError as error:
+        raise try_again() from error
+    except UnacceptableError:
+        if len(calls) == 1:
+            return [replace(calls[0], problem=UNACCEPTABLE, events=(), shared=())]
+        return [stored for call in calls for stored in _appended(conn, organization_id, [call], now=now)]
+    return [outcome_of(call, group) for call, group in zip(calls, requests, strict=True)]

@@ -9,6 +9,7 @@ from permille.api.objects.price_list import AppliedObject
 from permille.core.llm.apis import APIS
 from permille.core.llm.call import UsageStatus
 from permille.core.llm.parts import CallType, TokenType
+from permille.core.llm.payer import PayerName
 from permille.core.period import Interval
 from permille.core.rating.unlisted import UnlistedValues
 
@@ -16,6 +17,12 @@ Subscription = Annotated[str | None, says("Your identifier of the subscription t
 Customer = Annotated[
     str | None,
     says("Or of the customer, if one of its running subscriptions is the only one that prices such usage."),
+]
+Overrides = Annotated[
+    bool,
+    says(
+        "Whether it goes before a payer that the request of an end user names; true by default, and never for end users and tags."
+    ),
 ]
 Identity = Annotated[
     str | None, says("Provider and id of the answer. It is counted once.", example="openai:resp_1")
@@ -42,6 +49,20 @@ class UsageInput(Input, kw_only=True):
     external_customer_id: Customer
     timestamp: Annotated[str | float, says("When it was: ISO 8601 or seconds since 1970; now by default.")]
     properties: Annotated[dict[str, Any], says("Free properties that the events get.")]
+    payer_names: Annotated[
+        dict[str, str | list[str]],
+        says(
+            f"Names that payer rules look at where who pays isn't found: {', '.join(PayerName)}."
+            " Properties of these names are looked at too.",
+            example={"key": "acme-prod", "team": "team-acme"},
+        ),
+    ]
+    payer_requested: Annotated[
+        bool,
+        says(
+            "Whether the request of an end user named the subscription or customer: then payer rules may go before it."
+        ),
+    ]
 
 
 class UsageEvent(Answer, kw_only=True):
@@ -101,6 +122,7 @@ class HeldUsage(Answer, kw_only=True):
     external_customer_id: Customer
     timestamp: Annotated[str, instant_of("When it was.")]
     properties: Annotated[dict[str, Any], says("Free properties, as they were sent.")]
+    payer_names: Annotated[dict[str, Any], says("The names that payer rules look at.")]
     sent: Annotated[
         dict[str, Any], says("Names and numbers of what was sent; nothing of prompts or answers.")
     ]
@@ -116,6 +138,29 @@ class AttributionInput(Input, kw_only=True):
     external_customer_id: Customer
     model: Annotated[str, says("The model, where the answer doesn't name it.")]
     id: Annotated[str, says("Identity of the answer, where it has none.")]
+
+
+class PayerRuleInput(Input, kw_only=True):
+    """Who pays for calls with a name: exactly one of a customer and a subscription."""
+
+    field: Annotated[str, one_of(*PayerName, says="Which kind of name.")]
+    value: Annotated[str, says("The name, as it comes with calls.", example="team-acme")]
+    external_customer_id: Customer
+    external_subscription_id: Subscription
+    overrides_request: Overrides
+
+
+class PayerRule(Answer, kw_only=True):
+    """Who pays for calls with a name, where their sender doesn't say it."""
+
+    lago_id: Id
+    field: Annotated[str, one_of(*PayerName, says="Which kind of name.")]
+    value: Annotated[str, says("The name.", example="team-acme")]
+    external_customer_id: Customer
+    external_subscription_id: Subscription
+    overrides_request: Overrides
+    counted_usages: Annotated[int, says("How many held usages were counted by this change of the rule.")]
+    created_at: CreatedAt
 
 
 AliasName = Annotated[str, says("The provider and the name as it is sent.", example="azure/prod-chat-eu")]

@@ -12,6 +12,7 @@ from uuid import UUID
 from permille.core.llm.fold import fold
 from permille.core.llm.model_name import alias_name
 from permille.core.llm.parts import Metric, ModelRequest, Usage, UsagePart, Warned
+from permille.core.llm.payer import PayerNames
 from permille.core.llm.read import SentUsage
 from permille.core.llm.table import decimal
 
@@ -31,6 +32,10 @@ class SentCall:
     external_customer_id: str | None
     at: datetime
     properties: Mapping[str, Any]
+    payer_names: PayerNames = field(default_factory=dict)
+    """The key, team, user and the like, for rules that say who pays."""
+    is_payer_requested: bool = False
+    """Whether the request of an end user named the subscription or customer, so that rules may go before it."""
     client: str | None = None
     """The instrumentation of a trace, by the name that it gives itself."""
 
@@ -246,4 +251,5 @@ def attributed(
         usage=usage,
         external_subscription_id=external_subscription_id,
         external_customer_id=external_customer_id,
+        is_payer_requested=False,
     )

@@ -9,13 +9,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from permille.core.llm.call import SUBSCRIPTION_NAMES
+from permille.core.llm.payer import payer_names
 
-_CUSTOMERS = (
-    "user_api_key_end_user_id",
-    "user_api_key_team_id",
-    "user_api_key_org_id",
-    "user_api_key_user_id",
-)
+_CUSTOMERS = ("user_api_key_team_id", "user_api_key_org_id", "user_api_key_user_id")
+_NAMES = {
+    "key": ("user_api_key_alias", "user_api_key_hash"),
+    "user": ("user_api_key_user_id", "user_api_key_user_email"),
+    "team": ("user_api_key_team_id", "user_api_key_team_alias"),
+    "organization": ("user_api_key_org_id", "user_api_key_org_alias"),
+    "end_user": ("user_api_key_end_user_id",),
+}
 _PROPERTIES = {
     "key": "user_api_key_alias",
     "team": "user_api_key_team_alias",
@@ -46,6 +49,9 @@ def usage_in(payload: Mapping[str, Any]) -> dict[str, Any] | None:
         "cost": payload.get("response_cost"),
         "usage": counts,
         "properties": _properties(payload, metadata),
+        "payer_names": payer_names(
+            {"end_user": payload.get("end_user"), "tag": payload.get("request_tags")}, names_in(metadata)
+        ),
         **_payer(payload, metadata),
     }
     return {name: value for name, value in usage.items() if value not in (None, "", {}) or name == "usage"}
@@ -56,13 +62,20 @@ def _totals(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {name: payload[name] for name in names if payload.get(name) is not None}
 
 
-def _payer(payload: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, str]:
+def names_in(metadata: Mapping[str, Any]) -> dict[str, list[Any]]:
+    """The key, user, team and the like of a call, under the names that payer rules have for them."""
+    return {ours: [metadata.get(name) for name in theirs] for ours, theirs in _NAMES.items()}
+
+
+def _payer(payload: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:
     requested = _mapping(metadata.get("requester_metadata"))
     for name in SUBSCRIPTION_NAMES:
         if subscription := _text(requested.get(name)):
-            return {"external_subscription_id": subscription}
-    named = (_text(payload.get("end_user")), *(_text(metadata.get(name)) for name in _CUSTOMERS))
-    customer = next(filter(None, named), None)
+            return {"external_subscription_id": subscription, "payer_requested": True}
+    end_user = _text(payload.get("end_user")) or _text(metadata.get("user_api_key_end_user_id"))
+    if end_user:
+        return {"external_customer_id": end_user, "payer_requested": True}
+    customer = next(filter(None, (_text(metadata.get(name)) for name in _CUSTOMERS)), None)
     return {"external_customer_id": customer} if customer else {}
 
 

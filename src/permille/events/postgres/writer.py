@@ -260,23 +260,27 @@ def store(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) ->
     raise UnableToStoreError(f"{len(waiting)} requests were still refused after {ATTEMPTS_MAX} attempts")
 
 
-def append(conn: Connection[Any], request: Request) -> None:
-    """Store a request in the caller's transaction; its `duplicates` and whether it is refused say how it went."""
+def append(conn: Connection[Any], requests: Sequence[Request]) -> None:
+    """Store requests in the caller's transaction; `duplicates` of each and whether it is refused say how it went."""
     arrays.register(conn)
-    if not _without_duplicates(conn, [request]):
+    for _ in range(ATTEMPTS_MAX):
+        waiting = _without_duplicates(conn, [one for one in requests if not one.is_decided])
+        if not waiting:
+            return
+        try:
+            with conn.transaction():
+                _store_group(conn, Memory(), waiting)
+        except UniqueViolation:
+            continue
+        except psycopg.Error as error:
+            if error.sqlstate == METERING_CHANGED:
+                raise ChangingError([one.organization_id for one in waiting]) from error
+            raise _failure_of(error) from error
+        for request in waiting:
+            if not request.is_refused:
+                request.duplicates = []
         return
-    try:
-        with conn.transaction():
-            _store_group(conn, Memory(), [request])
-    except UniqueViolation:
-        request.duplicates = [0]
-    except psycopg.Error as error:
-        if error.sqlstate == METERING_CHANGED:
-            raise ChangingError([request.organization_id]) from error
-        raise _failure_of(error) from error
-    else:
-        if not request.is_refused:
-            request.duplicates = []
+    raise UnavailableError(f"events were stored by others in {ATTEMPTS_MAX} attempts")
 
 
 def _store_group(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from permille.core.errors import Invalid
 from permille.core.instants import EPOCH, microseconds
 from permille.core.llm.call import PreparedCall, SentCall
+from permille.core.llm.payer import NAME_LENGTH_MAX, NAMES_MAX, PayerName, payer_names
 from permille.core.llm.read import SentUsage, without_content
 from permille.core.metering.event import timestamp_microseconds
 from permille.events.draft import Errors, properties_errors
@@ -68,6 +69,10 @@ def problems(one: Any) -> Errors:
         found["timestamp"] = "invalid_format"
     if one.get("cost") is not None and not _is_amount(one["cost"]):
         found["cost"] = "value_is_invalid"
+    if not _are_names(one.get("payer_names")):
+        found["payer_names"] = "value_is_invalid"
+    if type(one.get("payer_requested")) not in (bool, type(None)):
+        found["payer_requested"] = "value_is_invalid"
     return {name: [problem] for name, problem in found.items()} | properties_errors(one.get("properties"))
 
 
@@ -84,6 +89,21 @@ def _is_amount(value: Any) -> bool:
         return not isinstance(value, bool) and 0 <= Decimal(value) < COST_MAX
     except (ArithmeticError, TypeError, ValueError):
         return False
+
+
+def _are_names(value: Any) -> bool:
+    """Whether it is nothing, or names by their kinds: a text or a list of texts each."""
+    if value is None:
+        return True
+    if not isinstance(value, dict) or not value.keys() <= set(PayerName):
+        return False
+    lists = [each if isinstance(each, list) else [each] for each in value.values()]
+    texts = [text for each in lists for text in each]
+    return all(len(each) <= NAMES_MAX for each in lists) and not any(map(_name_problem, texts))
+
+
+def _name_problem(value: Any) -> bool:
+    return not isinstance(value, str) or not 0 < len(value) <= NAME_LENGTH_MAX or "\0" in value
 
 
 def _is_readable(name: str, value: Any) -> bool:
@@ -112,6 +132,8 @@ def call_of(one: Mapping[str, Any], now: datetime) -> SentCall:
         external_customer_id=one.get("external_customer_id"),
         at=now if at is None else EPOCH + timedelta(microseconds=at),
         properties=one.get("properties") or {},
+        payer_names=payer_names(one.get("payer_names") or {}, one.get("properties") or {}),
+        is_payer_requested=one.get("payer_requested") is True,
     )
 
 

@@ -3,7 +3,9 @@
 from typing import Any
 
 from permille.core.llm.call import SUBSCRIPTION_NAMES
+from permille.core.llm.litellm import names_in
 from permille.core.llm.otlp.spans import Span
+from permille.core.llm.payer import payer_names
 
 _METADATA = (
     "permille.",
@@ -29,6 +31,13 @@ def payer(span: Span) -> dict[str, str]:
         if value := _text(span.attributes.get(name)):
             return {"external_customer_id": value}
     return {}
+
+
+def names(span: Span) -> dict[str, list[str]]:
+    """The key, team, user and the like, for rules that say who pays."""
+    metadata = _metadata(span)
+    users = {"user": [_text(span.attributes.get(name)) for name in _USERS]}
+    return payer_names(metadata, names_in(metadata), users, {"end_user": users["user"]})
 
 
 def properties(span: Span) -> dict[str, str]:

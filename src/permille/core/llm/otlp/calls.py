@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from permille.core.llm.call import DroppedSpans
-from permille.core.llm.otlp.attribution import payer, properties
+from permille.core.llm.otlp.attribution import names, payer, properties
 from permille.core.llm.otlp.counts import cost_of, counts_of
 from permille.core.llm.otlp.models import model_of, provider_of, response_id_of, tier_of
 from permille.core.llm.otlp.senders import SpanKind, kind_of
@@ -84,6 +84,7 @@ def _usage(span: Span, counts: dict[str, Any]) -> dict[str, Any]:
         "tier": tier_of(span),
         "cost": cost_of(span),
         "properties": properties(span),
+        "payer_names": names(span),
         **counts,
         **payer(span),
         "client": span.scope,

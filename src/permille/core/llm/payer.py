@@ -1,0 +1,75 @@
+"""Who pays for a call where its sender does not say it: rules about the names that come with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+NAMES_MAX = 20
+NAME_LENGTH_MAX = 200
+
+
+class PayerName(StrEnum):
+    """Kinds of names that a call may come with, in the order in which rules about them are looked at."""
+
+    KEY = "key"
+    USER = "user"
+    TEAM = "team"
+    ORGANIZATION = "organization"
+    END_USER = "end_user"
+    TAG = "tag"
+
+
+SET_BY_REQUESTS = frozenset({PayerName.END_USER, PayerName.TAG})
+"""Names that the caller of a gateway writes into its request; the gateway itself says the others."""
+
+PayerNames = Mapping[str, Sequence[str]]
+"""Kind of name -> the names of a call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PayerRule:
+    """Calls with this name are paid by a subscription, or by a customer."""
+
+    id: UUID
+    organization_id: UUID
+    field: PayerName
+    value: str
+    external_subscription_id: str | None
+    external_customer_id: str | None
+    overrides_request: bool
+    """Whether it goes before a payer that the request of an end user names."""
+    created_at: datetime
+
+
+PayerRules = Mapping[tuple[str, str], PayerRule]
+"""Kind and name -> the rule about it."""
+
+
+def rule_for(names: PayerNames, rules: PayerRules, *, overriding: bool) -> PayerRule | None:
+    """The first rule about one of the names; with `overriding` only of those that go before the request."""
+    for kind in PayerName:
+        for name in names.get(kind, ()):
+            rule = rules.get((kind, name))
+            if rule is not None and (rule.overrides_request or not overriding):
+                return rule
+    return None
+
+
+def payer_names(*sources: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The names in these sources, each once, those of the first source first. What is no short text is left out."""
+    found: dict[str, list[str]] = {}
+    for kind in PayerName:
+        given = (each for source in sources for each in _listed(source.get(kind)))
+        names = [name for name in given if isinstance(name, str) and 0 < len(name) <= NAME_LENGTH_MAX]
+        if names:
+            found[str(kind)] = list(dict.fromkeys(names))[:NAMES_MAX]
+    return found
+
+
+def _listed(given: Any) -> Iterable[Any]:
+    return given if isinstance(given, list | tuple) else (given,)
