@@ -67,3 +67,24 @@ def test_an_invoice_is_voided_with_a_note(browser, api, invoice):
     assert "nothing of it is due" in text_of(browser.ok(f"/invoices/{invoice['lago_id']}"))
     found = api(api_notes.list_credit_notes)["credit_notes"]
     assert sorted(note["total_amount_cents"] for note in found) == [750, 2_000]
+
+
+def test_a_voided_invoice_is_made_again(browser, api, gpt4, send):
+    send("gpt_4_tokens", "acme-1", model="8K", type="output", tokens=10_000)
+    browser.sent("/test-clock", {"to": "period", "back": "/app"})
+    (shown,) = api(api_invoices.list_invoices)["invoices"]
+    billed = api(api_invoices.show_invoice, lago_id=shown["lago_id"])["invoice"]
+    (fee,) = [each for each in billed["fees"] if each["amount_cents"]]
+    address = f"/regenerate-invoice/{billed['lago_id']}"
+    browser.sent(f"/invoices/{billed['lago_id']}/void", {"choice": "plain"})
+    assert f'href="/app{address}"' in browser.ok(f"/invoices/{billed['lago_id']}")
+    assert "10,000" in browser.ok(address)
+    wrong = {f"units-{fee['lago_id']}": "many"}
+    assert "can&#39;t be used" in browser.refused(address, wrong)
+    typed = {f"units-{fee['lago_id']}": "2000", f"price-{fee['lago_id']}": "0.00123"}
+    to = browser.sent(address, {**typed, f"name-{fee['lago_id']}": "Agreed tokens"})
+    words = text_of(browser.ok(to.removeprefix("/app")))
+    assert f"It replaces {billed['number']}" in words
+    assert "Agreed tokens" in words
+    assert "$2.46" in words
+    assert "It was replaced by" in text_of(browser.ok(f"/invoices/{billed['lago_id']}"))

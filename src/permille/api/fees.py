@@ -158,7 +158,7 @@ def render_fee(fee: StoredFee, around: Surroundings) -> objects.Fee:
         lago_invoice_id=fee.invoice_id,
         lago_true_up_fee_id=around.true_ups.get(fee.id),
         lago_true_up_parent_fee_id=fee.true_up_parent_fee_id,
-        lago_original_fee_id=None,
+        lago_original_fee_id=fee.original_fee_id,
         lago_late_usage_id=fee.late_usage_id,
         lago_subscription_id=fee.subscription_id,
         external_subscription_id=subscription.external_id if subscription else None,
@@ -308,7 +308,7 @@ def _plan_item(fee: StoredFee, plan: Plan | None) -> objects.FeeItem:
     if fee.fee_type == "commitment":
         name: str | None = fee.invoice_display_name or "Minimum commitment"
     else:
-        name = (plan.invoice_display_name or plan.name) if plan else None
+        name = fee.own_name or ((plan.invoice_display_name or plan.name) if plan else None)
     return objects.FeeItem(
         type=fee.fee_type,
         code=plan.code if plan else None,

@@ -410,6 +410,7 @@ def render_invoice(
         created_at=instant(invoice.created_at),
         updated_at=instant(invoice.updated_at),
         voided_at=instant(invoice.voided_at),
+        lago_voided_invoice_id=invoice.voided_invoice_id,
         customer=render_customer(customer),
         metadata=[objects.InvoiceMetadata(**entry) for entry in invoice.metadata],
         applied_taxes=render_invoice_taxes(invoice),

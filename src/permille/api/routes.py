@@ -52,6 +52,7 @@ from permille.api import (
     price_lists,
     pricing_units,
     recent_usages,
+    regenerated_invoices,
     scheduled_changes,
     sign_in_links,
     subscriptions,
@@ -1096,6 +1097,17 @@ GROUPS = (
                 description="It keeps its number. With generate_credit_note, the two amounts are credited and refunded"
                 " by a credit note, and the rest of what it came to by another one, which is void.",
                 beside=VOID,
+                errors=(405, 422),
+            ),
+            INVOICES.action(
+                "POST",
+                "/regenerate",
+                regenerated_invoices.regenerate_invoice,
+                "Make a voided invoice again",
+                description="A final invoice of the same periods replaces a voided one of subscriptions. Fees that are not"
+                " named are as they were; units alone are priced by the fee's charge. Taxes are those of today, and coupons,"
+                " credit notes and wallets pay it. Later events and amendments change nothing of it.",
+                beside={"fees": Annotated[list[invoice.RegeneratedFeeInput], says("What is changed.")]},
                 errors=(405, 422),
             ),
             INVOICES.action(

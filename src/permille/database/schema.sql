@@ -865,9 +865,12 @@ create table invoice (
     prepaid_granted_credit_amount_cents bigint, -- the parts of prepaid_credit_amount_cents
     prepaid_purchased_credit_amount_cents bigint,
     offset_amount_cents bigint not null default 0, -- what its own credit notes took off what is due
-    custom_sections jsonb not null default '[]' -- as they were when it was made
+    custom_sections jsonb not null default '[]', -- as they were when it was made
+    voided_invoice_id uuid references invoice (id), -- which it replaces
+    original_invoice_id uuid references invoice (id) -- the first of those that replace each other: it has the periods
 );
 
+create unique index invoice_replacement on invoice (voided_invoice_id) where voided_invoice_id is not null;
 create index invoice_to_finalize on invoice (organization_id, finalizes_at)
     where finalizes_at is not null and price_retry_at is null;
 create index invoice_to_price on invoice (organization_id, price_retry_at) where price_retry_at is not null;
@@ -1001,12 +1004,14 @@ create table fee (
     rounding text not null default 'per_fee', -- whether it was rounded by itself or with its charge's other fees
     earlier_amount_cents numeric, -- what the fees that it carries on from come to precisely; null: none
     earlier_in_unit_cents numeric, -- the same in hundredths of its pricing unit
-    item_id uuid -- what it is for where that is neither a charge nor a plan: an add-on, a wallet's transaction
+    item_id uuid, -- what it is for where that is neither a charge nor a plan: an add-on, a wallet's transaction
+    original_fee_id uuid, -- of a voided invoice, which it bills again
+    own_name text -- instead of that of what it is for
 );
 
 create index fee_true_up on fee (true_up_parent_fee_id) where true_up_parent_fee_id is not null;
 create unique index fee_of_event on fee (organization_id, event_transaction_id, subscription_id, charge_id)
-    where event_transaction_id is not null;
+    where event_transaction_id is not null and original_fee_id is null;
 create index fee_alone on fee (subscription_id) where invoice_id is null;
 create index fee_of_invoice on fee (invoice_id, position);
 create index fee_newest on fee (organization_id, created_at desc, id);

@@ -21,7 +21,7 @@ join charge c on c.id = f.charge_id
 join billable_metric m on m.id = c.billable_metric_id and m.code = w.code
 left join invoice i on i.id = f.invoice_id
 where f.fee_type = 'charge' and w.at < f.to_at and (m.recurring or w.at >= f.from_at)
-    and (i.status = 'finalized' or f.invoice_id is null)
+    and (i.status = 'finalized' and i.voided_invoice_id is null or f.invoice_id is null)
     and (f.event_transaction_id is null or f.event_transaction_id = w.transaction_id)
 """
 
@@ -36,7 +36,10 @@ class EventPlace(NamedTuple):
 
 
 def of_events(conn: Connection[Any], organization_id: UUID, places: Sequence[EventPlace]) -> list[set[UUID]]:
-    """For each place of an event, the final fees that it may be part of."""
+    """For each place of an event, the final fees that it may be part of.
+
+    Those of an invoice that replaces a voided one are what somebody has agreed to: no event changes them.
+    """
     found: list[set[UUID]] = [set() for _ in places]
     rows = conn.execute(
         _FEES,

@@ -106,7 +106,7 @@ ROUNDED_TOGETHER = Check(
     broken="""
 select f.organization_id, 'charge ' || f.charge_id || ' of subscription ' || f.subscription_id as what,
     format('from %s: fees %s, precisely %s', f.from_at, sum(f.amount_cents), sum(f.precise_amount_cents)) as detail
-from fee f where f.rounding = 'per_charge'
+from fee f where f.rounding = 'per_charge' and f.original_fee_id is null
 group by f.organization_id, f.subscription_id, f.charge_id, f.from_at, f.to_at, f.pay_in_advance,
     f.earlier_amount_cents is null, case when not f.pay_in_advance then f.invoice_id end
 having sum(f.amount_cents) <> round(sum(f.precise_amount_cents))
@@ -314,6 +314,17 @@ group by i.organization_id, i.billing_entity_id, i.number having count(*) > 1
 """,
 )
 
+REPLACED_WERE_VOIDED = Check(
+    sentence="An invoice replaces a voided one of the same customer and currency, and bills no fee that is not on that one",
+    broken=f"""
+select {_INVOICE}, format('replaces %s, which is %s; %s fees of others', v.id, v.status, count(o.id)) as detail
+from invoice i join invoice v on v.id = i.voided_invoice_id
+left join fee f on f.invoice_id = i.id left join fee o on o.id = f.original_fee_id and o.invoice_id <> v.id
+group by i.id, v.id having v.status <> 'voided' or v.customer_id <> i.customer_id or v.currency <> i.currency
+    or count(o.id) > 0
+""",
+)
+
 _PERIODS = """
 select s.organization_id, 'subscription ' || s.external_id || ' ' || s.id as what,
     format('billed to %s, then from %s', p.ended, p.begins) as detail
@@ -416,6 +427,7 @@ CHECKS = (
     PREPAID_CREDITS_ADD_UP,
     NUMBERS_HAVE_NO_GAPS,
     ENTITY_NUMBERS_ARE_UNIQUE,
+    REPLACED_WERE_VOIDED,
     PERIODS_FOLLOW,
     FEES_OF_PLANS_ONCE,
     FIXED_UNITS_ARE_BILLED,

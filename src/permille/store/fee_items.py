@@ -66,7 +66,7 @@ _COLUMNS = {
     "fee_id": "f.id",
     "charge_id": "c.id",
     "charge_code": "c.code",
-    "charge_invoice_display_name": "c.invoice_display_name",
+    "charge_invoice_display_name": "coalesce(f.own_name, c.invoice_display_name)",
     "charge_invoiceable": "c.invoiceable",
     "charge_has_filters": "exists (select from charge_filter o where o.charge_id = c.id)",
     "metric_id": "m.id",
@@ -74,7 +74,7 @@ _COLUMNS = {
     "metric_description": "m.description",
     "metric_code": "m.code",
     "filter_id": "x.id",
-    "filter_invoice_display_name": "x.invoice_display_name",
+    "filter_invoice_display_name": "case when x.id is not null then coalesce(f.own_name, x.invoice_display_name) end",
     "filter_values": "x.values",
 }
 _SELECTED = ", ".join(f"{_COLUMNS.get(one.name, one.name)} as {one.name}" for one in fields(FeeItem))

@@ -12,12 +12,13 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.bounds import EARLIEST
 from permille.core.invoice.draft import InvoiceDraft, Line
-from permille.core.money import decimal_text
+from permille.core.money import LineAmounts, decimal_text
 from permille.core.period import Period
-from permille.core.rating.fee import Fee, Presentation
+from permille.core.rating.fee import Breakdown, Fee, Presentation
 from permille.core.rating.filters import Id
-from permille.core.rating.pricing_unit import InUnit
+from permille.core.rating.pricing_unit import AppliedPricingUnit, InUnit, PricingUnit
 from permille.core.rating.rounding import Earlier, Rounding
 from permille.core.tax import AppliedTax, Tax, Taxed, tax_of_json
 from permille.database.bulk import (
@@ -92,6 +93,10 @@ class StoredFee:
     """The late usage that it bills."""
     item_id: UUID | None = None
     """What it is for where that is neither a charge nor a plan: an add-on, a wallet's transaction, ..."""
+    original_fee_id: UUID | None = None
+    """The fee of a voided invoice that it bills again."""
+    own_name: str | None = None
+    """Instead of the name of what it is for."""
 
     @property
     def taxed(self) -> Taxed:
@@ -112,7 +117,7 @@ class StoredFee:
 
     @property
     def as_fee(self) -> Fee:
-        """What it is for and what it comes to, without how it is shown."""
+        """What it is for and what it comes to, as it was priced."""
         assert self.from_at is not None, "a priced fee has a period"
         assert self.to_at is not None, "a priced fee has a period"
         return Fee(
@@ -134,8 +139,17 @@ class StoredFee:
             to=self.to_at,
             pay_in_advance=self.pay_in_advance,
             event_transaction_id=self.event_transaction_id,
+            is_true_up=self.true_up_parent_fee_id is not None,
+            in_unit=in_unit_of_json(self.pricing_unit_details) if self.pricing_unit_details else None,
+            presentation=presentation_of_json(self.presentation) if self.presentation else None,
+            is_unpriced=self.is_unpriced,
+            late_usage_id=self.late_usage_id,
             item_id=self.item_id,
             description=self.description,
+            original_id=self.original_fee_id,
+            own_name=self.own_name,
+            rounding=self.rounding,
+            earlier=self.earlier,
         )
 
     @property
@@ -170,7 +184,7 @@ def newest_subscription_fees(
             f"select distinct on (f.subscription_id) {', '.join(f'f.{column}' for column in FEE_COLUMNS.split(', '))}"
             " from fee f join invoice i on i.id = f.invoice_id where f.subscription_id = any(%s)"
             " and f.fee_type = 'subscription' and i.status not in ('voided', 'draft')"
-            " order by f.subscription_id, f.created_at desc, f.to_at desc",
+            " order by f.subscription_id, f.to_at desc, f.created_at desc",
             [list(subscription_ids)],
         ).fetchall()
     return {row.subscription_id: row for row in rows if row.subscription_id}
@@ -197,7 +211,7 @@ _NEW_FEE = (
     " amount_details, grouped_by, from_at, to_at, true_up_parent_fee_id, taxes_amount_cents,"
     " taxes_precise_amount_cents, taxes_rate, applied_taxes, precise_coupons_amount_cents, event_transaction_id,"
     " pricing_unit_details, presentation, is_unpriced, late_usage_id, rounding, earlier_amount_cents,"
-    " earlier_in_unit_cents, item_id, description, created_at"
+    " earlier_in_unit_cents, item_id, description, original_fee_id, own_name, created_at"
 )
 
 
@@ -268,6 +282,8 @@ def unsaved(draft: InvoiceDraft) -> list[StoredFee]:
             is_unpriced=line.fee.is_unpriced,
             late_usage_id=_uuid(line.fee.late_usage_id),
             item_id=_uuid(line.fee.item_id),
+            original_fee_id=_uuid(line.fee.original_id),
+            own_name=line.fee.own_name,
         )
         for position, (fee_id, line) in enumerate(zip(ids, draft.lines, strict=True))
     ]
@@ -295,7 +311,7 @@ def _fee_lines(draft: InvoiceDraft, ids: Sequence[str]) -> Iterator[str]:
             f"\t{_presentation(fee.presentation)}\t{fee.is_unpriced}\t{_id(fee.late_usage_id)}"
             f"\t{fee.rounding}\t{or_null(fee.earlier.cents if fee.earlier else None)}"
             f"\t{or_null(fee.earlier.in_unit_cents if fee.earlier else None)}"
-            f"\t{_id(fee.item_id)}\t{line_text(fee.description)}\t{at}\n"
+            f"\t{_id(fee.item_id)}\t{line_text(fee.description)}\t{_id(fee.original_id)}\t{line_text(fee.own_name)}\t{at}\n"
         )
 
 
@@ -323,6 +339,17 @@ def presentation_json(found: Presentation) -> dict[str, Any]:
     }
 
 
+def presentation_of_json(kept: Mapping[str, Any]) -> Presentation:
+    """What `presentation_json` has written."""
+    return Presentation(
+        breakdowns=tuple(
+            Breakdown(presentation_by=each["presentation_by"], units=Decimal(each["units"]))
+            for each in kept["breakdowns"]
+        ),
+        on_invoice=tuple(kept["on_invoice"]),
+    )
+
+
 def pricing_unit_json(in_unit: InUnit) -> dict[str, Any]:
     """What a fee comes to in a pricing unit as it is kept on it: the unit and its rate may change."""
     unit, amounts = in_unit.applied.unit, in_unit.amounts
@@ -336,6 +363,25 @@ def pricing_unit_json(in_unit: InUnit) -> dict[str, Any]:
         "precise_unit_amount": decimal_text(amounts.precise_unit_amount),
         "conversion_rate": decimal_text(in_unit.applied.conversion_rate),
     }
+
+
+def in_unit_of_json(kept: Mapping[str, Any]) -> InUnit:
+    """What `pricing_unit_json` has written; a fee keeps no more of its unit than that."""
+    unit = PricingUnit(
+        id=UUID(kept["lago_pricing_unit_id"]),
+        code=kept["pricing_unit_code"],
+        name=kept["short_name"],
+        short_name=kept["short_name"],
+        description=None,
+        created_at=EARLIEST,
+    )
+    amounts = LineAmounts(
+        kept["amount_cents"],
+        Decimal(kept["precise_amount_cents"]),
+        kept["unit_amount_cents"],
+        Decimal(kept["precise_unit_amount"]),
+    )
+    return InUnit(AppliedPricingUnit(unit=unit, conversion_rate=Decimal(kept["conversion_rate"])), amounts)
 
 
 def applied_taxes_json(taxed: Taxed, currency: str, at: datetime) -> list[dict[str, Any]]:
@@ -380,19 +426,24 @@ def _attach(conn: Connection[Any], places: Mapping[UUID, tuple[UUID, int]]) -> N
 
 
 def _true_up_parents(lines: Sequence[Line], ids: Sequence[FeeId]) -> dict[int, FeeId]:
-    """Place of a true-up fee -> id of the fee that it belongs to: the charge's first without a filter."""
-    found: dict[int, FeeId] = {}
+    """Place of a true-up fee -> id of the fee that it belongs to: the charge's first without a filter, if that is there."""
     fees = [line.fee for line in lines]
-    for place, fee in enumerate(fees):
-        if fee.is_true_up:
-            found[place] = next(
-                ids[other]
-                for other, parent in enumerate(fees)
-                if (parent.subscription_id, parent.charge_id) == (fee.subscription_id, fee.charge_id)
-                and parent.charge_filter_id is None
-                and not parent.is_true_up
-            )
-    return found
+    return {
+        place: ids[other]
+        for place, fee in enumerate(fees)
+        if fee.is_true_up and (other := _true_up_parent(fees, fee)) is not None
+    }
+
+
+def _true_up_parent(fees: Sequence[Fee], fee: Fee) -> int | None:
+    places = (
+        other
+        for other, parent in enumerate(fees)
+        if (parent.subscription_id, parent.charge_id) == (fee.subscription_id, fee.charge_id)
+        and parent.charge_filter_id is None
+        and not parent.is_true_up
+    )
+    return next(places, None)
 
 
 def true_ups_of(conn: Connection[Any], fee_ids: Collection[UUID]) -> dict[UUID, UUID]:

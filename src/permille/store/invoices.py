@@ -87,6 +87,10 @@ class StoredInvoice:
     """Whether it is a draft with usage that is held until it has a price."""
     offset_amount_cents: int = 0
     """What its own credit notes took off what is due."""
+    voided_invoice_id: UUID | None = None
+    """The voided invoice that it replaces."""
+    original_invoice_id: UUID | None = None
+    """The first of the invoices that replace each other: it has the subscriptions and their periods."""
 
     @property
     def due_amount_cents(self) -> int:
@@ -122,6 +126,7 @@ INVOICE_COLUMNS = columns_of(StoredInvoice)
 
 
 _SUBSCRIPTION_COLUMNS = columns_of(InvoiceSubscription)
+_PERIOD_COLUMNS = ", ".join(f"p.{name}" for name in _SUBSCRIPTION_COLUMNS.split(", ") if name != "invoice_id")
 
 
 def invoices_by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, StoredInvoice]:
@@ -136,11 +141,12 @@ def invoices_by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, 
 def subscriptions_of(
     conn: Connection[Any], invoice_ids: Collection[UUID]
 ) -> dict[UUID, list[InvoiceSubscription]]:
-    """The subscriptions on each invoice, in the order of their ids."""
+    """The subscriptions on each invoice, in the order of their ids; of one that replaces another, those of the first."""
     with conn.cursor(row_factory=class_row(InvoiceSubscription)) as cursor:
         rows = cursor.execute(
-            f"select {_SUBSCRIPTION_COLUMNS} from invoice_subscription where invoice_id = any(%s)"
-            " order by invoice_id, subscription_id",
+            f"select i.id as invoice_id, {_PERIOD_COLUMNS} from invoice i join invoice_subscription p"
+            " on p.invoice_id = coalesce(i.original_invoice_id, i.id) where i.id = any(%s)"
+            " order by i.id, p.subscription_id",
             [list(invoice_ids)],
         ).fetchall()
     found: dict[UUID, list[InvoiceSubscription]] = defaultdict(list)
@@ -282,6 +288,8 @@ def _row(draft: InvoiceDraft) -> dict[str, Any]:
         "waits_for_price": draft.waits_for_price,
         "price_retry_at": draft.price_retry_at,
         "finalized_at": draft.made_at if status is InvoiceStatus.FINALIZED else None,
+        "voided_invoice_id": draft.replaces.id if draft.replaces else None,
+        "original_invoice_id": draft.replaces.original_id if draft.replaces else None,
         "created_at": draft.at,
         "updated_at": draft.made_at,
     }
@@ -536,6 +544,12 @@ def void(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime)
         " where id = any(%(ids)s)",
         {"now": now, "ids": list(invoice_ids)},
     )
+
+
+def replacement_of(conn: Connection[Any], invoice_id: UUID) -> UUID | None:
+    """The invoice that replaces a voided one, where there is one."""
+    row = conn.execute("select id from invoice where voided_invoice_id = %s", [invoice_id]).fetchone()
+    return row[0] if row else None
 
 
 def lose_dispute(conn: Connection[Any], invoice_id: UUID, *, now: datetime) -> None:

@@ -22,7 +22,7 @@ from permille.core.money import CURRENCIES, exact, subunits
 from permille.core.rating.models.price import is_average
 from permille.out.pdf import fonts
 from permille.out.pdf.assembly import invoice_document
-from permille.store import billing_entities, credit_notes, customers, invoice_search, logos
+from permille.store import billing_entities, credit_notes, customers, invoice_search, invoices, logos
 from permille.store.invoices import StoredInvoice
 from permille.store.logos import StoredLogo
 from permille.usecases import voiding
@@ -112,9 +112,15 @@ def detail(visit: Visit) -> HtmlPage:
         "groups": _groups(invoice.fees),
         "logo": _logo_problem(visit, row),
         "boxes": _boxes(visit, row.id),
+        "replaces": _linked(visit, row.voided_invoice_id),
+        "replaced_by": _linked(visit, invoices.replacement_of(visit.conn, row.id)),
         "notes": credit_notes.of_invoice(visit.conn, row.id),
     }
     return HtmlPage(template="invoice.html", context=context)
+
+
+def _linked(visit: Visit, invoice_id: UUID | None) -> StoredInvoice | None:
+    return invoices.invoices_by_ids(visit.conn, [invoice_id])[invoice_id] if invoice_id else None
 
 
 def _named(visit: Visit) -> StoredInvoice:

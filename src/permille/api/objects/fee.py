@@ -82,7 +82,7 @@ class Fee(Answer):
     lago_invoice_id: Annotated[UUID | None, says("The invoice, if it is on one.")]
     lago_true_up_fee_id: TrueUp
     lago_true_up_parent_fee_id: TrueUpParent
-    lago_original_fee_id: Annotated[None, says("Always null: kept for clients of Lago's API.")]
+    lago_original_fee_id: Annotated[UUID | None, says("The fee of a voided invoice that it bills again.")]
     lago_late_usage_id: Annotated[UUID | None, says("The late usage that it bills.")]
     lago_subscription_id: SubscriptionId
     external_subscription_id: SubscriptionName

@@ -86,6 +86,7 @@ class Invoice(Answer):
     created_at: CreatedAt
     updated_at: UpdatedAt
     voided_at: Annotated[str | None, instant_of("When it was voided.")]
+    lago_voided_invoice_id: Annotated[UUID | None, says("The voided invoice that it replaces.")]
     customer: Annotated[Customer, says("Who pays.")]
     metadata: Annotated[list[InvoiceMetadata], says("Your notes.")]
     applied_taxes: Annotated[list[InvoiceAppliedTax], says("Taxes on it.")]
@@ -187,6 +188,24 @@ class OneOffInput(Input):
     currency: Annotated[str, says("Currency code (ISO 4217); the customer's by default.")]
     billing_entity_code: Annotated[str, says("Who issues it; the customer's billing entity by default.")]
     fees: Annotated[list[SoldAddOnInput], says("What is billed.")]
+
+
+class RegeneratedFeeInput(Input):
+    """A fee of the invoice that replaces a voided one. With `id` it is a fee of that one, else usage that is added."""
+
+    id: Annotated[UUID, says("lago_id of the fee of the voided invoice.")]
+    subscription_id: Annotated[
+        UUID, says("lago_id of a subscription on the voided invoice, of usage that is added.")
+    ]
+    charge_id: Annotated[UUID, says("lago_id of the charge of usage that is added.")]
+    charge_filter_id: Annotated[UUID, says("lago_id of its filter, if it is of one.")]
+    units: Annotated[str | float, says("How much; without unit_amount_cents it is priced by the charge.")]
+    unit_amount_cents: Annotated[
+        str | float, says("Price of one unit in the currency's smallest unit, with any decimals.")
+    ]
+    invoice_display_name: Annotated[str, says("Name of the line.")]
+    description: Annotated[str, says("Description of the line.")]
+    remove: Annotated[bool, says("Whether the fee is left out.")]
 
 
 class InvoiceUpdate(Input):

@@ -59,6 +59,17 @@ def in_force(plan: Plan, at: datetime) -> Plan:
     return replace(plan, amount_cents=version.amount_cents, charges=version.charges)
 
 
+def pricing_plan(plan: Plan, parent: Plan | None, at: datetime) -> Plan:
+    """The plan as it prices a period that begins at `at`, and no other one.
+
+    It has the charges of its parent too: the period may have been used before the plan became a subscription's own.
+    """
+    found = in_force(plan, at)
+    if parent is not None:
+        found = replace(found, charges=(*found.charges, *in_force(parent, at).charges))
+    return replace(found, price_versions=())
+
+
 def change_charges(plan: Plan, change: Callable[[Charge], Charge]) -> Plan:
     """The plan with each of its charges changed, in every version."""
     return replace(

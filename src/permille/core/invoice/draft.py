@@ -48,6 +48,8 @@ class InvoiceKind(StrEnum):
     """The usage of a period that goes on, as it has reached a threshold."""
     PAID_FEES = "paid_fees"
     """Fees that were paid without an invoice before."""
+    REGENERATED = "regenerated"
+    """A voided invoice that is made again."""
     FEES_ALONE = "fees_alone"
     """Fees that are on no invoice."""
 
@@ -59,6 +61,9 @@ _INVOICE_TYPES = {
     InvoiceKind.CREDIT: "credit",
 }
 """Kind -> type in the API, where that is not a subscription's."""
+
+_ALWAYS_FINAL = (InvoiceKind.CREDIT, InvoiceKind.PROGRESSIVE, InvoiceKind.REGENERATED)
+"""Kinds of invoices that are final also where they come to nothing."""
 
 
 class InvoiceStatus(StrEnum):
@@ -136,6 +141,16 @@ class InvoiceDates:
     """When a draft becomes final."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplacedInvoice:
+    """A voided invoice that another one replaces."""
+
+    id: UUID
+    original_id: UUID
+    """The first one where one replaces the other: it has the subscriptions and their periods."""
+    purchase_order_number: str | None
+
+
 @dataclass(frozen=True, kw_only=True)
 class InvoiceDraft:
     """An invoice that is being made. Amounts are in the smallest unit of its currency."""
@@ -172,6 +187,8 @@ class InvoiceDraft:
     """When to look again whether usage on it that is held has a price."""
     late_usage_ids: tuple[UUID, ...] = ()
     """The late usage that it bills."""
+    replaces: ReplacedInvoice | None = None
+    """The voided invoice that it replaces: it bills the periods of that one, and has none of its own."""
 
     def adding(self, lines: Iterable[Line]) -> InvoiceDraft:
         """The draft with further lines, each among those of its subscription."""
@@ -211,6 +228,8 @@ class InvoiceDraft:
     @property
     def purchase_order_number(self) -> str | None:
         """The order of its subscriptions, which is the same for all of them."""
+        if self.replaces is not None:
+            return self.replaces.purchase_order_number
         return self.billings[0].subscription.purchase_order_number if self.billings else None
 
     @property
@@ -243,7 +262,7 @@ class InvoiceDraft:
         if (
             self.fees_amount_cents
             or self.customer.finalizes_zero_amount_invoice
-            or self.kind in (InvoiceKind.CREDIT, InvoiceKind.PROGRESSIVE)
+            or self.kind in _ALWAYS_FINAL
         ):
             return InvoiceStatus.FINALIZED
         return InvoiceStatus.CLOSED

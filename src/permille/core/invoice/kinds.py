@@ -46,6 +46,7 @@ STEPS: Mapping[InvoiceKind, tuple[Step, ...]] = MappingProxyType(
         InvoiceKind.ONE_OFF: (line_taxes, invoice_taxes, dates),
         InvoiceKind.CREDIT: (dates,),
         InvoiceKind.PROGRESSIVE: (usage_charges, progressive_credit, *_PAYABLE),
+        InvoiceKind.REGENERATED: (progressive_credit, *_PAYABLE),
         InvoiceKind.PAID_FEES: (summed_taxes, dates),
         InvoiceKind.FEES_ALONE: (renewals_alone, line_taxes),
     }

@@ -73,6 +73,10 @@ class Fee:
     item_id: Id | None = None
     """What it is for where that is neither a charge nor a plan: an add-on, a wallet's transaction, ..."""
     description: str | None = None
+    original_id: Id | None = None
+    """The fee of a voided invoice that it bills again."""
+    own_name: str | None = None
+    """Instead of the name of what it is for."""
     rounding: Rounding = Rounding.PER_FEE
     earlier: Earlier | None = None
     """What it carries on from, where the fees of its charge are rounded together one after the other."""

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.contract.price_versions import in_force
+from permille.core.contract.price_versions import pricing_plan
 from permille.core.contract.subscription import Subscription
 from permille.core.invoice.billing import InvoicingReason, SubscriptionBilling
 from permille.core.invoice.draft import InvoiceDraft
@@ -73,11 +72,8 @@ def fees_of(
     parents = plans.plans_by_ids(conn, {plan.parent_id for plan in known.values() if plan.parent_id})
     for late in found:
         row = rows[late.subscription_id]
-        plan = in_force(known[row.plan_id], late.from_at)
-        if plan.parent_id is not None:  # it may have been used before the plan became its own
-            parent = in_force(parents[plan.parent_id], late.from_at)
-            plan = replace(plan, charges=(*plan.charges, *parent.charges))
-        plan = replace(plan, price_versions=())
+        plan = known[row.plan_id]
+        plan = pricing_plan(plan, parents.get(plan.parent_id) if plan.parent_id else None, late.from_at)
         charge = next((each for each in plan.charges if each.id == late.charge_id), None)
         fees = [
             adjustment_fee(

@@ -28,7 +28,7 @@ from permille.core.rating.rounding import Rounding
 from permille.events.engine import amendments, event_log, usage
 from permille.events.log import AmendmentSearch, CountedEvents, Digest, EventPosition, StoredEvent
 from permille.events.usage import SeriesUsage
-from permille.store import fees as fee_store
+from permille.store import fees as fee_store, invoices
 from permille.store.fees import StoredFee
 from permille.usecases.invoices.recomputation import (
     Basis,
@@ -71,7 +71,7 @@ def explain(conn: Connection[Any], fee: StoredFee, *, after: EventPosition | Non
 def _explain(
     conn: Connection[Any], fee: StoredFee, *, after: EventPosition | None, limit: int
 ) -> Explanation:
-    basis = bases(conn, [fee]).get(fee.id)
+    basis = None if _is_agreed(conn, fee) else bases(conn, [fee]).get(fee.id)
     if basis is None:
         return Explanation(steps=_own_steps(fee))
     if fee.event_transaction_id is not None:
@@ -96,6 +96,12 @@ def _explain(
         is_same=_is_same(fee, recomputed),
         amendments=amended,
     )
+
+
+def _is_agreed(conn: Connection[Any], fee: StoredFee) -> bool:
+    """Whether somebody has said what it comes to, on an invoice that replaces a voided one."""
+    on = invoices.invoices_by_ids(conn, [fee.invoice_id]) if fee.invoice_id else {}
+    return any(each.voided_invoice_id is not None for each in on.values())
 
 
 def _events_behind(

@@ -12,7 +12,7 @@ from psycopg import Connection
 
 from permille.core.contract.compiled import compile_plan_charge, compile_renewal, renewal_charge
 from permille.core.contract.plan import Charge, Plan
-from permille.core.contract.price_versions import in_force
+from permille.core.contract.price_versions import pricing_plan
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.period import Period
@@ -64,9 +64,8 @@ def bases(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, Basi
         plan = known[row.plan_id]
         if fee.from_at is None or fee.to_at is None:
             continue
-        charges = list(in_force(plan, fee.from_at).charges)
-        if plan.parent_id is not None:  # it may have been billed before the plan became its own
-            charges += in_force(parents[plan.parent_id], fee.from_at).charges
+        parent = parents[plan.parent_id] if plan.parent_id else None
+        charges = pricing_plan(plan, parent, fee.from_at).charges
         charge = next((each for each in charges if each.id == fee.charge_id), None)
         if charge is not None:
             period = Period(fee.from_at, fee.to_at)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from permille.core.invoice.billing import SubscriptionBilling
+from collections.abc import Iterable
+from uuid import UUID
+
 from permille.core.invoice.draft import InvoiceDraft, changed
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.progressive import BilledBefore, ProgressiveCredit, key_of_fee, spread_credit
@@ -12,15 +14,21 @@ def progressive_credit(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
     """Take off what was billed of each subscription's period before, drafts included, and spread it over the fees."""
     if not facts.billed_before:
         return draft
-    for billing in draft.billings:
-        before = facts.billed_before.get(billing.subscription.id)
+    for subscription_id in _billed(draft, facts):
+        before = facts.billed_before.get(subscription_id)
         if before is not None and before.left_cents > 0:
-            draft = _less(draft, billing, before)
+            draft = _less(draft, subscription_id, before)
     return draft
 
 
-def _less(draft: InvoiceDraft, billing: SubscriptionBilling, before: BilledBefore) -> InvoiceDraft:
-    subscription_id = billing.subscription.id
+def _billed(draft: InvoiceDraft, facts: Facts) -> Iterable[UUID]:
+    """The subscriptions whose periods it bills: an invoice that replaces another one has none of its own."""
+    if draft.replaces is not None:
+        return facts.billed_before
+    return [billing.subscription.id for billing in draft.billings]
+
+
+def _less(draft: InvoiceDraft, subscription_id: UUID, before: BilledBefore) -> InvoiceDraft:
     charges = {charge_id for charge_id, _, _ in before.fees}
     places = [
         place
