@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from permille.core.llm.cost import COST_SOURCE, FROM_PROVIDER
 from permille.core.llm.fold import fold
 from permille.core.llm.parts import Metric, ModelRequest, Usage, UsagePart, Warned
 from permille.core.llm.read import SentUsage
@@ -79,10 +80,11 @@ def events_of(
     again after they were changed is still the same.
     """
     free = {key: value for key, value in properties.items() if key not in _OWN}
+    source = {} if usage.cost is None else {COST_SOURCE: FROM_PROVIDER}
     found: list[CallEvent] = []
     shared: list[CallEvent] = []
     for index, request in enumerate(usage.requests):
-        said = {**free, **_dimensions(usage, request)}
+        said = {**free, **_dimensions(usage, request), **source}
         for part in _folded(request, listed):
             place = shared if part.once else found
             code = str(part.metric)
@@ -115,6 +117,7 @@ _OWN = frozenset(
         "quantity",
         "cost",
         "source",
+        COST_SOURCE,
         "model_raw",
         "snapshot",
         "api",
