@@ -1,21 +1,19 @@
-"""Durable, deduplicated events a second over HTTP, beside the raw insert rate and the naive way of the same run.
+"""Durable, deduplicated events a second over HTTP, beside bases of the same run.
 
-    .venv/bin/python -m benchmarks.ingest [--events N] [--large N]
+    .venv/bin/python -m benchmarks.ingest [--events N] [--stored N] [--series N] [--short]
 
-Server, database, roll-up and load generator share this machine. `--large` sends so many events in batches of
-1,000 first (20000000 to see how it holds).
+Server, database, roll-up and load generator share this machine. `--stored` loads so many events beforehand
+(50000000 to see how it holds); `--series` sets how many series the case of many has; `--short` runs the usual cases alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
-import threading
 import time
-import uuid
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,96 +21,89 @@ import httpx2
 import psycopg
 from tests.live import free_port
 
+from benchmarks import load
+from benchmarks.cost import Cost, cost_so_far
+from benchmarks.ingest import bases, events as traffics, stored as earlier
+from benchmarks.ingest.events import Traffic
 from benchmarks.stack import Stack, running_stack, save
-from permille.events.log import Request
 from permille.events.postgres import rollup
-from permille.events.postgres.writer import Memory, open_connection, store
+
+TABLES = ("event", "usage_cell", "series", "series_month")
 
 
-def set_up(stack: Stack) -> tuple[str, str]:
+def set_up(stack: Stack, codes: int) -> tuple[str, str]:
+    """A new organization that meters tokens by model and type: its id and its key."""
     organization = stack.organization()
     key = organization["api_key"]
-    stack.post(
-        "/billable_metrics",
-        {
-            "billable_metric": {
-                "name": "Tokens", "code": "tokens", "aggregation_type": "sum_agg", "field_name": "tokens",
-                "filters": [{"key": "model", "values": ["8K", "32K"]}, {"key": "type", "values": ["input", "output"]}],
-            }
-        },
-        key,
-    )  # fmt: skip
+    filters = [{"key": "model", "values": ["8K", "32K"]}, {"key": "type", "values": ["input", "output"]}]
+    for number in range(codes):
+        code = f"tokens{number or ''}"
+        fields = {"name": code, "code": code, "aggregation_type": "sum_agg", "field_name": "tokens"}
+        stack.post("/billable_metrics", {"billable_metric": {**fields, "filters": filters}}, key)
     return organization["lago_id"], key
 
 
-def load(
-    port: int, key: str, connections: int, batch: int, count: int, ids: str = "random"
-) -> dict[str, Any]:
-    prefix = uuid.uuid4().hex[:8]
-    arguments = [str(port), key, str(connections), str(batch), str(count), ids, prefix]
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks.ingest.load", *arguments],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    result: dict[str, Any] = json.loads(done.stdout)
-    result["rate"] = result["acknowledged"] / result["seconds"]
-    return result
+class Run:
+    """One server, and all that is sent to it."""
+
+    def __init__(self, stack: Stack) -> None:
+        self.stack = stack
+        self.accounts = [set_up(stack, codes=4) for _ in range(20)]
+        self.keys = [key for _, key in self.accounts]
+        self.requests = stack.folder / "requests"
+        self.acknowledged = 0
+        self.conn = psycopg.connect(stack.dsn, autocommit=True)
+
+    def send(self, traffic: Traffic, count: int, *, port: int | None = None, rate: float = 0) -> load.Answers:
+        """Send new events; to this server unless a port is given."""
+        load.write(traffics.requests(traffic, self.keys, count), self.requests)
+        answers = load.send(
+            port or self.stack.port, self.requests, connections=traffic.connections, rate=rate
+        )
+        if port is None:
+            self.acknowledged += (answers.requests - answers.refused) * traffic.batch
+        return answers
+
+    def cost(self) -> Cost:
+        process = self.stack.process
+        assert process is not None
+        return cost_so_far(self.conn, [process.pid, *self.stack.children()], TABLES)
+
+    def measure(self, traffic: Traffic, count: int, heap: float, own: float) -> dict[str, Any]:
+        """As fast as it goes, and then at half of that by an open loop."""
+        before = self.cost()
+        found = self.send(traffic, count)
+        drained(self.stack.dsn)
+        cost = self.cost() - before
+        rate = found.rate * traffic.batch
+        half = self.send(traffic, traffic.count(count // 2), rate=found.rate / 2)
+        measured = {
+            "events_a_second": rate,
+            "of_heap": rate / heap,
+            "of_generator": rate / own,
+            "p50": found.p50,
+            "p99": found.p99,
+            "p99_at_half": half.p99,
+            "refused": found.refused + half.refused,
+            "server_us": cost.server / count * 1e6,
+            "postgres_us": cost.postgres / count * 1e6,
+            "log_bytes": cost.log / count,
+            "disk_bytes": cost.disk / count,
+        }
+        print(
+            f"{traffic.name:<36}{rate:>9,.0f}/s {rate / heap:>6.2f} x heap {rate / own:>5.0%} of generator"
+            f"  p50 {found.p50:>6.1f}  p99 {found.p99:>6.1f}  at half p99 {half.p99:>6.1f} ms"
+            f"  us: server {measured['server_us']:.1f}, postgres {measured['postgres_us']:.1f}"
+            f"  B: log {measured['log_bytes']:.0f}, disk {measured['disk_bytes']:.0f}  refused {measured['refused']}",
+            flush=True,
+        )
+        return measured
 
 
-def raw_rate(dsn: str, organization: str, count: int) -> float:
-    """The same rows, encoded beforehand, straight into the same table: 1,000 a statement, two connections."""
-    from permille.events.draft import Draft
-    from permille.events.postgres import writer
-
-    now = time.time_ns() // 1_000
-    statements: list[list[Any]] = []
-
-    class Recorder:
-        """Takes the statement that a group makes instead of running it."""
-
-        def __init__(self, conn: psycopg.Connection[Any]) -> None:
-            self.conn = conn
-
-        def execute(self, query: Any, parameters: Any = None) -> Any:
-            if query == writer._STORE:
-                statements.append(parameters)
-                return None
-            return self.conn.execute(query, parameters)
-
-    conn, memory = open_connection(dsn), Memory()
-    for first in range(0, count, 1_000):
-        drafts = [
-            Draft(uuid.uuid4().hex, "tokens", f"sub-{(first + i) * 7919 % 1000}", now - (first + i) * 7919 % 3_600_000_000, None,
-                  {"model": ("8K", "32K")[i % 2], "type": ("input", "output")[i // 2 % 2], "tokens": i + 1})
-            for i in range(1_000)
-        ]  # fmt: skip
-        store(Recorder(conn), memory, [Request(uuid.UUID(organization), drafts, now)])  # type: ignore[arg-type]
-    todo = iter(statements)
-    lock = threading.Lock()
-
-    def insert() -> None:
-        own = open_connection(dsn)
-        while True:
-            with lock:
-                parameters = next(todo, None)
-            if parameters is None:
-                return
-            own.execute(writer._STORE, parameters)
-
-    threads = [threading.Thread(target=insert) for _ in range(2)]
-    started = time.perf_counter()
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return count / (time.perf_counter() - started)
-
-
-def naive(stack: Stack, key: str, connections: int, count: int) -> dict[str, Any]:
+def naive(run: Run, traffic: Traffic, count: int) -> load.Answers:
+    """The same HTTP server and checks, with a transaction for each request."""
     port = free_port()
-    environment = {**os.environ, "PERMILLE_DATABASE_URL": stack.dsn}
+    environment = {**os.environ, "PERMILLE_DATABASE_URL": run.stack.dsn}
     server = subprocess.Popen([sys.executable, "-m", "benchmarks.ingest.naive", str(port)], env=environment)
     try:
         for _ in range(100):
@@ -121,7 +112,9 @@ def naive(stack: Stack, key: str, connections: int, count: int) -> dict[str, Any
                 break
             except httpx2.TransportError:
                 time.sleep(0.1)
-        return load(port, key, connections, 1, count)
+        found = run.send(traffic, count, port=port)
+        run.acknowledged += found.requests - found.refused
+        return found
     finally:
         server.terminate()
         server.wait()
@@ -150,76 +143,64 @@ def drained(dsn: str) -> tuple[float, int]:
         return seconds, len(rollup.verify(conn))
 
 
+def own_rate(run: Run, traffic: Traffic, count: int) -> float:
+    """Events a second of the generator against a server that answers at once."""
+    with load.answering_at_once() as port:
+        return run.send(traffic, count, port=port).rate * traffic.batch
+
+
+def cases(options: argparse.Namespace) -> Sequence[Traffic]:
+    if options.short:
+        return traffics.USUAL
+    return (*traffics.USUAL, *traffics.HARD, traffics.many_series(options.series))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--events", type=int, default=400_000)
-    parser.add_argument("--large", type=int, default=0)
+    parser.add_argument("--stored", type=int, default=0)
+    parser.add_argument("--series", type=int, default=5_000_000)
+    parser.add_argument("--short", action="store_true")
     options = parser.parse_args()
     count = options.events
     with running_stack() as stack:
-        organization, key = set_up(stack)
-        idle = stack.memory()
-        result: dict[str, Any] = {"events": count, "idle_memory": asdict(idle)}
-        print(f"idle: {idle.processes} processes, RSS {idle.rss:.0f} MiB, PSS {idle.pss:.0f} MiB")
-        acknowledged = 0
-        load(stack.port, key, 4, 1_000, 50_000)  # warm
-        acknowledged += 50_000
-        began = time.perf_counter()
-        if options.large:
-            result["large"] = []
-            for first in range(0, options.large, 1_000_000):
-                part = load(stack.port, key, 8, 1_000, min(1_000_000, options.large - first))
-                acknowledged += part["acknowledged"]
-                memory = stack.memory()
-                result["large"].append({"after": first, **part, "memory": asdict(memory)})
-                print(
-                    f"after {first:>11,}: {part['rate']:>9,.0f} events/s  p99 {part['p99']:.0f} ms"
-                    f"  RSS {memory.rss:.0f} MiB  PSS {memory.pss:.0f} MiB  at {time.perf_counter() - began:.0f} s",
-                    flush=True,
-                )
-        raw = raw_rate(stack.dsn, organization, count)
-        acknowledged += count
-        result["raw"] = raw
-        print(f"{'raw inserts, 2 connections':<44}{raw:>10,.0f} events/s")
-        runs = [
-            ("batches of 1,000, random ids", 8, 1_000, count, "random"),
-            ("batches of 1,000, time-ordered ids", 8, 1_000, count, "ordered"),
-            ("batches of 100, random ids", 16, 100, count, "random"),
-            ("single events, 64 connections", 64, 1, count // 5, "random"),
-            ("single events, 512 connections", 512, 1, count // 5, "random"),
-        ]
-        result["runs"] = {}
-        for name, connections, batch, size, ids in runs:
-            found = load(stack.port, key, connections, batch, size, ids)
-            acknowledged += found["acknowledged"]
-            result["runs"][name] = found
-            print(
-                f"{name:<44}{found['rate']:>10,.0f} events/s  {found['rate'] / raw:>4.0%} of raw"
-                f"  p50 {found['p50']:.1f} ms  p99 {found['p99']:.1f} ms  refused {found['failed']}",
-                flush=True,
-            )
-        for connections in (64, 512):
-            found = naive(stack, key, connections, count // 20)
-            acknowledged += found["acknowledged"]
-            single = result["runs"][f"single events, {connections} connections"]["rate"]
-            result["runs"][f"naive, {connections} connections"] = found
-            print(
-                f"{f'one transaction a request, {connections} connections':<44}{found['rate']:>10,.0f} events/s"
-                f"  p99 {found['p99']:.1f} ms; grouped is {single / found['rate']:.1f} x"
-            )
-        seconds, wrong = drained(stack.dsn)
-        result |= {
-            "acknowledged": acknowledged,
-            "stored": stored(stack.dsn),
-            "roll_up_lag_s": seconds,
-            "wrong_cells": wrong,
-        }
-        after = stack.memory()
-        result["memory_after"] = asdict(after)
+        run = Run(stack)
+        organization = run.accounts[0][0]
+        result: dict[str, Any] = {"events": count, "idle_memory": asdict(stack.memory())}
         print(
-            f"acknowledged {acknowledged:,}, stored {result['stored']:,}; roll-up {seconds:.1f} s behind; wrong cells: {wrong}"
+            "idle: {processes} processes, RSS {rss:.0f} MiB, PSS {pss:.0f} MiB".format(
+                **result["idle_memory"]
+            )
         )
-        print(f"after: RSS {after.rss:.0f} MiB, PSS {after.pss:.0f} MiB")
+        if options.stored:
+            seconds = earlier.load(stack.dsn, organization, options.stored)
+            print(f"{options.stored:,} events stored beforehand in {seconds:.0f} s", flush=True)
+        run.send(traffics.USUAL[0], 50_000)  # warm
+        raw = bases.raw_rate(stack.dsn, organization, count)
+        heap = bases.heap_rate(stack.dsn, stack.folder, min(count, 400_000))
+        result |= {"stored_before": options.stored, "raw": raw, "heap": heap, "runs": {}}
+        print(
+            f"binary COPY into a bare heap {heap:,.0f} events/s; raw inserts into the events' table {raw:,.0f}"
+        )
+        for traffic in cases(options):
+            size = traffic.count(count)
+            own = own_rate(run, traffic, size)
+            result["runs"][traffic.name] = run.measure(traffic, size, heap, own)
+        for traffic in traffics.USUAL:
+            if traffic.batch == 1:
+                found = naive(run, traffic, count // 20)
+                grouped = result["runs"][traffic.name]["events_a_second"]
+                result["runs"][f"naive: {traffic.name}"] = asdict(found)
+                print(
+                    f"naive: {traffic.name:<29}{found.rate:>9,.0f}/s; grouped is {grouped / found.rate:.1f} x"
+                )
+        seconds, wrong = drained(stack.dsn)
+        own_events = run.acknowledged + count + options.stored
+        result |= {"acknowledged": own_events, "stored": stored(stack.dsn), "wrong_cells": wrong}
+        result["memory_after"] = asdict(stack.memory())
+        print(f"acknowledged {own_events:,}, stored {result['stored']:,}; wrong cells: {wrong}")
+        print("after: RSS {rss:.0f} MiB, PSS {pss:.0f} MiB".format(**result["memory_after"]))
+        run.conn.close()
     save("ingest", result)
 
 

@@ -34,6 +34,7 @@ from permille.store import api_keys
 from permille.usecases import llm_usages
 from permille.usecases.event_warnings import warnings_of
 from permille.usecases.key_use import KeyUse, hear_changes
+from permille.usecases.recent_usages import RecentUsages
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Application:
         self.tasks = [
             asyncio.create_task(self.engine.key_use.run()),
             asyncio.create_task(self.engine.api_log.run(self.engine.pool)),
+            asyncio.create_task(self.engine.recent_usages.run(self.engine.pool)),
             asyncio.create_task(hear_changes(dsn, self._forget_key)),
         ]
 
@@ -88,6 +90,7 @@ class Application:
         await self.intake.stop()
         await asyncio.to_thread(self.engine.key_use.write)
         await asyncio.to_thread(self.engine.api_log.write, self.engine.pool)
+        await asyncio.to_thread(self.engine.recent_usages.write, self.engine.pool)
         self.engine.documents.close()
         for pool in self.pools:
             pool.close()
@@ -119,7 +122,13 @@ class _Calls:
 
 
 def intake_of(
-    config: Config, dsn: str, pool: Pool, *, bodies: BodyMemory | None = None, key_use: KeyUse | None = None
+    config: Config,
+    dsn: str,
+    pool: Pool,
+    *,
+    bodies: BodyMemory | None = None,
+    key_use: KeyUse | None = None,
+    notes: RecentUsages | None = None,
 ) -> EventIntake:
     """The intake of events, with what it asks about a request."""
 
@@ -142,6 +151,7 @@ def intake_of(
             unevaluable=lambda owner, drafts: asked(lambda conn: event_log.unevaluable(conn, owner, drafts)),
             unacceptable=lambda request: asked(lambda conn: event_log.first_unacceptable(conn, request)),
             calls=_Calls(asked),
+            notes=notes or RecentUsages(),
         ),
         bodies or BodyMemory(config.bodies_mb * 1024**2),
         max_body_bytes=config.max_body_bytes,
@@ -170,7 +180,14 @@ def build(config: Config) -> Application:
         bodies=BodyMemory(config.bodies_mb * 1024**2),
     )
     intake_pool = open_pool(config.database_url, size=4, name="permille-intake", limits=limits)
-    intake = intake_of(config, config.database_url, intake_pool, bodies=engine.bodies, key_use=engine.key_use)
+    intake = intake_of(
+        config,
+        config.database_url,
+        intake_pool,
+        bodies=engine.bodies,
+        key_use=engine.key_use,
+        notes=engine.recent_usages,
+    )
     rest = application(
         [
             *health_routes(pool),

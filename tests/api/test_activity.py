@@ -30,12 +30,12 @@ NOT_AUDITED = {
     "derived from the units of plans and subscriptions, which are audited": "fixed_charge_units",
     "derived from events and prices by the engine": "series event_hour usage_cell series_month unique_cell metering"
     " metering_version metering_state advance_event unpriced_advance_event held_advance_event advance_rounding"
-    " advance_level unchecked_series unchecked_organization unpriced_usage unpriced_series late_mark late_check usage_chart"
+    " advance_level unknown_model_call unchecked_series unchecked_organization unpriced_usage unpriced_series late_mark late_check usage_chart"
     " alert_mark alert_check triggered_alert threshold_mark threshold_check wallet_check",
     "belong to an invoice, a credit note or a payment that is audited": "invoice_sequence invoice_subscription invoice_document"
     " credit_note_item invoice_credit coupon_credit invoice_payment payment_request_invoice payment_receipt dunning"
     " wallet_consumption progressive_credit applied_usage_threshold",
-    "what is asked for, whatever comes of it": "api_log",
+    "what is asked for, whatever comes of it": "api_log recent_usage",
     "what is sent; asking for it is in the log of operations": "mail",
     "the engine's own state": "billing_hold fence clock_seen signing_key logo schema_migration",
     "signing in is no change": "user_session known_browser sign_in_failure sign_in_identity",

@@ -56,6 +56,18 @@ def test_the_days_that_are_left_come_back_as_credit(subscribed: Api) -> None:
     assert api.get(f"/credit_notes/{note['lago_id']}")["credit_note"] == note
 
 
+def test_what_a_note_by_hand_has_given_back_comes_off_what_an_end_gives_back(subscribed: Api) -> None:
+    api = subscribed
+    (invoice,) = api.get("/invoices")["invoices"]
+    (fee,) = api.get(f"/invoices/{invoice['lago_id']}")["invoice"]["fees"]
+    items = [{"fee_id": fee["lago_id"], "amount_cents": 300}]
+    body = {"invoice_id": invoice["lago_id"], "items": items, "credit_amount_cents": 360}
+    api.post("/credit_notes", {"credit_note": body})
+    move(api, 2024, 3, 21, 12)
+    api.delete("/subscriptions/sub")
+    assert sorted(note["total_amount_cents"] for note in notes(api)) == [360, (1_000 - 300) * 120 // 100]
+
+
 def test_a_balance_pays_the_next_invoices_until_it_is_spent(subscribed: Api) -> None:
     api = subscribed
     move(api, 2024, 3, 21, 12)

@@ -132,6 +132,15 @@ def test_units_change_from_the_next_period_on_or_at_once(sold: Api) -> None:
     assert billed(sold)[3:] == [[]]
 
 
+def test_units_that_are_changed_at_the_instant_of_the_start_were_billed_before(sold: Api) -> None:
+    """The audit after the test finds nothing wrong with that."""
+    sold.plan("pro", fixed_charges=[fixed(sold, units=10, amount="1", pay_in_advance=True)])
+    sold.subscribe("sub", "pro")
+    fewer = {"fixed_charge": {"units": 2, "apply_units_immediately": True}}
+    sold.put("/subscriptions/sub/fixed_charges/seat", fewer)
+    assert [("seat", 10.0, 1_000)] in billed(sold)
+
+
 def test_days_are_billed_at_the_units_that_they_had(sold: Api) -> None:
     sold.plan("pro", fixed_charges=[fixed(sold, units=2, amount="30", prorated=True)])
     at(sold, "2024-04-01T00:00:00Z")

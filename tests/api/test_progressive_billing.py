@@ -186,6 +186,51 @@ def test_what_was_billed_too_much_is_given_back_by_a_credit_note(api: Api, send:
     )  # fmt: skip
 
 
+def test_what_two_invoices_have_billed_too_much_comes_back_whole(api: Api, send: Sender) -> None:
+    """55.00 and 45.00 were billed, and 95.00 is voided then: the second invoice gives back 45.00, the first 50.00."""
+    api.post("/taxes", {"tax": {"name": "VAT", "code": "vat", "rate": "20", "applied_to_organization": True}})
+    world(api, 5_000, 9_000)
+    wrong = send.named("wrong", at(5, 11), tokens=55)
+    use(api, send, 5, at(6))
+    again = send.named("again", at(6, 11), tokens=40)
+    move(api, 2024, 3, 7)
+    first, second = invoices(api)[::-1]
+    assert (first["total_amount_cents"], second["total_amount_cents"]) == (6_600, 5_400)
+    for name, event in (("a", wrong), ("b", again)):
+        body = {"transaction_id": name, "event_transaction_id": event, "kind": "void", "reason": "a test"}
+        api.post("/events/amendments", {"amendment": body})
+    move(api, 2024, 4, 1, 12)
+    closing = invoices(api)[0]
+    assert (closing["fees_amount_cents"], closing["progressive_billing_credit_amount_cents"]) == (
+        871 + 500,
+        500,
+    )
+    notes = api.get("/credit_notes")["credit_notes"]
+    assert {(note["lago_invoice_id"], note["credit_amount_cents"]) for note in notes} == {
+        (second["lago_id"], 5_400), (first["lago_id"], 6_000),
+    }  # fmt: skip
+
+
+def test_subscriptions_at_one_look_share_a_coupon_in_the_order_in_which_they_were_made(
+    api: Api, send: Sender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever order the database has them in."""
+    read = subscriptions.by_ids
+    monkeypatch.setattr(subscriptions, "by_ids", lambda *of: dict(reversed(read(*of).items())))
+    world(api, 500)
+    coupon = {"name": "ten", "code": "ten", "coupon_type": "fixed_amount", "frequency": "once",
+              "amount_cents": 1_000, "amount_currency": "EUR", "expiration": "no_expiration"}  # fmt: skip
+    api.post("/coupons", {"coupon": coupon})
+    api.post("/applied_coupons", {"applied_coupon": {"external_customer_id": "cus", "coupon_code": "ten"}})
+    move(api, 2024, 3, 6)
+    api.subscribe("later")
+    send(at(6), sub="later", tokens=6)
+    send(at(6), tokens=7)
+    move(api, 2024, 3, 7)
+    made = {(each["fees_amount_cents"], each["coupons_amount_cents"]) for each in invoices(api)}
+    assert made == {(700, 700), (600, 300)}
+
+
 def test_a_draft_takes_it_off_and_what_became_of_it_is_counted_once(api: Api, send: Sender) -> None:
     world(api, 5_000, billing_configuration={"invoice_grace_period": 3})
     use(api, send, 60, at(6))

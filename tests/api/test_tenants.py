@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -18,7 +20,7 @@ from permille.core.llm.call import SentCall
 from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.events.postgres.writer import Memory, open_connection, store
-from permille.usecases import llm_usages
+from permille.usecases import llm_usages, unknown_models
 from tests.core.llm.samples import sent, usages
 from tests.late import review_late_usage
 
@@ -30,7 +32,6 @@ CANDIDATES_MAX = 8
 COLLECTIONS = {
     "subscriptions": "/plans+subscriptions",
     "customers": "/customers+alerts",
-    "llm": "/llm/held_usages",
 }
 """Collections whose paths have identifiers of another one too."""
 ALERT = {
@@ -43,7 +44,10 @@ ALERT = {
 NAMED = {"key": "team", "wallet_code": "main"}
 """What no list has as an identifier."""
 BODIES: dict[str, Any] = {
-    "/llm": {"held_usage": {"external_subscription_id": "sub-2"}},
+    "/llm": {
+        "held_usage": {"external_subscription_id": "sub-2"},
+        "model_alias": {"name": "azure/chat", "model": "azure/gpt-4o"},
+    },
     "/test_clock": {"test_clock": {"now": "2024-06-01T00:00:00Z"}},
     "/billing_entities": {"billing_entity": {"name": "Taken over"}},
     "/billable_metrics": {"billable_metric": {"name": "Taken over"}},
@@ -119,14 +123,15 @@ def settle(api: Api, dsn: str) -> None:
         api, dsn, [Draft("tx-late", "tokens", "sub", microseconds(START), None, {"model": "a", "tokens": 5})]
     )
     review_late_usage(dsn)
-    _hold_usage(api)
+    _hold_usage(api, dsn)
     _pay(api)
     dearer = {"charge": {"properties": {"amount": "9"}}, "effective": "next_period"}
     api.put("/plans/pro/charges/by_token", dearer)
 
 
-def _hold_usage(api: Api) -> None:
-    """A usage of a language model that nobody is named for."""
+def _hold_usage(api: Api, dsn: str) -> None:
+    """A usage of a language model that nobody is named for, one of an unknown model, and the alias of that."""
+    api.post("/llm/model_aliases", {"model_alias": BODIES["/llm"]["model_alias"]})
     call = SentCall(
         usage=sent(usages()[0]),
         external_subscription_id=None,
@@ -136,6 +141,10 @@ def _hold_usage(api: Api) -> None:
     )
     prepared = llm_usages.prepare(api.conn, api.organization.id, [call])
     llm_usages.hold(api.conn, api.organization.id, prepared, now=START)
+    unknown = {"provider": "azure", "model": "chat", "model_raw": "chat", "quantity": "1"}
+    _store(api, dsn, [Draft("tx-llm", "llm_tokens", "sub-2", microseconds(START), None, unknown)])
+    counted = replace(prepared[0], identity="azure:tx-llm", unknown_models={"azure/chat": ["tx-llm"]})
+    unknown_models.note(api.conn, api.organization.id, [counted])
     api.conn.commit()
 
 
@@ -195,6 +204,7 @@ IDENTIFIERS = {
     "request_id": "request_id",
     "feature_code": "code",
     "privilege_code": "code",
+    "name": "name",
 }
 """Parameter of a path -> the field of the objects that has it."""
 
@@ -215,10 +225,11 @@ def candidates(parameter: str, prefix: str, seen: dict[str, Any]) -> list[str]:
     if parameter in NAMED:
         return [NAMED[parameter]]
     first, last = prefix.split("/")[1], prefix.rsplit("/", 2)[-2]
-    found = list(objects(seen.get(COLLECTIONS.get(first, "/" + first), {})))
+    nearest = seen.get(prefix.removesuffix("/")) or seen.get(COLLECTIONS.get(first, "/" + first), {})
+    found = list(objects(nearest))
     nested = [each[last] for each in found if last in each and last != first]
     values = {each.get(IDENTIFIERS[parameter]) for each in (objects(nested) if nested else found)}
-    known = sorted(value for value in values if isinstance(value, str))
+    known = sorted(quote(value, safe="") for value in values if isinstance(value, str))
     assert known, f"settle() makes nothing for {prefix}{{{parameter}}}"
     return known[:CANDIDATES_MAX]
 

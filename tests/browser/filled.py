@@ -15,6 +15,20 @@ START = datetime(2026, 10, 1, 13, tzinfo=UTC)
 TODAY = "2026-11-20T00:00:00Z"
 
 
+LLM_USAGES = [
+    {
+        "provider": "azure",
+        "model": f"prod-chat-{customer}",
+        "id": f"response-of-a-rather-long-identity-{customer}",
+        "external_customer_id": customer,
+        "usage": {"prompt_tokens": 2006, "completion_tokens": 300, "total_tokens": total},
+        "properties": {"key": "key-of-a-team"},
+    }
+    for customer, total in (("acme", 2306), ("nobody", 2306), ("acme-of-more-tokens", 7))
+]
+"""One of an unknown model, one that nobody pays for, and one that doesn't add up."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Filled:
     """What is in it: customer acme with subscription acme-1 of the plan openai-gpt-4."""
@@ -52,6 +66,8 @@ def fill(live: LiveServer) -> Filled:
         (filled,) = client.get(f"/wallets/{wallet['lago_id']}/wallet_transactions").json()[
             "wallet_transactions"
         ]
+        sent = client.post("/llm/usage", json={"usages": LLM_USAGES})
+        assert sent.status_code == 200, sent.text
         (billed,) = client.get("/invoices").json()["invoices"]
         invoice = client.get(f"/invoices/{billed['lago_id']}").json()["invoice"]
     return Filled(

@@ -60,6 +60,16 @@ def test_in_advance_the_days_that_are_left_are_paid(units, amount, period, cents
     assert whole.amount_cents == units * Decimal(amount) * 100
 
 
+def test_no_units_cost_nothing_also_where_a_tier_has_a_flat_amount():
+    """Fewer units than were billed make a fee of nothing (V-110), whatever the price."""
+    tier = {"from_value": 0, "to_value": None, "per_unit_amount": "1", "flat_amount": "3"}
+    graduated = price(model=ChargeModel.GRADUATED, prorated=False, properties={"graduated_ranges": [tier]})
+    fees = [
+        fee_in_advance(graduated, Decimal(units), month(2023, 8), subscription_id="sub") for units in (0, 2)
+    ]
+    assert [(fee.units, fee.amount_cents) for fee in fees] == [(0, 0), (2, 500)]
+
+
 @pytest.mark.parametrize(
     ("paid", "days", "of", "new", "left"),
     [

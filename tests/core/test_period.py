@@ -247,6 +247,10 @@ def test_lagos_worked_example_of_counting_days() -> None:
         (ts(2023, 9, 4, 22), ts(2023, 9, 5, 22), 2),
         (ts(2023, 9, 4, 22), ts(2023, 9, 5, 21, 59, 59), 1),
         (ts(2023, 9, 4, 22), ts(2023, 9, 4, 22), 1),
+        # a trial that ended in the afternoon: whole days, and one more that has only begun
+        (ts(2023, 9, 1, 15), ts(2023, 9, 8, 15), 7),
+        (ts(2023, 9, 1, 15), ts(2023, 9, 8, 15) + INSTANT, 8),
+        (ts(2023, 10, 25, 15), ts(2023, 11, 1, 16), 7),
     ],
 )
 def test_the_day_of_the_last_instant_counts(from_: datetime, last: datetime, days: int) -> None:

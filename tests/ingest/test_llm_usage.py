@@ -6,9 +6,11 @@ import json
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
+from uuid import UUID
 
 import psycopg
 
+from permille.store import recent_usages
 from tests.core.llm.samples import usages
 
 from .conftest import SECRET, Client, Talk
@@ -122,6 +124,178 @@ def test_what_cannot_be_counted_is_kept_and_attributed(talk: Callable[[Talk], No
         assert (await client.send(chat(1)))[0]["status"] == "repeated"
 
     talk(conversation)
+
+
+def test_an_organizations_own_names_of_models_go_first(talk: Callable[[Talk], None]) -> None:
+    async def conversation(client: Client) -> None:
+        def sent(number: int) -> dict[str, Any]:
+            call = chat(number, provider="azure.ai.openai")
+            call["response"]["model"] = "prod-chat-eu"
+            return call
+
+        def said(found: Any) -> tuple[Any, ...]:
+            properties = found["events"][0]["properties"]
+            warned = [each["code"] for each in found["warnings"]]
+            return properties["provider"], properties["model"], properties["model_raw"], warned
+
+        (before,) = await client.send(sent(1))
+        assert said(before) == ("azure", "prod-chat-eu", "prod-chat-eu", ["model_unknown"])
+        alias = {"name": "azure.ai.openai/prod-chat-eu", "model": "openai/gpt-5.4-mini-2026-03-17"}
+        made = (await client.post("/llm/model_aliases", {"model_alias": alias}))["model_alias"]
+        assert made["name"] == "azure/prod-chat-eu"
+        again, after = await client.send(sent(1), sent(2))
+        assert again["status"] == "repeated"
+        assert after["id"] == "azure:chatcmpl-2"
+        assert said(after) == ("openai", "gpt-5.4-mini", "prod-chat-eu", [])
+
+        litellm: dict[str, Any] = {
+            "id": "l1",
+            "model": "azure/prod-chat-eu",
+            "custom_llm_provider": "azure",
+            "end_user": "cus",
+        }
+        litellm |= {"status": "success", "prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
+        (by_gateway,) = (await client.post("/llm/litellm", [litellm]))["usages"]
+        assert said(by_gateway)[:2] == ("openai", "gpt-5.4-mini")
+
+        path = "/llm/model_aliases"
+        assert (await client.get(f"{path}/azure%2Fprod-chat-eu"))["model_alias"] == made
+        for wrong, problem in (
+            (alias, {"name": ["value_already_exist"]}),
+            ({"name": "prod", "model": "/x"}, {"name": ["provider_is_missing"]}),
+            ({"name": "a/b"}, {"model": ["value_is_mandatory"]}),
+        ):
+            refused = await client.post(path, {"model_alias": wrong}, status=422)
+            assert refused["error_details"] == problem
+        change = json.dumps({"model_alias": {"model": "openai/gpt-5.4"}}).encode()
+        answer = await client.http.put(f"/api/v1{path}/azure%2Fprod-chat-eu", content=change)
+        assert answer.json()["model_alias"]["model"] == "openai/gpt-5.4"
+        assert said((await client.send(sent(3)))[0])[1] == "gpt-5.4"
+        await client.http.delete(f"/api/v1{path}/azure%2Fprod-chat-eu")
+        assert (await client.get(path))["model_aliases"] == []
+        assert said((await client.send(sent(4)))[0])[1] == "prod-chat-eu"
+
+    talk(conversation)
+
+
+def test_what_waits_for_one_reason_is_attributed_at_once(talk: Callable[[Talk], None]) -> None:
+    async def conversation(client: Client) -> None:
+        def held(number: int, **more: Any) -> dict[str, Any]:
+            return chat(number, external_subscription_id=None, **more)
+
+        keyed = {"properties": {"key": "k1"}}
+        await client.send(held(1, **keyed), held(2, **keyed), held(3), held(4, external_customer_id="ghost"))
+        found = (await client.get("/llm/held_usage_groups"))["held_usage_groups"]
+        assert [(each["code"], each["key"], each["calls_count"]) for each in found] == [
+            ("subscription_missing", "k1", 2),
+            ("customer_not_found", None, 1),
+            ("subscription_missing", None, 1),
+        ]
+        path = "/llm/held_usage_groups/attribute"
+        group = {"code": "subscription_missing", "key": "k1", "payer": {"external_customer_id": "nobody"}}
+        refused = await client.post(path, {"held_usage_group": group}, status=422)
+        assert refused["error_details"] == {"held_usage": ["customer_not_found"]}
+        group["payer"] = {"external_customer_id": "cus"}
+        counted = await client.post(path, {"held_usage_group": group})
+        assert counted["held_usage_group"] == {"counted_count": 2, "waiting_count": 0}
+        await client.post(path, {"held_usage_group": group}, status=404)
+        assert await client.counted() == {"input": 2006 * 2, "output": 300 * 2}
+        assert (await client.get("/llm/held_usage_groups"))["meta"]["total_count"] == 2
+
+    talk(conversation)
+
+
+def test_calls_of_an_unknown_model_are_counted_under_it_once_it_has_an_alias(
+    talk: Callable[[Talk], None], db: psycopg.Connection[Any]
+) -> None:
+    def sent(number: int, name: str = "prod") -> dict[str, Any]:
+        call = chat(number, provider="azure")
+        call["response"]["model"] = name
+        return call
+
+    async def conversation(client: Client) -> None:
+        async def used() -> dict[str, int]:
+            found = await client.get("/customers/cus/current_usage?external_subscription_id=sub")
+            filters = found["customer_usage"]["charges_usage"][0]["filters"]
+            values = {(each["values"] or {"model": ["other"]})["model"][0]: each["units"] for each in filters}
+            return {name: int(float(units)) for name, units in values.items()}
+
+        metric = (await client.get("/billable_metrics/llm_tokens"))["billable_metric"]
+        charge = {
+            "billable_metric_id": metric["lago_id"],
+            "charge_model": "standard",
+            "properties": {"amount": "0"},
+            "filters": [{"values": {"model": ["gpt-5.4-mini"]}, "properties": {"amount": "0.02"}}],
+        }
+        plan = {"plan": {"charges": [charge]}}
+        answer = await client.http.put("/api/v1/plans/p", content=json.dumps(plan).encode())
+        assert answer.status_code == 200, answer.text
+        await client.send(sent(1), sent(2, "other"))
+        clock = {"test_clock": {"now": "2026-11-05T00:00:00Z"}}
+        answer = await client.http.put("/api/v1/test_clock", content=json.dumps(clock).encode())
+        assert answer.status_code == 200, answer.text
+        await client.send(sent(3), sent(4, "azure/prod"), sent(3), sent(5), chat(6))
+        amendment = {"transaction_id": "by-hand", "event_transaction_id": "azure:chatcmpl-5", "kind": "void"}
+        await client.post("/events/amendments", {"amendment": {**amendment, "reason": "free"}})
+        listed = (await client.get("/llm/unknown_models"))["unknown_models"]
+        assert [(each["name"], each["model"], each["calls_count"]) for each in listed] == [
+            ("azure/prod", None, 4),
+            ("azure/other", None, 1),
+        ]
+        assert (await used())["gpt-5.4-mini"] == 2306
+        path = "/llm/unknown_models/azure%2Fprod/count"
+        refused = await client.post(path, {}, status=422)
+        assert refused["error_details"] == {"name": ["alias_is_missing"]}
+        alias = {"name": "azure/azure/prod", "model": "openai/gpt-5.4-nano"}
+        await client.post("/llm/model_aliases", {"model_alias": alias})
+        (first,) = [(await client.post(path, {}))["unknown_model"]]
+        counts = ("calls_count", "moved_count", "billed_count", "amended_count")
+        assert [first[name] for name in counts] == [0, 2, 1, 1]
+        assert (await used())["gpt-5.4-mini"] == 2306
+        await client.post(path, {}, status=404)
+
+        # The alias was wrong: what it has moved moves again.
+        alias["model"] = "openai/gpt-5.4-mini-2026-03-17"
+        change = json.dumps({"model_alias": alias}).encode()
+        await client.http.put("/api/v1/llm/model_aliases/azure%2Fprod", content=change)
+        again = (await client.post(path, {}))["unknown_model"]
+        assert [again[name] for name in counts] == [0, 2, 0, 0]
+        assert (await used())["gpt-5.4-mini"] == 3 * 2306
+        moved = (await client.get("/events/azure:chatcmpl-3"))["event"]["amendments"][-1]
+        assert moved["reason"] == "azure/prod is openai/gpt-5.4-mini-2026-03-17"
+        said = moved["replacement"]["properties"]
+        names = ("provider", "model", "snapshot", "model_raw", "quantity")
+        assert [said[name] for name in names] == ["openai", "gpt-5.4-mini", "2026-03-17", "prod", "2006"]
+        assert [each["name"] for each in (await client.get("/llm/unknown_models"))["unknown_models"]] == [
+            "azure/other"
+        ]
+
+    talk(conversation)
+
+
+def test_what_came_lately_is_shown_without_content(
+    talk: Callable[[Talk], None], db: psycopg.Connection[Any]
+) -> None:
+    owner = db.execute("select id from organization").fetchone()
+
+    async def conversation(client: Client) -> None:
+        client.http.headers["user-agent"] = "our-backend/1"
+        await client.send(chat(1), chat(1), chat(2, external_subscription_id="nobody"))
+        await client.send(chat(3), dry_run=True)
+        await client.post("/llm/usage", {"usages": [{"provider": SECRET}]}, status=422)
+        for number in range(3):
+            await client.send(*(chat(100 * number + each) for each in range(10, 110)))
+
+    talk(conversation)  # it writes what waits at its end
+    found, total = recent_usages.listing(db, owner[0] if owner else UUID(int=0), limit=1_000, offset=0)
+    assert total == len(found) == recent_usages.KEPT
+    assert {(each.status, each.client, each.road) for each in found} == {
+        ("counted", "our-backend/1", "/api/v1/llm/usage")
+    }
+    assert found[0].identity == "openai:chatcmpl-309"
+    assert found[0].model == "gpt-5.4-mini-2026-03-17"
+    assert [each["quantity"] for each in found[0].events] == ["2006", "300"]
+    assert SECRET not in str(found)
 
 
 def test_a_container_is_one_session_over_several_answers(talk: Callable[[Talk], None]) -> None:

@@ -8,6 +8,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx2
 import psycopg
@@ -18,6 +19,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from permille.ingest.decoders.traces import PATHS
+from permille.store import recent_usages
 
 from .conftest import SECRET, Client, Talk
 
@@ -105,6 +107,7 @@ def test_a_call_counts_once_on_every_path_and_in_every_form(
 
 def test_a_call_without_usage_is_rejected_and_shown(
     talk: Callable[[Talk], None],
+    db: psycopg.Connection[Any],
 ) -> None:
     async def conversation(client: Client) -> None:
         spans = span("chatcmpl-1", tokens=None), span(None, span_id="00f067aa0ba902b8")
@@ -123,6 +126,24 @@ def test_a_call_without_usage_is_rejected_and_shown(
         assert len((await client.get("/llm/held_usages"))["held_usages"]) == 1
 
     talk(conversation)
+    found, _ = recent_usages.listing(db, _only_organization(db), limit=100, offset=0)
+    client = "opentelemetry.instrumentation.openai_v2"
+    python = found[2].client
+    assert [(each.client, each.status, each.code, each.count) for each in reversed(found)] == [
+        (client, "counted", None, 1),
+        (client, "held", "usage_missing", 1),
+        *[(python, "refused", None, 1)] * 3,
+        (client, "dropped", "no_call", 1),
+    ]
+    assert {each.message for each in found if each.status == "refused"} == {"The body can't be read."}
+    assert SECRET not in str(found)
+
+
+def _only_organization(db: psycopg.Connection[Any]) -> UUID:
+    row = db.execute("select id from organization").fetchone()
+    assert row is not None
+    found: UUID = row[0]
+    return found
 
 
 def test_what_real_programs_send_is_taken(

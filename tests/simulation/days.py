@@ -14,6 +14,12 @@ def day_of(at: datetime, zone: str) -> date:
     return at.astimezone(ZoneInfo(zone)).date()
 
 
+def begun(start: datetime, end: datetime, zone: str) -> int:
+    """The days that have begun between two instants, by the clock on the wall: one that is set is not counted."""
+    passed = [each.astimezone(ZoneInfo(zone)).replace(tzinfo=None) for each in (start, end)]
+    return -((passed[0] - passed[1]) // timedelta(days=1))
+
+
 def opens(day: date, zone: str) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).astimezone(UTC)
 
@@ -33,3 +39,13 @@ def period(day: date, interval: str, anchor: date) -> tuple[date, date]:
     while later(anchor, (n + 1) * step) <= day:
         n += 1
     return later(anchor, n * step), later(anchor, (n + 1) * step)
+
+
+def price_date(now: datetime, when: str) -> datetime | None:
+    """From when on prices are valid: for all periods, for those after now, or from a day on in so many days."""
+    if when == "now":
+        return None
+    if when == "next_period":
+        return now + timedelta(microseconds=1)
+    day = now.date() + timedelta(days=int(when))
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)

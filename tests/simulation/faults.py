@@ -1,10 +1,14 @@
-"""Processes that die between two statements: the server ends the session of whoever comes to the n-th one."""
+"""Processes that die: the server ends the session of whoever comes to the n-th statement, or a worker is killed."""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import Random
 from typing import Any
 from unittest.mock import patch
@@ -24,16 +28,19 @@ AT_ONCE = {
     "change",
     "wallet",
     "top_up",
+    "void_credits",
     "buy",
     "pay",
     "void",
     "note",
+    "finalize",
     "drop_coupon",
     "amend",
 }
 """Actions of one request: whoever got no answer sends it again."""
 
 
+HOME = Path(__file__).parents[2]
 DEATHS_MAX = 2
 """On the way of a clock."""
 
@@ -48,6 +55,7 @@ class Deaths:
         self.left: int | None = None
         self.count = 0
         self.clock = datetime.now(UTC)
+        self.spared: list[Any] = [self.admin, server.conn]
 
     def close(self) -> None:
         self.pool.close()
@@ -55,6 +63,7 @@ class Deaths:
 
     def do(self, product: Product, action: Any) -> None:
         """Do an action with a death on the way, and once more if that was in its way."""
+        self.spared = [self.admin, self.server.conn, product.worker]
         if action["do"] == "move":
             self._move(product, action)
         elif action["do"] in AT_ONCE and self.random.random() < 0.5:
@@ -92,7 +101,7 @@ class Deaths:
         self.left = statements
 
         def counted(cursor: Any, *args: Any, **more: Any) -> Any:
-            if self.left is not None and cursor.connection not in (self.admin, self.server.conn):
+            if self.left is not None and cursor.connection not in self.spared:
                 self.left -= 1
                 if self.left <= 0:
                     self.left, pid = None, cursor.connection.info.backend_pid
@@ -102,3 +111,36 @@ class Deaths:
 
         with patch.object(psycopg.Cursor, "execute", counted):
             yield
+
+
+KILLS_MAX = 3
+"""In a world: each needs a new process."""
+WORKS_SECONDS = 0.4
+"""How long a worker lives at most."""
+
+
+class Kills(Deaths):
+    """Lets a worker in a process of its own move clocks, and kills it (SIGKILL) after a while of chance."""
+
+    def do(self, product: Product, action: Any) -> None:
+        """Do an action; while a clock is on its way the worker is killed."""
+        if action["do"] == "move" and self.count < KILLS_MAX:
+            with patch.object(organizations, "MOVE_SECONDS", -1.0):
+                product.start_moving(action)
+            self._work_and_die()
+        product.do(action)
+
+    def _work_and_die(self) -> None:
+        command = [sys.executable, "-m", "tests.simulation.worker", self.server.dsn]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=HOME, text=True
+        ) as worker:
+            assert worker.stdin is not None
+            assert worker.stdout is not None
+            assert worker.stdout.readline() == "ready\n"
+            worker.stdin.write("go\n")
+            worker.stdin.flush()
+            time.sleep(self.random.random() * WORKS_SECONDS)
+            assert worker.poll() is None, "it works until it is killed"
+            worker.kill()
+        self.count += 1

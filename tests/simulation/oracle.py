@@ -6,17 +6,17 @@ Nothing is fast here, and nothing is shared with the source: every bill is worke
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from . import days, settle
-from .prices import cut, digits, price, rounded
+from . import advance, days, drafts, progressive, settle
+from .prices import cut, digits, place_of, price, rounded, terms_at
 from .settle import Bill, Coupon, Fee, Lot, Note, Tax, Wallet
 
 START = datetime(2024, 3, 5, 10, 0, tzinfo=UTC)
-DECIMALS = {"JPY": 0, "EUR": 2, "USD": 2, "KWD": 3}
+DECIMALS = {"JPY": 0, "CLP": 0, "EUR": 2, "USD": 2, "KWD": 3, "BHD": 3}
 COST_PER_YEAR = {"weekly": 52, "monthly": 12, "quarterly": 4, "semiannual": 2, "yearly": 1}
 
 Action = Mapping[str, Any]
@@ -27,6 +27,23 @@ def fee_key(fee: Fee) -> tuple[Any, ...]:
     return fee.kind, fee.code, fee.subscription.id if fee.subscription else "", fee.units, fee.cents
 
 
+def said(who: Customer, bill: Bill) -> tuple[Any, ...]:
+    """What an invoice says."""
+    return (
+        who.id,
+        bill.kind,
+        bill.status,
+        bill.earlier,
+        bill.coupons,
+        bill.taxes,
+        bill.notes,
+        bill.prepaid,
+        bill.total,
+        bill.paid,
+        sorted(fee_key(fee) for fee in bill.fees if fee.cents),
+    )
+
+
 @dataclass
 class Event:
     id: str
@@ -35,6 +52,7 @@ class Event:
     at: datetime
     value: Fraction
     order: int
+    model: str = ""
     is_void: bool = False
 
 
@@ -48,6 +66,8 @@ class Customer:
     wallets: list[Wallet] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     bills: list[Bill] = field(default_factory=list)
+    grace: int = 0
+    """For so many days its invoices are drafts."""
 
 
 @dataclass
@@ -70,6 +90,8 @@ class Subscription:
     """The last fee in advance."""
     fees: list[Fee] = field(default_factory=list)
     """All that it was billed."""
+    gives_back: tuple[bool, str] = False, "skip"
+    """Whether an upgrade has ended it, and what becomes of days that were paid and are not used."""
     owes_today: bool = False
     """Whether it was entered on a billing day, with an earlier start: that day's bill is due."""
     next_plan: Action | None = None
@@ -125,10 +147,19 @@ class Oracle:
         self.rows: list[Subscription] = []
         self.events: dict[str, Event] = {}
         self.numbers = 0
+        self.played: set[str] = set()
+        """The actions and components that it has met."""
+        self.marked: set[str] = set()
+        """Subscriptions with events that nobody has looked at for thresholds."""
+        self.highest: dict[str, int] = {}
+        """The largest lifetime usage at which a threshold was reached."""
 
     def do(self, action: Action) -> bool:
         handler: Callable[[Action], bool] = getattr(self, f"_{action['do']}")
-        return handler(action)
+        is_done = handler(action)
+        if is_done:
+            self.played.add(action["do"])
+        return is_done
 
     # The catalogue
 
@@ -151,14 +182,40 @@ class Oracle:
             return False
         if any(each["code"] not in self.add_ons for each in action["fixed"]):
             return False
-        self.plans[action["code"]] = action
+        self.plans[action["code"]] = {
+            **action,
+            "charges": [
+                {**each, "prices": [(START - timedelta(days=999), each["terms"])]}
+                for each in action["charges"]
+            ],
+        }
+        return True
+
+    def _price(self, action: Action) -> bool:
+        """Other prices of a charge: for periods that begin from an instant on, or for all that is not billed (2.3)."""
+        plan = self.plans.get(action["plan"])
+        found = [each for each in plan["charges"] if each["metric"] == action["metric"]] if plan else []
+        if not found or found[0]["model"] != action["model"]:
+            return False
+        self.played.add("prices")
+        since = days.price_date(self.now, action["when"])
+        prices = found[0]["prices"]
+        if since is None:
+            found[0]["prices"] = [(at, action["terms"] if at <= self.now else terms) for at, terms in prices]
+        else:
+            found[0]["prices"] = sorted(
+                [each for each in prices if each[0] != since] + [(since, action["terms"])],
+                key=lambda each: each[0],
+            )
         return True
 
     def _customer(self, action: Action) -> bool:
         if any(code not in self.taxes for code in action["taxes"]):
             return False
         taxes = [(code, self.taxes[code]) for code in action["taxes"]]
-        self.customers[action["id"]] = Customer(action["id"], action["zone"], action["currency"], taxes)
+        self.customers[action["id"]] = Customer(
+            action["id"], action["zone"], action["currency"], taxes, grace=action["grace"]
+        )
         return True
 
     # What a customer has
@@ -207,6 +264,10 @@ class Oracle:
             order=self.numbers,
             kinds=action["kinds"],
             metrics=metrics,
+            expires=self.now + timedelta(seconds=action["lives"]) if action["lives"] else None,
+            rule=action["rule"],
+            made=self.now,
+            topped_up=self.now,
         )
         customer.wallets.append(wallet)
         self._grant(customer, wallet, action["granted"])
@@ -214,6 +275,9 @@ class Oracle:
 
     def _grant(self, customer: Customer, wallet: Wallet, granted: str) -> None:
         self._fill(wallet, self._cents(customer, wallet.rate, granted), granted=True)
+
+    def decimals(self, customer: Customer) -> int:
+        return DECIMALS[customer.currency]
 
     def _cents(self, customer: Customer, rate: Fraction, credits_: str) -> int:
         """What credits are worth; those that are worth nothing are refused."""
@@ -231,24 +295,67 @@ class Oracle:
         self._grant(*found, action["granted"])
         return True
 
+    def _with_rules(self) -> list[tuple[Customer, Wallet]]:
+        return [
+            (who, one)
+            for who in self.customers.values()
+            for one in who.wallets
+            if one.rule is not None and not one.ended
+        ]
+
+    def _next_top_up(self, who: Customer, wallet: Wallet) -> datetime:
+        """On the days on which an anniversary of the wallet would be."""
+        assert wallet.made is not None
+        assert wallet.topped_up is not None
+        day = days.day_of(wallet.topped_up, who.zone)
+        anchor = days.day_of(wallet.made, who.zone)
+        return days.opens(days.period(day, wallet.rule["interval"], anchor)[1], who.zone)
+
+    def _top_up_by_rules(self) -> None:
+        for who, wallet in self._with_rules():
+            if self._next_top_up(who, wallet) == self.now:
+                self.played.add("wallet_rules")
+                wallet.topped_up = self.now
+                if wallet.rule["granted"] != "0":
+                    self._grant(who, wallet, wallet.rule["granted"])
+                if wallet.rule["paid"] != "0":
+                    self._sell(who, wallet, wallet.rule["paid"])
+
     def _buy(self, action: Action) -> bool:
         """Credits that are sold: there once their invoice is paid."""
         found = self._wallet_of(action["wallet"])
-        if found is None or found[1].ended:
-            return False
-        customer, wallet = found
-        cents = self._cents(customer, wallet.rate, action["paid"])
+        return found is not None and not found[1].ended and self._sell(*found, action["paid"])
+
+    def _sell(self, customer: Customer, wallet: Wallet, paid: str) -> bool:
+        cents = self._cents(customer, wallet.rate, paid)
         if not cents:
             return False
         credits_ = digits(cents / (wallet.rate * 10 ** DECIMALS[customer.currency]), 5)
         fee = Fee("credit", "", credits_, Fraction(cents), cents, [])
-        self._keep(customer, Bill("credit", [fee], self.now, fills=wallet))
+        self.keep(customer, Bill("credit", [fee], self.now, fills=wallet))
         return True
 
-    def _keep(self, customer: Customer, bill: Bill) -> None:
+    def keep(self, customer: Customer, bill: Bill) -> None:
         self.numbers += 1
         bill.order = self.numbers
         customer.bills.append(bill)
+
+    def _void_credits(self, action: Action) -> bool:
+        """Credits are taken away: fewer than half of what is there, so that no fraction of a cent decides."""
+        found = self._wallet_of(action["wallet"])
+        if found is None or found[1].ended:
+            return False
+        customer, wallet = found
+        cents = self._cents(customer, wallet.rate, action["credits"])
+        if not 0 < 2 * cents <= wallet.balance:
+            return False
+        settle.empty(wallet, cents)
+        return True
+
+    def _expire(self) -> None:
+        for who in self.customers.values():
+            for one in who.wallets:
+                one.ended = one.ended or (one.expires is not None and one.expires <= self.now)
 
     def _end_wallet(self, action: Action) -> bool:
         found = self._wallet_of(action["wallet"])
@@ -264,9 +371,9 @@ class Oracle:
     # What becomes of invoices
 
     def bills(self) -> list[tuple[Customer, Bill]]:
-        """All invoices, those of a customer oldest first."""
-        found = [(who, bill) for who in self.customers.values() for bill in who.bills]
-        return sorted(found, key=lambda each: (each[0].id, each[1].order))
+        """All invoices on which anything is owed, those of a customer oldest first."""
+        found = [(who, bill) for who in self.customers.values() for bill in who.bills if bill.fees_cents]
+        return sorted(found, key=lambda each: (each[0].id, each[1].made, said(*each)))
 
     def bill(self, place: int) -> tuple[Customer, Bill] | None:
         known = self.bills()
@@ -299,8 +406,25 @@ class Oracle:
         for coupon, cents in bill.used_coupons:
             coupon.use(-cents, -1)
         for wallet, cents in bill.used_wallets:
-            self._fill(wallet, cents, granted=True)
+            if not wallet.ended:
+                self._fill(wallet, cents, granted=True)
         return True
+
+    def _draft(self, action: Action) -> tuple[Customer, Bill] | None:
+        known = [each for each in self.bills() if each[1].status == "draft"]
+        return known[action["draft"] % len(known)] if known else None
+
+    def _finalize(self, action: Action) -> bool:
+        found = self._draft(action)
+        if found is not None:
+            drafts.finalize(self, *found)
+        return found is not None
+
+    def _refresh(self, action: Action) -> bool:
+        found = self._draft(action)
+        if found is not None:
+            drafts.refresh(self, found[1])
+        return found is not None
 
     def _drop_coupon(self, action: Action) -> bool:
         own = [
@@ -338,19 +462,31 @@ class Oracle:
             if total > bill.paid - bill.refunded:
                 return False
             bill.refunded += total
+        if action["as"] == "offset":
+            if total > bill.due:
+                return False
+            bill.offset += total
         base = cents - fee.off * cents / fee.cents
         taxes = sum((base * rate / 100 for _, rate in fee.taxes), Fraction(0))
         bill.rounded_up += rounded(taxes) - digits(taxes, 5)
         fee.credited += cents
         credit = total if action["as"] == "credit" else 0
-        customer.notes.append(Note(total, credit, credit, self.now))
+        self.give(customer, bill, Note(total, credit, credit, self.now))
         return True
+
+    def give(self, customer: Customer, bill: Bill, note: Note) -> None:
+        customer.notes.append(note)
+        bill.credit_notes.append(note)
 
     # Usage
 
     def _use(self, action: Action) -> bool:
-        if action["metric"] not in self.metrics or not self.rows_of(action["subscription"]):
+        rows = self.rows_of(action["subscription"])
+        if action["metric"] not in self.metrics or not rows:
             return False
+        if any(row.owes_today and row.plan["thresholds"] for row in rows):
+            return False  # the product looks at it within the move, at an instant that depends on its pace
+        self.marked.add(action["subscription"])
         at = self.now - timedelta(seconds=action["ago"], microseconds=7)
         self.numbers += 1
         self.events[action["id"]] = Event(
@@ -360,7 +496,9 @@ class Oracle:
             at,
             Fraction(action["value"]),
             self.numbers,
+            action["model"],
         )
+        advance.bill(self, self.events[action["id"]])
         return True
 
     def _again(self, action: Action) -> bool:
@@ -369,22 +507,30 @@ class Oracle:
 
     def _amend(self, action: Action) -> bool:
         event = self.events.get(action["event"])
-        if event is None:
+        if event is None or self._is_ahead(event.metric):
             return False
         event.is_void = action["value"] is None
         if action["value"] is not None:
+            self.marked.add(event.subscription)
             event.value = Fraction(action["value"])
         return True
 
+    def _is_ahead(self, metric: str) -> bool:
+        """Whether any plan has usage paid as it comes: its fee stays when an event is amended."""
+        charges = [each for plan in self.plans.values() for each in plan["charges"]]
+        return any(each["advance"] and each["metric"] == metric for each in charges)
+
     def _units(
-        self, row: Subscription, code: str, start: datetime, end: datetime
+        self, row: Subscription, charge: Action, place: int, start: datetime, end: datetime
     ) -> tuple[Fraction, list[Fraction]]:
+        code = charge["metric"]
         metric = self.metrics[code]
         own = [
             each
             for each in self.events.values()
             if each.subscription == row.id
             and each.metric == code
+            and place_of(charge, each.model) == place
             and not each.is_void
             and each.at < end
             and (each.at >= start or metric["recurring"])
@@ -438,14 +584,17 @@ class Oracle:
             row.owes_today = row.usage_period(row.day(self.now))[0] == row.day(self.now)
         return True
 
+    def _has_just_begun(self, row: Subscription) -> bool:
+        """Whether its first invoice is a draft of this very instant, which real time does not know."""
+        return bool(row.customer.grace) and row.started == self.now
+
     def _end(self, action: Action) -> bool:
         row = self.active(action["subscription"])
-        if row is None:
+        if row is None or self._has_just_begun(row):
             return False
-        row.ended = self.now
+        row.ended, row.gives_back = self.now, (False, action["note"])
         row.next_plan = None
-        if not action["no_note"]:
-            self._give_back(row, upgraded=False)
+        self.give_back(row)
         if not action["no_bill"]:
             self._bill(row.customer, [(row, "end")])
         return True
@@ -454,15 +603,16 @@ class Oracle:
         row, plan = self.active(action["subscription"]), self.plans.get(action["plan"])
         if row is None or plan is None or plan["currency"] != row.customer.currency:
             return False
-        if plan["code"] == row.plan["code"]:
+        if plan["code"] == row.plan["code"] or self._has_just_begun(row):
             return False
         costs = [each["amount"] * COST_PER_YEAR[each["interval"]] for each in (row.plan, plan)]
         if costs[1] < costs[0]:
             row.next_plan = plan
             return True
         row.ended, row.next_plan = self.now, None
+        row.gives_back = True, "credit"
         following = self._follow(row, plan, self.now)
-        self._give_back(row, upgraded=True)
+        self.give_back(row)
         self._bill(row.customer, [(row, "upgrade"), (following, "follow")])
         return True
 
@@ -470,7 +620,7 @@ class Oracle:
         """Other units of a fixed charge, at once or from the next period on."""
         row = self.active(action["subscription"])
         sold = {each["code"]: each for each in row.plan["fixed"]} if row else {}
-        if row is None or action["code"] not in sold:
+        if row is None or action["code"] not in sold or self._has_just_begun(row):
             return False
         first, after = row.period(row.day(self.now))
         units = Fraction(action["units"])
@@ -483,7 +633,7 @@ class Oracle:
                 fees = [self._seat_fee(row, charge, more, (row.day(self.now), after, (after - first).days))]
                 row.fees += fees
                 bill = Bill("subscription", [fee for fee in fees if fee.cents], self.now)
-                self._settle(row.customer, bill)
+                self.settle(row.customer, bill)
         return True
 
     def _paid_ahead(self, row: Subscription) -> list[Fee]:
@@ -597,18 +747,30 @@ class Oracle:
     # Time
 
     def _move(self, action: Action) -> bool:
+        progressive.look(self)
         until = self.now + timedelta(seconds=action["seconds"])
         entered = [row for row in self.rows if row.ended is None and row.owes_today]
         for row in entered:
             row.owes_today = False
         self._bill_due(entered)
-        while due := sorted(self._due(until), key=lambda each: each[0]):
-            self.now = due[0][0]
-            self._bill_due([row for at, row in due if at == self.now])
+        while due := [*self._due(until)]:
+            self.now = min(at for at, _ in due)
+            self._expire()
+            self._bill_due([row for at, row in due if at == self.now and row is not None])
+            drafts.finalize_due(self)
+            self._top_up_by_rules()
         self.now = until
+        self._expire()
         return True
 
-    def _due(self, until: datetime) -> Iterator[tuple[datetime, Subscription]]:
+    def _due(self, until: datetime) -> Iterator[tuple[datetime, Subscription | None]]:
+        for who, wallet in self._with_rules():
+            at = self._next_top_up(who, wallet)
+            if at <= until:
+                yield at, None
+        for _, bill in drafts.waiting(self):
+            if bill.final_at is not None and bill.final_at <= until:
+                yield bill.final_at, None
         for row in self.rows:
             if row.ended is None:
                 at = self._next(row)
@@ -649,28 +811,35 @@ class Oracle:
     def _bill(self, customer: Customer, parts: list[tuple[Subscription, str]]) -> None:
         fees: list[Fee] = []
         for row, why in parts:
-            own = [*self._own_fee(row, why)]
-            if why in {"period", "end", "upgrade", "downgrade"}:
-                own += self._usage(row, why, parts)
-            own += self._fixed(row, why, parts)
+            own = [*self._own_fee(row, why), *self.usage(row, why, parts), *self._fixed(row, why, parts)]
             row.fees += own
-            own += (missing := [*self._commitment(row, why)])
+            own += (missing := [*self.commitment(row, why)])
             row.fees += missing
             fees += own
-        bill = Bill("subscription", [fee for fee in fees if fee.cents], self.now)
-        self._settle(customer, bill)
+        bill = Bill("subscription", [fee for fee in fees if fee.cents], self.now, parts=parts, all_fees=fees)
+        if customer.grace and parts:
+            drafts.begin(self, customer, bill)
+        else:
+            self.finish(customer, bill)
         for row, _ in parts:
             for fee in bill.fees:
                 if fee.subscription is row and fee.kind == "subscription" and row.plan["advance"]:
                     row.paid = fee, bill
 
-    def _settle(self, customer: Customer, bill: Bill) -> None:
+    def finish(self, customer: Customer, bill: Bill) -> None:
+        """Take all credits, and give back what was billed too much before."""
+        excess = [found for row, why in bill.parts if (found := progressive.take_off(self, row, why, bill))]
+        self.settle(customer, bill)
+        for each in excess:
+            progressive.give_back(self, customer, *each)
+
+    def settle(self, customer: Customer, bill: Bill) -> None:
         settle.take_coupons(bill, customer.coupons, customer.currency)
         settle.take_taxes(bill)
         settle.take_notes(bill, customer.notes)
         settle.take_credits(bill, customer.wallets)
-        if bill.fees_cents:
-            self._keep(customer, bill)
+        if bill.fees_cents and not bill.order:
+            self.keep(customer, bill)
 
     def _own_fee(self, row: Subscription, why: str) -> list[Fee]:
         """The plan's own fee, by 3.9, 3.11 and 4.2."""
@@ -684,7 +853,7 @@ class Oracle:
             if trial >= days.opens(end, row.zone):
                 return []
             last = self.now if why in {"end", "upgrade"} else days.opens(end, row.zone)
-            used = -((trial - last) // timedelta(days=1))
+            used = days.begun(trial, last, row.zone)
         elif row.plan["advance"] and row.time == "anniversary" and not row.replaces:
             used = whole
         if why == "upgrade":
@@ -737,32 +906,53 @@ class Oracle:
             return None  # a month of a longer period
         return first, after, max(first, row.day(row.started)), after
 
-    def _usage(self, row: Subscription, why: str, parts: list[tuple[Subscription, str]]) -> Iterator[Fee]:
+    def usage(self, row: Subscription, why: str, parts: list[tuple[Subscription, str]]) -> Iterator[Fee]:
         """Usage up to now, of the period that has ended or that an end cuts short, by price."""
-        day = row.day(self.now)
-        first, after = row.usage_period(day if why in {"end", "upgrade"} else day - timedelta(days=1))
-        start = max(days.opens(first, row.zone), row.started)
-        end = min(days.opens(after, row.zone), self.now)
+        if why not in {"period", "end", "upgrade", "downgrade"}:
+            return
+        start, end, first, after = self.used_period(row, why, self.now)
         row.used_until = end
         owner = row.period(row.day(start))[0]
         for charge in row.plan["charges"]:
+            if charge["advance"]:
+                continue
             if why == "upgrade" and self._is_left_to(parts, charge):
                 continue
-            units, values = self._units(row, charge["metric"], start, end)
-            unit = 10 ** DECIMALS[row.customer.currency]
-            precise = price(charge["model"], charge["terms"], max(units, Fraction(0)), values) * unit
-            if units < 0:
-                precise = Fraction(0)
-            cents = rounded(precise)
-            yield self._charge_fee(row, charge["metric"], units, precise, owner)
+            fees = self.usage_fees(row, charge, start, end, owner)
+            yield from fees
+            cents = sum(fee.cents for fee in fees)
             if charge["minimum"]:
                 begin, until = row.day(start), row.day(end - timedelta(microseconds=1)) + timedelta(days=1)
                 used = (until - begin).days - (1 if why == "upgrade" else 0)
                 missing = Fraction(charge["minimum"] * max(used, 0), (after - first).days) - cents
                 if missing > 0:
-                    yield self._charge_fee(row, charge["metric"], Fraction(1), missing, owner)
+                    yield self.charge_fee(row, charge["metric"], Fraction(1), missing, owner)
 
-    def _charge_fee(
+    def used_period(self, row: Subscription, why: str, at: datetime) -> tuple[datetime, datetime, date, date]:
+        """The usage that is billed at an instant: from when to when, and the days of the whole period."""
+        day = row.day(at)
+        first, after = row.usage_period(day if why in {"end", "upgrade"} else day - timedelta(days=1))
+        start = max(days.opens(first, row.zone), row.started)
+        return start, min(days.opens(after, row.zone), at), first, after
+
+    def usage_fees(
+        self, row: Subscription, charge: Action, start: datetime, end: datetime, owner: date
+    ) -> list[Fee]:
+        """One for each filter of a charge, and one for the rest."""
+        unit, fees = 10 ** DECIMALS[row.customer.currency], []
+        for place in range(len(charge["filters"]) + 1):
+            units, values = self._units(row, charge, place, start, end)
+            terms = terms_at(charge, start, place)
+            precise = price(charge["model"], terms, max(units, Fraction(0)), values) * unit
+            if units < 0:
+                precise = Fraction(0)
+            fee = self.charge_fee(row, charge["metric"], units, precise, owner)
+            fees.append(replace(fee, charge=charge, place=place, end=end))
+            if fee.cents and place < len(charge["filters"]):
+                self.played.add("filters")
+        return fees
+
+    def charge_fee(
         self, row: Subscription, code: str, units: Fraction, precise: Fraction, first: date
     ) -> Fee:
         return Fee(
@@ -777,7 +967,7 @@ class Oracle:
             period=first,
         )
 
-    def _commitment(self, row: Subscription, why: str) -> Iterator[Fee]:
+    def commitment(self, row: Subscription, why: str) -> Iterator[Fee]:
         """What a period of the plan that ends lacks of the amount that was agreed (6.2)."""
         agreed = row.plan["commitment"]
         if not agreed or why not in {"period", "end", "upgrade", "downgrade"}:
@@ -817,16 +1007,18 @@ class Oracle:
         own = [(code, self.taxes[code]) for code in row.plan.get("taxes", [])]
         return own or row.customer.taxes
 
-    def _give_back(self, row: Subscription, *, upgraded: bool) -> None:
+    def give_back(self, row: Subscription) -> None:
         """The credit note for days that were paid in advance and are not used (7.6)."""
-        if not row.plan["advance"] or row.paid is None or not row.paid[0].cents:
+        upgraded, to = row.gives_back
+        if not row.plan["advance"] or row.paid is None or not row.paid[0].cents or to == "skip":
             return
         fee, bill = row.paid
-        if bill.status == "voided":
+        if bill.status != "finalized":
             return
         assert fee.end is not None
+        assert row.ended is not None
         last = row.day(fee.end - timedelta(microseconds=1))
-        today = row.day(self.now)
+        today = row.day(row.ended)
         used_until = today - timedelta(days=1) if upgraded else today
         trial = row.trial_end
         if trial is not None and row.day(trial) >= today:
@@ -843,5 +1035,18 @@ class Oracle:
         total = rounded(base) + rounded(taxes)
         if total:
             bill.rounded_up += rounded(taxes) - digits(taxes, 5)
+            left = fee.cents - fee.credited - amount
             fee.credited += rounded(amount)
-            row.customer.notes.append(Note(total, total, total, self.now))
+            credit = total - (0 if to == "credit" else self._sent_back(bill, fee, left, total, to))
+            self.give(row.customer, bill, Note(total, credit, credit, self.now))
+
+    def _sent_back(self, bill: Bill, fee: Fee, left: Fraction, total: int, to: str) -> int:
+        """What of a note is refunded, of what was paid beyond what was used, or taken off what is due."""
+        with_taxes = fee.left + fee.exact_tax
+        paid = with_taxes / bill.with_taxes * bill.paid if bill.with_taxes else Fraction(0)
+        used = with_taxes * left / fee.cents
+        refund = max(min(rounded(paid - used), total, bill.paid - bill.refunded), 0)
+        offset = min(total - refund, max(bill.due, 0)) if to == "offset" else 0
+        bill.refunded += refund
+        bill.offset += offset
+        return refund + offset

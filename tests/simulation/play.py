@@ -12,7 +12,7 @@ from permille.store import audit
 from tests.api.conftest import Server
 
 from .faults import Deaths
-from .oracle import Action, Oracle, fee_key
+from .oracle import Action, Oracle, said
 from .product import Product
 from .script import Script
 
@@ -88,21 +88,7 @@ def compare(oracle: Oracle, product: Product) -> str:
 
 
 def bills_of(oracle: Oracle) -> list[Any]:
-    return [
-        (
-            who.id,
-            bill.kind,
-            bill.status,
-            bill.coupons,
-            bill.taxes,
-            bill.notes,
-            bill.prepaid,
-            bill.total,
-            bill.paid,
-            sorted(fee_key(fee) for fee in bill.fees if fee.cents),
-        )
-        for who, bill in oracle.bills()
-    ]
+    return [said(who, bill) for who, bill in oracle.bills()]
 
 
 def balances_of(oracle: Oracle) -> dict[str, str]:
@@ -150,12 +136,12 @@ def run(server: Server, seed: int) -> str:
     return f"seed {seed}: {found.what if found else 'does not show again'}\n{listed}\nagain: make simulate SEED={seed}"
 
 
-def run_with_deaths(server: Server, seed: int) -> str:
-    """What goes wrong in the world of a seed when processes die between two statements; nothing if all is as without."""
-    deaths = Deaths(server, seed)
+def run_with_deaths(server: Server, seed: int, kind: type[Deaths] = Deaths) -> str:
+    """What goes wrong in the world of a seed when processes die on the way; nothing if all is as without."""
+    deaths = kind(server, seed)
     try:
         found = play(server, Script(seed).actions, deaths)
         assert deaths.count > 0
     finally:
         deaths.close()
-    return f"seed {seed}, with deaths: {found.what}\n{dict(found.action)}" if found else ""
+    return f"seed {seed}, with {kind.__name__}: {found.what}\n{dict(found.action)}" if found else ""

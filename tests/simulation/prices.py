@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from fractions import Fraction
 from math import ceil, floor
 from typing import Any
@@ -59,3 +60,16 @@ def _graduated(tiers: Sequence[Mapping[str, Any]], units: Fraction) -> Fraction:
 def _volume(tiers: Sequence[Mapping[str, Any]], units: Fraction) -> Fraction:
     tier = next(each for each in tiers if each["to_value"] is None or units <= each["to_value"])
     return units * Fraction(tier["per_unit_amount"]) + Fraction(tier["flat_amount"])
+
+
+def place_of(charge: Mapping[str, Any], model: str) -> int:
+    """The filter that an event falls into; the one after the last is for the rest."""
+    found = [place for place, each in enumerate(charge["filters"]) if model in each["models"]]
+    return found[0] if found else len(charge["filters"])
+
+
+def terms_at(charge: Mapping[str, Any], start: datetime, place: int) -> Any:
+    """The prices of a filter in a period that begins at an instant."""
+    if place < len(charge["filters"]):
+        return charge["filters"][place]["terms"]
+    return [terms for at, terms in charge["prices"] if at <= start][-1]

@@ -7,16 +7,24 @@ from datetime import timedelta
 from fractions import Fraction
 from typing import Any
 
+import psycopg
+
 from permille.core.instants import microseconds
 from permille.events.draft import Draft
+from permille.events.engine import event_log
 from permille.events.log import Request
 from permille.events.postgres.writer import Memory, open_connection, store
+from permille.store import arrivals
+from permille.usecases.invoices import advance, progressive
 from tests.api.conftest import START, Server, charge, join
+
+from . import days
 
 Action = Mapping[str, Any]
 
 BILLS = """
-select i.id, c.external_id, i.invoice_type, i.status, i.coupons_amount_cents, i.taxes_amount_cents, i.credit_notes_amount_cents,
+select i.id, i.created_at, c.external_id, i.invoice_type, i.status, i.progressive_billing_credit_amount_cents,
+    i.coupons_amount_cents, i.taxes_amount_cents, i.credit_notes_amount_cents,
     i.prepaid_credit_amount_cents, i.total_amount_cents, i.total_paid_amount_cents, array(
         select array[f.fee_type, coalesce(m.code, x.code, ''), coalesce(s.external_id, ''), f.units::text, f.amount_cents::text,
             f.id::text]
@@ -25,7 +33,6 @@ select i.id, c.external_id, i.invoice_type, i.status, i.coupons_amount_cents, i.
         where f.invoice_id = i.id and f.amount_cents <> 0)
 from invoice i join customer c on c.id = i.customer_id
 where i.organization_id = %(organization)s and i.fees_amount_cents <> 0
-order by c.external_id, i.created_at, i.sequential_id
 """
 BALANCES = """
 select 'wallet ' || w.name, w.balance_cents::text
@@ -47,12 +54,18 @@ def fees_of(row: Any) -> list[tuple[Any, ...]]:
     ]
 
 
+def said(row: Any) -> tuple[Any, ...]:
+    """What an invoice says."""
+    return (*row[2:-1], sorted(each[:-1] for each in fees_of(row)))
+
+
 class Product:
     """An organization of its own, which the script happens in."""
 
     def __init__(self, server: Server) -> None:
         self.api, self.server = join(server, "Simulated"), server
         self.events, self.memory = open_connection(server.dsn), Memory()
+        self.worker = psycopg.connect(server.dsn)
         self.now = START
         self.metrics: dict[str, Any] = {}
         self.wallets: dict[str, str] = {}
@@ -60,6 +73,7 @@ class Product:
 
     def close(self) -> None:
         self.events.close()
+        self.worker.close()
         self.server.conn.rollback()
 
     def do(self, action: Action) -> None:
@@ -69,14 +83,19 @@ class Product:
     def rows(self) -> list[Any]:
         """Every invoice on which anything is owed, oldest first: its id, what it says, and its fees with theirs."""
         self.server.conn.rollback()
-        return self.server.conn.execute(BILLS, {"organization": self.api.organization.id}).fetchall()
+        found = self.server.conn.execute(BILLS, {"organization": self.api.organization.id}).fetchall()
+        return sorted(found, key=lambda row: (row[2], row[1], said(row)))
 
     def bills(self) -> list[Any]:
         """What these invoices say."""
-        return [(*row[1:-1], sorted(each[:-1] for each in fees_of(row))) for row in self.rows()]
+        return [said(row) for row in self.rows()]
 
     def bill(self, place: int) -> Any:
         known = self.rows()
+        return known[place % len(known)]
+
+    def draft(self, place: int) -> Any:
+        known = [row for row in self.rows() if row[4] == "draft"]
         return known[place % len(known)]
 
     def balances(self) -> dict[str, str]:
@@ -96,6 +115,7 @@ class Product:
                     "code": action["code"],
                     "aggregation_type": action["kind"],
                     "recurring": action["recurring"],
+                    "filters": [{"key": "model", "values": ["a", "b", "c"]}],
                     **field,
                 }
             },
@@ -110,6 +130,12 @@ class Product:
                     charge_model=each["model"],
                     properties=each["terms"],
                     min_amount_cents=each["minimum"],
+                    filters=[
+                        {"values": {"model": one["models"]}, "properties": one["terms"]}
+                        for one in each["filters"]
+                    ],
+                    pay_in_advance=each["advance"],
+                    invoiceable=each["invoiceable"],
                 )
                 for each in action["charges"]
             ],
@@ -120,6 +146,7 @@ class Product:
             trial_period=action["trial"],
             bill_charges_monthly=action["charges_monthly"],
             tax_codes=action["taxes"],
+            usage_thresholds=action["thresholds"],
             fixed_charges=[
                 {
                     "add_on_code": each["code"],
@@ -137,6 +164,14 @@ class Product:
             ),
         )
 
+    def _price(self, action: Action) -> None:
+        since = days.price_date(self.now, action["when"])
+        chosen = {"effective": "next_period"} if action["when"] == "next_period" else {}
+        if action["when"] not in {"now", "next_period"} and since is not None:
+            chosen = {"effective_at": since.isoformat()}
+        body = {"charge_model": action["model"], "properties": action["terms"]}
+        self.api.put(f"/plans/{action['plan']}/charges/{action['metric']}", {"charge": body, **chosen})
+
     def _add_on(self, action: Action) -> None:
         body = {"name": action["code"], "code": action["code"], "amount_cents": 1, "amount_currency": "EUR"}
         self.api.post("/add_ons", {"add_on": body})
@@ -152,6 +187,7 @@ class Product:
             timezone=action["zone"],
             currency=action["currency"],
             tax_codes=action["taxes"],
+            billing_configuration={"invoice_grace_period": action["grace"]},
         )
 
     def _coupon(self, action: Action) -> None:
@@ -190,10 +226,26 @@ class Product:
             "granted_credits": action["granted"],
             "applies_to": {"fee_types": action["kinds"], "billable_metric_codes": action["metrics"]},
         }
+        if action["rule"]:
+            body["recurring_transaction_rules"] = [
+                {
+                    "trigger": "interval",
+                    "method": "fixed",
+                    "interval": action["rule"]["interval"],
+                    "paid_credits": action["rule"]["paid"],
+                    "granted_credits": action["rule"]["granted"],
+                }
+            ]
+        if action["lives"]:
+            body["expiration_at"] = (self.now + timedelta(seconds=action["lives"])).isoformat()
         self.wallets[action["id"]] = self.api.post("/wallets", {"wallet": body})["wallet"]["lago_id"]
 
     def _top_up(self, action: Action) -> None:
         body = {"wallet_id": self.wallets[action["wallet"]], "granted_credits": action["granted"]}
+        self.api.post("/wallet_transactions", {"wallet_transaction": body})
+
+    def _void_credits(self, action: Action) -> None:
+        body = {"wallet_id": self.wallets[action["wallet"]], "voided_credits": action["credits"]}
         self.api.post("/wallet_transactions", {"wallet_transaction": body})
 
     def _end_wallet(self, action: Action) -> None:
@@ -213,6 +265,12 @@ class Product:
 
     def _void(self, action: Action) -> None:
         self.api.post(f"/invoices/{self.bill(action['bill'])[0]}/void", {})
+
+    def _finalize(self, action: Action) -> None:
+        self.api.put(f"/invoices/{self.draft(action['draft'])[0]}/finalize", {})
+
+    def _refresh(self, action: Action) -> None:
+        self.api.put(f"/invoices/{self.draft(action['draft'])[0]}/refresh", {})
 
     def _note(self, action: Action) -> None:
         row = self.bill(action["bill"])
@@ -236,9 +294,11 @@ class Product:
             action["subscription"],
             microseconds(at),
             None,
-            {"v": action["value"]},
+            {"v": action["value"], **({"model": action["model"]} if action["model"] else {})},
         )
         assert self._send(action["id"]) == []
+        advance.bill_events(self.worker, self.api.organization.id, now=self.now, wait=True)
+        self.worker.commit()
 
     def _again(self, action: Action) -> None:
         assert self._send(action["id"]) == [0]
@@ -257,7 +317,7 @@ class Product:
             "reason": "It was wrong",
         }
         if action["value"] is not None:
-            body["properties"] = {"v": action["value"]}
+            body["properties"] = {**self.sent[action["event"]].properties, "v": action["value"]}
         self.api.post("/events/amendments", {"amendment": body})
 
     def _subscribe(self, action: Action) -> None:
@@ -273,8 +333,8 @@ class Product:
         chosen = {}
         if action["no_bill"]:
             chosen["on_termination_invoice"] = "skip"
-        if action["no_note"]:
-            chosen["on_termination_credit_note"] = "skip"
+        if action["note"] != "credit":
+            chosen["on_termination_credit_note"] = action["note"]
         self.api.delete(f"/subscriptions/{action['subscription']}", **chosen)
 
     def _change(self, action: Action) -> None:
@@ -283,8 +343,16 @@ class Product:
         ]
         self.api.subscribe(action["subscription"], action["plan"], external_customer_id=customer)
 
+    def _look(self) -> None:
+        """Look at what came in, as the worker does within two seconds."""
+        progressive.look_now(self.worker, self.api.organization.id, now=self.now)
+        arrivals.set_seen(self.worker, arrivals.Follows.THRESHOLDS, event_log.settled(self.worker))
+        self.worker.commit()
+
     def start_moving(self, action: Action) -> Any:
         """Ask the clock to go there: 202 while it is on its way."""
+        if action["until"] != self.now:
+            self._look()
         self.now = action["until"]
         return self.api.call("PUT", "/test_clock", {"test_clock": {"now": self.now.isoformat()}})
 

@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 ZONES = ("UTC", "Asia/Tokyo", "America/New_York", "Europe/Paris", "Asia/Kolkata")
-CURRENCIES = ("EUR", "JPY", "USD", "KWD")
+CURRENCIES = ("EUR", "JPY", "USD", "KWD", "BHD", "CLP")
 INTERVALS = ("weekly", "monthly", "monthly", "quarterly", "semiannual", "yearly")
 MODELS = ("standard", "package", "graduated", "volume", "percentage")
 METRICS: list[dict[str, Any]] = [
@@ -24,6 +24,8 @@ TAXES: list[dict[str, Any]] = [
     {"do": "tax", "code": "odd", "rate": "3.33"},
 ]
 DAY = 86_400
+COMPONENTS = ("progressive", "in_advance", "drafts", "wallet_rules", "prices", "filters")
+"""What some of the worlds have and others don't: the more of it, the less one sees of each."""
 
 
 class Script:
@@ -31,7 +33,11 @@ class Script:
 
     def __init__(self, seed: int, length: int = 50) -> None:
         self.random = Random(seed)
+        self.plays = {each for each in COMPONENTS if self.random.random() < 0.5}
         self.names = 0
+        self.priced: dict[str, list[str]] = {}
+        self.models: dict[str, dict[str, str]] = {}
+        self.plan_of: dict[str, str] = {}
         self.subscriptions: list[str] = []
         self.events: list[str] = []
         self.wallets: list[str] = []
@@ -54,8 +60,12 @@ class Script:
         return self.random.choice(choices)
 
     def _plan(self, code: str) -> dict[str, Any]:
-        metrics = self.random.sample([each["code"] for each in METRICS], self.random.randint(0, 3))
-        return {
+        metrics = self.random.sample(
+            [each["code"] for each in METRICS], self._some(*([2, 3] if self.plays else [0, 1, 2, 3]))
+        )
+        self.priced[code] = metrics
+        self.models[code] = {}
+        made = {
             "do": "plan",
             "code": code,
             "interval": self._some(*INTERVALS),
@@ -66,14 +76,51 @@ class Script:
             "charges_monthly": self._some(True, False),
             "taxes": self._some([], [], [], ["odd"]),
             "commitment": self._some(0, 0, 0, 20_000, 123_456),
-            "charges": [self._charge(metric) for metric in metrics],
+            "charges": [self._charge(code, metric) for metric in metrics],
+            "thresholds": [],
             "fixed": [self._fixed(each["code"]) for each in ADD_ONS if self.random.random() < 0.3],
         }
+        if "progressive" in self.plays and not any(each["advance"] for each in made["charges"]):
+            made["thresholds"] = self._thresholds()
+        return made
 
-    def _charge(self, metric: str) -> dict[str, Any]:
-        model = self._some(*MODELS)
+    def _thresholds(self) -> list[dict[str, Any]]:
+        fixed = self.random.sample([300, 2_000, 2_001, 15_000, 100_000], self._some(0, 1, 2, 3))
+        found = [{"amount_cents": cents, "recurring": False} for cents in fixed]
+        if self._some(True, False):
+            found.append({"amount_cents": self._some(700, 5_000, 40_000), "recurring": True})
+        return found
+
+    def _price(self) -> dict[str, Any]:
+        plan = self._some(*self.plans)
+        metric, model = self._some(*self.models[plan].items(), ("", "standard"))
+        return {
+            "do": "price",
+            "plan": plan,
+            "metric": metric,
+            "model": model,
+            "terms": getattr(self, f"_{model}")(),
+            "when": self._some("now", "next_period", "3", "30"),
+        }
+
+    def _charge(self, plan: str, metric: str) -> dict[str, Any]:
+        model = self.models[plan][metric] = self._some(*MODELS)
         terms = getattr(self, f"_{model}")()
-        return {"metric": metric, "model": model, "terms": terms, "minimum": self._some(0, 0, 0, 7_777)}
+        may_be_ahead = metric in {"calls", "tokens", "models"} and model != "volume"
+        is_ahead = "in_advance" in self.plays and may_be_ahead and self._some(True, True, False)
+        return {
+            "metric": metric,
+            "model": model,
+            "terms": terms,
+            "minimum": 0 if is_ahead else self._some(0, 0, 0, 7_777),
+            "advance": is_ahead,
+            "filters": self._filters(model) if "filters" in self.plays else [],
+            "invoiceable": not is_ahead or self._some(True, True, False),
+        }
+
+    def _filters(self, model: str) -> list[dict[str, Any]]:
+        chosen = self._some([], [["a"]], [["a"], ["b", "c"]])
+        return [{"models": models, "terms": getattr(self, f"_{model}")()} for models in chosen]
 
     def _fixed(self, code: str) -> dict[str, Any]:
         model = self._some("standard", "standard", "graduated", "volume")
@@ -133,22 +180,24 @@ class Script:
             "zone": self._some(*ZONES),
             "currency": self.currency,
             "taxes": self._some([], ["vat"], ["gst", "odd"]),
+            "grace": self._some(0, 1, 3, 12) if "drafts" in self.plays else 0,
         }
 
     def _subscribe(self) -> dict[str, Any]:
         self.subscriptions.append(self._name("sub"))
+        self.plan_of[self.subscriptions[-1]] = plan = self._some(*self.plans)
         return {
             "do": "subscribe",
             "id": self.subscriptions[-1],
             "customer": self._some(*self.customers),
-            "plan": self._some(*self.plans),
+            "plan": plan,
             "time": self._some("calendar", "anniversary"),
             "back": self._some(0, 0, 0, 1, 6, 17),
         }
 
     def _any(self) -> dict[str, Any]:
         choices = {
-            self._use: 14,
+            self._use: 24 if self.plays & {"progressive", "in_advance"} else 14,
             self._move: 10,
             self._coupon: 2,
             self._wallet: 2,
@@ -159,11 +208,15 @@ class Script:
             self._again: 1,
             self._amend: 1,
             self._end_wallet: 0.3,
+            self._void_credits: 0.7,
             self._buy: 1,
             self._seats: 1.5,
             self._pay: 3,
             self._void: 1,
             self._note: 1.5,
+            self._price: 2 if "prices" in self.plays else 0,
+            self._finalize: 1 if "drafts" in self.plays else 0,
+            self._refresh: 1 if "drafts" in self.plays else 0,
             self._drop_coupon: 0.5,
         }
         made: dict[str, Any] = self.random.choices(list(choices), list(choices.values()))[0]()
@@ -171,11 +224,15 @@ class Script:
 
     def _use(self) -> dict[str, Any]:
         self.events.append(self._name("event"))
+        subscription = self._some(*self.subscriptions)
+        metrics = self._some(True, True, True, False) and self.priced[self.plan_of[subscription]]
+        metrics = metrics or [each["code"] for each in METRICS]
         return {
             "do": "use",
             "id": self.events[-1],
-            "subscription": self._some(*self.subscriptions),
-            "metric": self._some(*(each["code"] for each in METRICS)),
+            "subscription": subscription,
+            "metric": self._some(*metrics),
+            "model": self._some("", "a", "b", "z") if "filters" in self.plays else "",
             "ago": self._some(0, 0, 0, self.random.randint(1, 3_600), self.random.randint(1, 20 * DAY)),
             "value": self._some("1", "3", "10", "0.25", "51", "5", "1234.5"),
         }
@@ -226,6 +283,16 @@ class Script:
             "granted": self._credits(),
             "kinds": self._some([], [], ["subscription"], ["charge"], ["fixed_charge", "commitment"]),
             "metrics": self._some([], [], [], ["tokens"]),
+            "rule": self._rule() if "wallet_rules" in self.plays and self._some(True, False) else None,
+            "lives": self._some(0, 0, self.random.randint(DAY, 100 * DAY)),
+        }
+
+    def _rule(self) -> dict[str, Any]:
+        granted = self._some("0", "4", "2.22222")
+        return {
+            "interval": self._some(*INTERVALS),
+            "granted": granted,
+            "paid": "10" if granted == "0" else self._some("0", "10"),
         }
 
     def _credits(self) -> str:
@@ -238,6 +305,13 @@ class Script:
             "granted": self._credits(),
         }
 
+    def _void_credits(self) -> dict[str, Any]:
+        return {
+            "do": "void_credits",
+            "wallet": self._some(*self.wallets) if self.wallets else "",
+            "credits": self._some("3", "0.77777", "16.66666"),
+        }
+
     def _end_wallet(self) -> dict[str, Any]:
         return {"do": "end_wallet", "wallet": self._some(*self.wallets) if self.wallets else ""}
 
@@ -246,7 +320,7 @@ class Script:
             "do": "end",
             "subscription": self._some(*self.subscriptions),
             "no_bill": self._some(False, False, True),
-            "no_note": self._some(False, False, True),
+            "note": self._some("credit", "credit", "refund", "offset", "skip"),
         }
 
     def _buy(self) -> dict[str, Any]:
@@ -262,21 +336,25 @@ class Script:
     def _void(self) -> dict[str, Any]:
         return {"do": "void", "bill": self.random.randint(0, 30)}
 
+    def _finalize(self) -> dict[str, Any]:
+        return {"do": "finalize", "draft": self.random.randint(0, 30)}
+
+    def _refresh(self) -> dict[str, Any]:
+        return {"do": "refresh", "draft": self.random.randint(0, 30)}
+
     def _note(self) -> dict[str, Any]:
         share = self._some("1", "1/2", "1/3")
         return {
             "do": "note",
             "bill": self.random.randint(0, 30),
             "share": share,
-            "as": self._some("credit", "refund"),
+            "as": self._some("credit", "refund", "offset"),
         }
 
     def _drop_coupon(self) -> dict[str, Any]:
         return {"do": "drop_coupon", "coupon": self._some(*self.coupons) if self.coupons else ""}
 
     def _change(self) -> dict[str, Any]:
-        return {
-            "do": "change",
-            "subscription": self._some(*self.subscriptions),
-            "plan": self._some(*self.plans),
-        }
+        subscription, plan = self._some(*self.subscriptions), self._some(*self.plans)
+        self.plan_of[subscription] = plan
+        return {"do": "change", "subscription": subscription, "plan": plan}

@@ -33,6 +33,10 @@ class Fee:
     """The first day of the plan's period that it is of."""
     whole_days: int = 0
     days: int = 0
+    charge: Any = None
+    """The charge that usage is priced by; none for what lacks of a minimum."""
+    place: int = 0
+    """Which filter of the charge it is for; the one after the last is for the rest."""
     ahead: bool = False
     """Whether it is paid for a period to come."""
     price: int = 0
@@ -119,6 +123,10 @@ class Wallet:
     balance: int = 0
     credits: Fraction = Fraction(0)
     ended: bool = False
+    rule: Any = None
+    """By what it is topped up each time an interval is over, and since when."""
+    made: datetime | None = None
+    topped_up: datetime | None = None
     expires: datetime | None = None
     lots: list[Lot] = field(default_factory=list)
 
@@ -137,6 +145,8 @@ class Bill:
     made: datetime
     order: int = 0
     status: str = "finalized"
+    earlier: int = 0
+    """What invoices at thresholds had billed before, taken off."""
     coupons: int = 0
     taxes: int = 0
     notes: int = 0
@@ -148,6 +158,16 @@ class Bill:
     """What the taxes of its credit notes were rounded up by."""
     fills: Wallet | None = None
     """The wallet that it sells credits of."""
+    row: Any = None
+    """The subscription that has reached a threshold."""
+    parts: list[Any] = field(default_factory=list)
+    """The subscriptions that it bills, each with why; and all fees of these, those of nothing too."""
+    all_fees: list[Fee] = field(default_factory=list)
+    final_at: datetime | None = None
+    """When a draft becomes final."""
+    takes_off: list[tuple[Bill, int]] = field(default_factory=list)
+    """What it takes off of invoices at thresholds."""
+    credit_notes: list[Note] = field(default_factory=list)
     used_coupons: list[tuple[Coupon, int]] = field(default_factory=list)
     used_wallets: list[tuple[Wallet, int]] = field(default_factory=list)
 
@@ -157,7 +177,7 @@ class Bill:
 
     @property
     def with_taxes(self) -> int:
-        return self.fees_cents - self.coupons + self.taxes
+        return self.fees_cents - self.earlier - self.coupons + self.taxes
 
     @property
     def total(self) -> int:
@@ -170,7 +190,7 @@ class Bill:
 
 def take_coupons(bill: Bill, coupons: Sequence[Coupon], currency: str) -> None:
     for coupon in sorted((one for one in coupons if one.active), key=lambda one: one.order):
-        left = bill.fees_cents - bill.coupons
+        left = bill.fees_cents - bill.earlier - bill.coupons
         if left <= 0:
             return
         fees = [fee for fee in bill.fees if coupon.fits(fee)]
@@ -222,11 +242,7 @@ def take_credits(bill: Bill, wallets: Sequence[Wallet]) -> None:
     if order and 0 < missing <= len(order):
         buckets[order[0]] += missing
     left = Fraction(total)
-    usable = [
-        one
-        for one in wallets
-        if not one.ended and one.balance > 0 and (one.expires is None or bill.made < one.expires)
-    ]
+    usable = [one for one in wallets if not one.ended and one.balance > 0]
     for wallet in sorted(usable, key=lambda one: (one.priority, one.order)):
         taken = Fraction(0)
         for key in order:

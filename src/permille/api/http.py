@@ -51,6 +51,7 @@ from permille.store.activity import ActorKind
 from permille.usecases import activity
 from permille.usecases.api_log import ApiLog
 from permille.usecases.key_use import KeyUse, MetKey
+from permille.usecases.recent_usages import RecentUsages
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,7 @@ class Engine:
     pool: ConnectionPool[Connection[Any]]
     key_use: KeyUse
     api_log: ApiLog = field(default_factory=ApiLog)
+    recent_usages: RecentUsages = field(default_factory=RecentUsages)
     turns: Turns = field(default_factory=Turns)
     """Those of requests, on the event loop."""
     guesses: Guesses = field(default_factory=Guesses)

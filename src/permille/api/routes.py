@@ -31,6 +31,7 @@ from permille.api import (
     features,
     fees,
     fixed_charges,
+    held_groups,
     held_usages,
     invoice_preview,
     invoices,
@@ -40,6 +41,7 @@ from permille.api import (
     mail_servers,
     mails,
     margin,
+    model_aliases,
     one_off,
     organization_settings,
     organizations,
@@ -49,10 +51,12 @@ from permille.api import (
     plans,
     price_lists,
     pricing_units,
+    recent_usages,
     scheduled_changes,
     sign_in_links,
     subscriptions,
     taxes,
+    unknown_models,
     usage,
     wallet_transactions,
     wallets,
@@ -462,6 +466,71 @@ HELD_USAGE_GROUP = OperationGroup(
             "Count a held usage",
             description="Say who pays, or what the answer did not say. With nothing said it is tried again as it is.",
             takes=llm.AttributionInput,
+        ),
+    ),
+)
+HELD_GROUP_GROUP = OperationGroup(
+    "Held usage by groups",
+    "event",
+    "Held usages that have the reason, the payer, the key, the team and the user in common, so that they are counted at once.",
+    (
+        Resource("/llm/held_usage_groups", "", "held_usage_group", llm.HeldUsageGroup).page(
+            held_groups.list_held_groups, "List groups of held usages"
+        ),
+        Resource("/llm/held_usage_groups/attribute", "", "held_usage_group", llm.CountedGroup).create(
+            held_groups.attribute_held_group,
+            "Count a group of held usages",
+            description="The oldest 200 of it, each at its own time: repeat it while waiting_count is not 0.",
+            takes=llm.HeldUsageGroupInput,
+            needs=("code",),
+            errors=(404,),
+        ),
+    ),
+)
+MODEL_ALIASES = Resource("/llm/model_aliases", "name", "model_alias", llm.ModelAlias)
+MODEL_ALIAS_GROUP = OperationGroup(
+    "Model aliases",
+    "billable_metric",
+    "Your own names of models (deployments of Azure, inference profiles of Bedrock, a router's names), and the models that"
+    " are billed for them. They count for usage that comes from then on.",
+    (
+        MODEL_ALIASES.create(
+            model_aliases.create_alias,
+            "Create a model alias",
+            takes=llm.ModelAliasInput,
+            needs=("name", "model"),
+        ),
+        MODEL_ALIASES.page(model_aliases.list_aliases, "List model aliases"),
+        MODEL_ALIASES.show(model_aliases.show_alias, "Get a model alias"),
+        MODEL_ALIASES.update(model_aliases.update_alias, "Change a model alias", takes=llm.ModelAliasInput),
+        MODEL_ALIASES.delete(model_aliases.delete_alias, "Delete a model alias"),
+    ),
+)
+UNKNOWN_MODELS = Resource("/llm/unknown_models", "name", "unknown_model", llm.UnknownModel)
+UNKNOWN_MODEL_GROUP = OperationGroup(
+    "Unknown models",
+    "event",
+    "Names of models that say nothing, and the calls that are counted under them until the names have an alias.",
+    (
+        UNKNOWN_MODELS.page(unknown_models.list_unknown_models, "List unknown models"),
+        Resource("/llm/unknown_models", "name", "unknown_model", llm.CountedModel).action(
+            "POST",
+            "/count",
+            unknown_models.count_unknown_model,
+            "Count calls under the model of their alias",
+            description="Up to 500 calls at once: repeat it while calls_count is not 0. Their events are amended."
+            " Calls on final invoices, and those that you have amended, stay as they are.",
+            errors=(422,),
+        ),
+    ),
+)
+RECENT_USAGE_GROUP = OperationGroup(
+    "Recent usage of language models",
+    "event",
+    "The last 200 usages that came in by any road, a second after they did: what they became, or why not.",
+    (
+        Resource("/llm/recent_usages", "lago_id", "recent_usage", llm.RecentUsage).page(
+            recent_usages.list_recent_usages, "List recent usages"
         ),
     ),
 )
@@ -900,6 +969,10 @@ GROUPS = (
     _alerts_of("/customers/{external_id}/wallets/{wallet_code}/alerts", "wallet", alerts.OF_WALLETS),
     FEATURE_GROUP,
     HELD_USAGE_GROUP,
+    HELD_GROUP_GROUP,
+    MODEL_ALIAS_GROUP,
+    UNKNOWN_MODEL_GROUP,
+    RECENT_USAGE_GROUP,
     LLM_SETUP_GROUP,
     ANALYTICS_GROUP,
     OperationGroup(

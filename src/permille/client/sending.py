@@ -31,7 +31,11 @@ class Server:
             raise ValueError(f"PERMILLE_URL must be like https://billing.example.com, not {url!r}")
         self._host, self._port, self._tls = address.hostname, address.port, address.scheme == "https"
         self._path = address.path.rstrip("/") + "/api/v1/llm/usage"
-        self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
+        self._headers = {
+            "Authorization": f"Bearer {api_key}",
+            "Content-Type": "application/json",
+            "User-Agent": "permille.client",
+        }
 
     def send(self, lines: list[bytes]) -> None:
         """Raises RefusedError for usages that can't be taken as they are, OSError where it may work later."""

@@ -153,15 +153,16 @@ def _anniversary(origin: date, months: int) -> date:
 def day_diff(from_: datetime, to: datetime, timezone: str) -> int:
     """Days begun between two instants by the local clock; `to` is exclusive.
 
-    Lago counts to an inclusive end and takes one that is a midnight as a second later. That is this function
-    with `to` a microsecond after Lago's end: a day's last microsecond becomes the next midnight and does not
-    count, a termination at midnight becomes the first microsecond of a day that does.
+    It counts to the last instant before `to`, which at a midnight counts the day that begins, as a termination at
+    midnight does. At any other time whole days are as many as there are, also where a trial ended at that very time.
     """
     if to <= from_:
         return 0
     zone = ZoneInfo(timezone)
     # The clock is read before `to`: a change of offset at that very midnight belongs to the next day.
-    end = (to - INSTANT).astimezone(zone).replace(tzinfo=None) + INSTANT
+    end = (to - INSTANT).astimezone(zone).replace(tzinfo=None)
+    if end.time() == datetime.min.time():
+        end += INSTANT
     begin = from_.astimezone(zone).replace(tzinfo=None)
     return max(1, -((begin - end) // _DAY))
 

@@ -1937,6 +1937,55 @@ create unique index held_usage_identity on held_usage (organization_id, identity
 create index held_usage_open on held_usage (organization_id, created_at desc, id desc) where counted_at is null;
 create index held_usage_newest on held_usage (organization_id, created_at desc, id desc);
 
+-- An organization's own names of models: `provider/name as sent` -> `provider/model`.
+create table model_alias (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    name text not null,
+    model text not null,
+    created_at timestamptz not null,
+    updated_at timestamptz not null
+);
+
+create unique index model_alias_name on model_alias (organization_id, name);
+
+-- Calls that were counted under the name that was sent, because it says nothing about the model.
+create table unknown_model_call (
+    organization_id uuid not null references organization (id),
+    name text not null, -- `provider/name as sent`
+    identity text not null, -- of the call
+    transaction_ids text[] not null, -- of the events that have this name
+    at timestamptz not null,
+    outcome text, -- null while it waits; else why it doesn't
+    counted_as text, -- the model that it was moved to
+    primary key (organization_id, name, identity),
+    constraint unknown_model_call_outcome check (outcome in ('moved', 'billed', 'amended'))
+);
+
+create index unknown_model_call_waiting on unknown_model_call (organization_id, name) where outcome is null;
+
+-- The last usages of language models, and what became of them: what the page Connect shows. Ids begin with the time.
+create table recent_usage (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    at timestamptz not null,
+    road text not null,
+    client text,
+    status text not null,
+    count bigint not null,
+    identity text,
+    provider text,
+    model text,
+    external_subscription_id text,
+    external_customer_id text,
+    code text,
+    message text,
+    events jsonb not null,
+    warnings jsonb not null
+);
+
+create index recent_usage_newest on recent_usage (organization_id, id desc);
+
 -- The last instant that a worker has seen, against a clock that is ahead or goes back.
 create table clock_seen (
     at timestamptz, -- null: no worker has run yet
@@ -2006,6 +2055,7 @@ begin
             'ongoing_usage_balance_cents is_depleted refresh_at last_balance_sync_at', 'insert update delete'
         ),
         ('held_usage', 'id', 'identity', 'sent properties', 'update'),
+        ('model_alias', 'id', 'name', '', 'insert update delete'),
         ('wallet_rule', 'id', 'trigger', 'next_top_up_at', 'insert update delete'),
         ('wallet_transaction', 'id', 'transaction_status', '', 'insert update'),
         ('mail_server', 'organization_id', 'host', '', 'insert update delete'),

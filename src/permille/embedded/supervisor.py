@@ -26,7 +26,7 @@ from permille.database.migrate import UnableToMigrateError, migrate
 from permille.embedded import running
 from permille.embedded.postgres import EmbeddedPostgres, StartGivenUpError, UnableToStartError
 from permille.embedded.process import spawn
-from permille.embedded.unprivileged import account_of_programs, library_path, python_for
+from permille.embedded.unprivileged import CHECKED_PYTHON, account_of_programs, library_path, python_for
 from permille.signals import Signals
 
 STOP_SECONDS = 30.0  # for a program to finish what it is doing
@@ -205,7 +205,8 @@ def _for_ordinary_user(
     account = account_of_programs(config) if database is None else database.owner
     python = python_for(account, allow_root=config.allow_root)
     more = {} if python in {None, sys.executable} else library_path(str(python))
-    return python, {"PERMILLE_PG_USER": account.name, **more}
+    checked = {} if python is None else {CHECKED_PYTHON: python}
+    return python, {"PERMILLE_PG_USER": account.name, **checked, **more}
 
 
 def _run(

@@ -25,6 +25,8 @@ from permille.embedded.process import Account, identity
 from permille.embedded.running import UnusableError
 
 _PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 2, 38
+CHECKED_PYTHON = "PERMILLE_CHECKED_PYTHON"
+"""The variable in which `permille up` says which interpreter it has found the ordinary user to be able to run."""
 _NOT_NEEDED = (
     "site-packages",
     "test",
@@ -96,7 +98,9 @@ def library_path(python: str) -> dict[str, str]:
 
 @cache
 def _can_run(python: str, account: Account) -> bool:
-    """Asks the kernel, once in each process; from the root folder, since the account may have no way into ours."""
+    """Asks the kernel, once in a tree of processes; from the root folder, since the account may have no way into ours."""
+    if os.environ.get(CHECKED_PYTHON) == python:
+        return True
     try:
         subprocess.run(
             [python, "-I", "-c", "import permille, psycopg"],

@@ -199,7 +199,7 @@ class UsageReader(Protocol):
     def texts_in_use(
         self, conn: Connection[Any], organization_id: UUID, codes: Collection[str], names: Sequence[str]
     ) -> set[tuple[str | None, ...]]:
-        """Of all events of these codes with a subscription: its external id and the texts of these properties."""
+        """The external ids of subscriptions with events of these codes, each with the texts of these properties."""
 
     def events_of(self, conn: Connection[Any], windows: Sequence[AdvanceWindow]) -> list[list[AdvanceEvent]]:
         """The events of each window in the order of arrival."""

@@ -27,6 +27,7 @@ from permille.core.api_key import ApiKey, Mode
 from permille.core.bounds import EXPRESSION_LENGTH_MAX, EXPRESSION_WORK_AT_ONCE
 from permille.core.errors import Invalid, Refusal, Unevaluable
 from permille.core.instants import microseconds
+from permille.core.llm.call import CallSource
 from permille.core.organization import Organization
 from permille.events.draft import TOO_LONG, Draft
 from permille.events.log import ChangingError, Request, UnacceptableError, UnavailableError, Writer
@@ -36,7 +37,7 @@ from permille.http.refusals import STATUS_HEADERS, error_body, refusal_body, try
 from permille.http.requests import AT_ONCE
 from permille.http.shares import Shares, too_many_requests
 from permille.http.words import in_words
-from permille.ingest.calls import CallDesk, CallStore
+from permille.ingest.calls import CallDesk, CallNotes, CallStore
 from permille.ingest.decoders import FORMATS, USAGE_FORMATS
 from permille.ingest.usage_format import CallBatch, UsageFormat
 from permille.ingest.wire_format import Faulty, Warnings, WireFormat
@@ -71,6 +72,7 @@ READINGS_WAITING = 2_000
 LOOKUPS_AT_ONCE, LOOKUPS_WAITING = 2, 2_000
 """Requests with a key, or of an organization, that ask the database something at once, and that wait for it."""
 
+CLIENT_MAX = 200
 _JSON = "application/json"
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _formats = {each.path: each for each in FORMATS}
@@ -93,6 +95,8 @@ class Answers:
     """The index of the event for which a request was not stored."""
     calls: CallDesk
     """What becomes of usage of language models."""
+    notes: CallNotes
+    """Keeps what came of it lately."""
 
 
 @dataclass(slots=True)
@@ -267,12 +271,7 @@ class EventIntake:
         now = organization.now(system_now())
         path = scope["path"].rstrip("/")
         if path in _usage_formats:
-            batch = await self._read_calls(_usage_formats[path], scope, organization, body, now)
-            return (
-                200,
-                await self._answer_calls(_usage_formats[path], organization, batch, now),
-                batch.media_type,
-            )
+            return await self._take_calls(_usage_formats[path], scope, organization, body, now)
         wire = _formats[path]
         try:
             if len(body) <= LARGE_BODY_BYTES:
@@ -302,26 +301,32 @@ class EventIntake:
                 warnings = await asyncio.to_thread(self.answers.warnings, organization.id, drafts)
         return 200, wire.answer(request, warnings), _JSON
 
-    async def _read_calls(
+    async def _take_calls(
         self, wire: UsageFormat, scope: Scope, organization: Organization, body: bytes, now: datetime
-    ) -> CallBatch:
-        """The calls of a body. Those of an organization are read one at a time, as large ones of events are."""
-        said = next((value for name, value in scope["headers"] if name == b"content-type"), b"")
-        media_type = said.decode("latin-1").partition(";")[0].strip().lower()
-        async with self.readings.turn(organization.id):
-            await asyncio.sleep(0)
-            return wire.decode(body, now, media_type)
-
-    async def _answer_calls(
-        self, wire: UsageFormat, organization: Organization, batch: CallBatch, now: datetime
-    ) -> bytes:
-        """Store usage of language models; the body of the answer."""
+    ) -> tuple[int, bytes, str]:
+        """Usage of language models: read, stored, and noted for those who look at what came in."""
+        source = CallSource(road=wire.path, client=_header(scope, b"user-agent")[:CLIENT_MAX] or None, at=now)
+        try:
+            batch = await self._read_calls(wire, scope, organization, body, now)
+        except Refusal as refusal:
+            self.answers.notes.note(organization.id, source, [refusal])
+            raise
         store = CallStore(desk=self.answers.calls, turns=self.lookups, store=self._store)
         calls = await store.take(organization.id, batch.calls, now=now, is_dry_run=batch.is_dry_run)
         if not batch.is_dry_run:
             telemetry.stored.inc(sum(len(call.events) + len(call.shared) for call in calls))
             telemetry.duplicate.inc(sum(call.is_repeated for call in calls))
-        return wire.answer(calls, batch)
+            self.answers.notes.note(organization.id, source, [*batch.dropped, *calls])
+        return 200, wire.answer(calls, batch), batch.media_type
+
+    async def _read_calls(
+        self, wire: UsageFormat, scope: Scope, organization: Organization, body: bytes, now: datetime
+    ) -> CallBatch:
+        """The calls of a body. Those of an organization are read one at a time, as large ones of events are."""
+        media_type = _header(scope, b"content-type").partition(";")[0].strip().lower()
+        async with self.readings.turn(organization.id):
+            await asyncio.sleep(0)
+            return wire.decode(body, now, media_type)
 
     async def _read(self, wire: WireFormat, organization_id: UUID, body: bytes, now: datetime) -> list[Draft]:
         """The drafts of a large body. Those of an organization are read one at a time, with others' requests in between."""
@@ -409,6 +414,10 @@ class EventIntake:
             if time.monotonic() > waiting.until or not self.queue.put(waiting):
                 waiting.request.failure = ChangingError([waiting.request.organization_id])
                 _answer_all([waiting])
+
+
+def _header(scope: Scope, wanted: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), "")
 
 
 def _is_large(waiting: WaitingRequest) -> bool:

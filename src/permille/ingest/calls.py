@@ -10,7 +10,8 @@ from functools import partial
 from typing import Protocol, TypeVar
 from uuid import UUID
 
-from permille.core.llm.call import PreparedCall, Problem, SentCall
+from permille.core.errors import Refusal
+from permille.core.llm.call import CallSource, DroppedSpans, PreparedCall, Problem, SentCall
 from permille.events.calls import requests_of
 from permille.events.log import Request, UnacceptableError
 from permille.http.refusals import try_again
@@ -32,6 +33,18 @@ class CallDesk(Protocol):
 
     def counted(self, organization_id: UUID, calls: Sequence[PreparedCall], *, now: datetime) -> None:
         """Note that these are counted: some of them may have been kept aside before."""
+
+
+class CallNotes(Protocol):
+    """Who keeps what came in lately. It takes no time."""
+
+    def note(
+        self,
+        organization_id: UUID,
+        source: CallSource,
+        what: Sequence[PreparedCall | DroppedSpans | Refusal],
+    ) -> None:
+        """Keep what came of a request."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from permille.core.llm.call import PreparedCall, SentCall
+from permille.core.llm.call import DroppedSpans, PreparedCall, SentCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +20,8 @@ class CallBatch:
     """How many of them its sender should look at, where the format can say so."""
     media_type: str = "application/json"
     """The answer's content type."""
+    dropped: Sequence[DroppedSpans] = ()
+    """What of a trace is not looked at further."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -365,15 +365,15 @@ with billed as (
     where f.fee_type = 'fixed_charge'
     group by 1, 2, 3, f.pay_in_advance, f.to_at having bool_and(i.status in ('finalized', 'closed'))
 ), history as (
-    select *, lead(at) over (partition by subscription_id, root_id order by at) as until
+    select *, lead(at) over (partition by subscription_id, root_id order by at, place) as until
     from ({_UNITS}) u where not exists (
         select from ({_UNITS}) o where o.subscription_id = u.subscription_id and o.root_id = u.root_id
-            and o.place > u.place and o.at <= u.at)
+            and o.place > u.place and o.at < u.at)
 )
 select b.organization_id, 'fixed charge ' || b.root_id || ' of subscription ' || b.subscription_id as what,
     format('from %s: billed %s units, had %s', b.begins, b.units, max(h.units)) as detail
 from billed b join history h on h.subscription_id = b.subscription_id and h.root_id = b.root_id
-    and h.at < b.ends and (h.until is null or h.until > b.since)
+    and h.at < b.ends and (h.until is null or h.until > b.since or b.in_advance and h.until = h.at and h.at >= b.since)
 group by b.organization_id, b.subscription_id, b.root_id, b.begins, b.since, b.ends, b.units, b.in_advance
 having b.units > max(h.units) or not b.in_advance and b.units < max(h.units)
 """,

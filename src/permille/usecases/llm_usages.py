@@ -20,8 +20,9 @@ from permille.core.llm.call import (
     SentCall,
     attributed,
     events_of,
+    unknown_models,
 )
-from permille.core.llm.model_name import provider_name
+from permille.core.llm.model_name import Aliases, provider_name
 from permille.core.llm.parts import Metric, UnreadableUsage, Usage, Warned, identity_of
 from permille.core.llm.read import read_usage, without_content
 from permille.events.calls import requests_of
@@ -29,8 +30,9 @@ from permille.events.engine import event_log
 from permille.events.log import ChangingError
 from permille.http.refusals import try_again
 from permille.ids import new_id
-from permille.store import billable_metrics, held_usages, subscriptions
+from permille.store import billable_metrics, held_usages, model_aliases, subscriptions
 from permille.store.held_usages import HeldUsage
+from permille.usecases import unknown_models as unknown_model_calls
 
 IDENTITY_MAX = 200
 """Leaves room for what the transaction ids of its events have after it."""
@@ -82,7 +84,8 @@ def prepare(conn: Connection[Any], organization_id: UUID, calls: Sequence[SentCa
     payers = _payers(conn, organization_id, calls)
     metrics = billable_metrics.by_codes(conn, organization_id, METRICS)
     listed: Listed = {code: metric.filters for code, metric in metrics.items()}
-    looked = [_looked_at(call, listed, payers) for call in calls]
+    aliases = model_aliases.of_organization(conn, organization_id)
+    looked = [_looked_at(call, aliases, listed, payers) for call in calls]
     known = event_log.known_transactions(
         conn, organization_id, [each.identity for each in looked if each.identity]
     )
@@ -119,9 +122,9 @@ def _payers(conn: Connection[Any], organization_id: UUID, calls: Sequence[SentCa
     )
 
 
-def _looked_at(call: SentCall, listed: Listed, payers: _Payers) -> PreparedCall:
+def _looked_at(call: SentCall, aliases: Aliases, listed: Listed, payers: _Payers) -> PreparedCall:
     try:
-        usage = read_usage(call.usage)
+        usage = read_usage(call.usage, aliases)
     except UnreadableUsage as error:
         problem = Problem(code=error.code, message=error.message)
         return PreparedCall(sent=call, identity=_identity_as_sent(call), problem=problem)
@@ -156,7 +159,13 @@ def _with_events(
     looked: PreparedCall, usage: Usage, identity: str, payer: str, listed: Listed
 ) -> PreparedCall:
     events, shared = events_of(usage, identity, listed, looked.sent.properties)
-    return replace(looked, external_subscription_id=payer, events=events, shared=shared)
+    return replace(
+        looked,
+        external_subscription_id=payer,
+        events=events,
+        shared=shared,
+        unknown_models=unknown_models(usage, (*events, *shared)),
+    )
 
 
 def hold(
@@ -178,13 +187,12 @@ def hold(
 def _held(organization_id: UUID, call: PreparedCall, problem: Problem, *, now: datetime) -> HeldUsage:
     sent = call.sent
     bare = without_content(sent.usage)
-    model = bare.model or (bare.response or {}).get("model")
     return HeldUsage(
         id=new_id(now),
         organization_id=organization_id,
         identity=call.identity,
         provider=bare.provider,
-        model=model if isinstance(model, str) else None,
+        model=sent.model_sent,
         code=problem.code,
         message=problem.message,
         external_subscription_id=sent.external_subscription_id,
@@ -206,6 +214,7 @@ def counted(
         if call.identity
     }
     held_usages.counted(conn, organization_id, payers, now=now)
+    unknown_model_calls.note(conn, organization_id, calls)
 
 
 def by_id(conn: Connection[Any], organization_id: UUID, held_id: UUID) -> HeldUsage:
@@ -249,6 +258,7 @@ def attribute(
         prepared = _stored(conn, organization_id, prepared, now=now)
     payer = prepared.external_subscription_id or call.external_subscription_id or ""
     held_usages.count_one(conn, held, payer, now=now)
+    unknown_model_calls.note(conn, organization_id, [prepared])
     return replace(held, counted_at=now, counted_for=payer)
 
 

@@ -18,7 +18,7 @@ from permille.core.llm.cost import COSTED_BY, MeteredUsage, cost_of
 from permille.core.llm.margin import (
     USD,
     CostedUsage,
-    Group,
+    GroupTexts,
     GroupBy,
     Margin,
     Revenue,
@@ -56,7 +56,7 @@ class MarginSearch:
         """The properties of usage that it groups by."""
         return tuple(str(each) for each in self.by if each in _OF_USAGE)
 
-    def group(self, texts: Mapping[str, str | None]) -> Group:
+    def group(self, texts: Mapping[str, str | None]) -> GroupTexts:
         """The group of these texts by what they are of."""
         return tuple(texts.get(each) for each in self.by)
 

@@ -28,6 +28,7 @@ from permille.usecases.unpriced import newest as newest_unpriced
 from permille.usecases.usage.charts import charted_usage
 from permille.web import chart
 from permille.web.daily import UNNAMED, order_of, stacking_key
+from permille.web.llm_usage import todo_counts
 from permille.web.visit import HtmlPage, Visit
 
 DAYS = 30
@@ -53,6 +54,7 @@ def overview_page(visit: Visit) -> HtmlPage:
         "unpriced": newest_unpriced(conn, here, limit=UNPRICED_SHOWN),
         "unpriced_count": unpriced.count(conn, here),
         "drafts_waiting": unpriced.drafts_waiting(conn, here),
+        "llm_todo": todo_counts(visit),
         "held_count": billing_holds.count(conn, here),
         "has_fences": bool(fences.of_organization(conn, here, limit=1)),
         "too_late": late_usage.undecided(conn, here),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, FileSystemBytecodeCache, PackageLoader, StrictUndefined, select_autoescape
+from jinja2.bccache import Bucket
 from starlette.responses import Response
 
 from permille.http.words import in_words
@@ -22,6 +24,8 @@ NOTICES = {
     "tried_again": "It is tried again in a few seconds; in test mode, when the clock is moved.",
     "late_usage_billed": "The next invoice bills it; of a subscription that is over it is billed already.",
     "late_usage_accepted": "Written off.",
+    "attributed": "Counted, at its own time.",
+    "counted_again": "Counted under the model, as far as no final invoice has it and nobody has amended it.",
     "amended": "Amended. Usage follows at once; invoices stay as they are.",
     "moving": "The clock is moving: what becomes due on the way is being done. The page of the clock shows how far it is.",
     "moved": "The clock has moved, and everything that became due has run.",
@@ -55,6 +59,21 @@ def static_url(name: str) -> str:
     return f"/app/static/{name}?v={hashlib.sha256(static_file(name)).hexdigest()[:12]}"
 
 
+class _CompiledTemplates(FileSystemBytecodeCache):
+    """Compiled templates of an earlier start, which take a second and a half; in a temporary folder of this user's own."""
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        with suppress(OSError):  # a full disk is no reason to show no page
+            super().dump_bytecode(bucket)
+
+
+def _compiled() -> _CompiledTemplates | None:
+    try:
+        return _CompiledTemplates()
+    except (OSError, RuntimeError):  # there can be no such folder
+        return None
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -64,6 +83,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         auto_reload=False,
+        bytecode_cache=_compiled(),
     )
     environment.filters |= FILTERS | {"in_words": in_words}
     environment.globals |= {"static_url": static_url, "with_query": with_query}

@@ -9,6 +9,7 @@ import pytest
 
 from permille.client.endpoints import _OWN_SHAPE
 from permille.core.llm.apis import named
+from permille.core.llm.call import events_of
 from permille.core.llm.fold import fold
 from permille.core.llm.model_name import name_model
 from permille.core.llm.parts import Metric, UnreadableUsage, Usage
@@ -95,6 +96,54 @@ def test_a_model_is_named(case: dict[str, Any]) -> None:
     if "then_model" in case:
         named = name_model(given["provider"], given["model"], aliases=case["with_alias"])
         assert named.model == case["then_model"]
+
+
+ALIASED = [
+    ("azure.ai.openai", "prod-chat-eu", ("azure", "gpt-4o", None)),
+    ("azure", "azure/prod-chat-eu", ("azure", "gpt-4o", None)),
+    (
+        "aws",
+        "arn:aws:bedrock:eu-west-1:1:application-inference-profile/p1",
+        ("aws", "anthropic.claude-x", "eu"),
+    ),
+    ("unknown", "best", ("openrouter", "anthropic/claude-sonnet-5-5", None)),
+    ("azure", "odd", ("azure", "odd", None)),
+    ("openai", "gpt-4o-2024-08-06", ("anthropic", "claude-x", None)),
+    ("openai", "gpt-4o-2024-05-13", ("openai", "gpt-4o", None)),
+]
+ALIASES = {
+    "azure/prod-chat-eu": "azure/gpt-4o-2024-08-06",
+    "aws/arn:aws:bedrock:eu-west-1:1:application-inference-profile/p1": "aws/eu.anthropic.claude-x",
+    "unknown/best": "openrouter/anthropic/claude-sonnet-5-5:beta",
+    "azure/odd": "azure/odd",
+    "openai/gpt-4o-2024-08-06": "anthropic/claude-x",
+    "openai/claude-x": "openai/never",
+    "anthropic/claude-x": "openai/never",
+}
+
+
+@pytest.mark.parametrize(("provider", "sent_name", "meant"), ALIASED)
+def test_an_alias_goes_first_and_its_model_is_read_like_any(
+    provider: str, sent_name: str, meant: tuple[str, str, str | None]
+) -> None:
+    found = name_model(provider, sent_name, aliases=ALIASES)
+    assert (found.provider, found.model, found.region) == meant
+
+
+def test_an_answer_keeps_its_identity_when_its_model_gets_an_alias() -> None:
+    case = next(each for each in usages() if each["name"].startswith("responses: cache writes"))
+    answer = case["given"]
+    before = SentUsage(provider="azure", response={**answer, "model": "prod"})
+    plain, aliased = (read_usage(before, each) for each in (None, {"azure/prod": "openai/gpt-5.4"}))
+    assert [each.code for each in plain.warnings] == ["model_unknown"]
+    assert aliased.warnings == ()
+    assert aliased.identity == plain.identity == f"azure:{answer['id']}"
+    own, shared = events_of(aliased, f"azure:{answer['id']}", {}, {})
+    said = {(each.properties["provider"], each.properties["model"]) for each in (*own, *shared)}
+    assert said == {("openai", "gpt-5.4")}
+    assert [each.transaction_id for each in shared] == [
+        each.transaction_id for each in events_of(plain, "azure:x", {}, {})[1]
+    ]
 
 
 USAGES_ALONE = [

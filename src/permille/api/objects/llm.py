@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from permille.api.objects.base import Answer, CreatedAt, Id, Input, instant_of, one_of, says
+from permille.api.objects.base import Answer, CreatedAt, Id, Input, UpdatedAt, instant_of, one_of, says
 from permille.api.objects.price_list import AppliedObject
 from permille.core.llm.apis import APIS
+from permille.core.llm.call import UsageStatus
 from permille.core.llm.parts import CallType, TokenType
 from permille.core.period import Interval
 from permille.core.rating.unlisted import UnlistedValues
@@ -115,6 +116,121 @@ class AttributionInput(Input, kw_only=True):
     external_customer_id: Customer
     model: Annotated[str, says("The model, where the answer doesn't name it.")]
     id: Annotated[str, says("Identity of the answer, where it has none.")]
+
+
+AliasName = Annotated[str, says("The provider and the name as it is sent.", example="azure/prod-chat-eu")]
+AliasModel = Annotated[str, says("The provider and the model that is billed.", example="azure/gpt-4o")]
+
+
+class ModelAlias(Answer, kw_only=True):
+    """A name of your own for a model, such as a deployment, and the model that is billed for it."""
+
+    lago_id: Id
+    name: AliasName
+    model: AliasModel
+    created_at: CreatedAt
+    updated_at: UpdatedAt
+
+
+class ModelAliasInput(Input, kw_only=True):
+    """Fields of a model alias."""
+
+    name: AliasName
+    model: AliasModel
+
+
+class UnknownModel(Answer, kw_only=True):
+    """A name that says nothing about the model, and the calls that are counted under it."""
+
+    name: AliasName
+    model: Annotated[str | None, says("The model that it is an alias of by now.", example="azure/gpt-4o")]
+    calls_count: Annotated[int, says("The calls that wait to be counted under the model.")]
+    first_used_at: Annotated[str | None, instant_of("When the first of them was.")]
+    last_used_at: Annotated[str | None, instant_of("When the last of them was.")]
+
+
+class CountedModel(UnknownModel, kw_only=True):
+    """What became of the calls of a name, and what still waits under it."""
+
+    moved_count: Annotated[int, says("The calls that are counted under the model now, by amendments.")]
+    billed_count: Annotated[int, says("Those that stay, because they are on a final invoice.")]
+    amended_count: Annotated[int, says("Those that stay, because you have amended them.")]
+
+
+class RecentUsage(Answer, kw_only=True):
+    """A usage that came in lately, and what became of it."""
+
+    lago_id: Id
+    created_at: CreatedAt
+    road: Annotated[str, says("The address that it came to.", example="/v1/traces")]
+    client: Annotated[
+        str | None,
+        says("The program that sent it, as it calls itself.", example="opentelemetry.instrumentation.openai"),
+    ]
+    status: Annotated[
+        str,
+        one_of(
+            *UsageStatus,
+            says="What became of it. Dropped are spans that are no calls or repeat others; refused is a whole request.",
+        ),
+    ]
+    count: Annotated[int, says("How many spans this is, where they are dropped.")]
+    id: Identity
+    provider: Annotated[str | None, says("Who served it, as it was sent.")]
+    model: Annotated[str | None, says("The model as it was sent.")]
+    external_subscription_id: Subscription
+    external_customer_id: Customer
+    problem: Annotated[UsageProblem | None, says("Why it is not counted.")]
+    events: Annotated[
+        list[dict[str, str]],
+        says(
+            "The first 20 of its events: code, transaction_id, provider, model, type, modality and quantity or cost."
+        ),
+    ]
+    warnings: Annotated[list[dict[str, str]], says("Code and message of what to look at.")]
+
+
+class HeldUsageGroup(Answer, kw_only=True):
+    """Held usages of one reason that were sent for the same payer, with the same key, team and user."""
+
+    code: Annotated[str, says("Why they are held.", example="customer_not_found")]
+    message: Annotated[str, says("The reason in words, of one of them.")]
+    external_subscription_id: Subscription
+    external_customer_id: Customer
+    key: Annotated[str | None, says("Their property key.")]
+    team: Annotated[str | None, says("Their property team.")]
+    user: Annotated[str | None, says("Their property user.")]
+    models: Annotated[list[str], says("Up to five of their models.")]
+    calls_count: Annotated[int, says("How many wait.")]
+    first_used_at: Annotated[str, instant_of("When the first of them was.")]
+    last_used_at: Annotated[str, instant_of("When the last of them was.")]
+
+
+class PayerInput(Input, kw_only=True):
+    """Who pays, and what the answers did not say."""
+
+    external_subscription_id: Subscription
+    external_customer_id: Customer
+    model: Annotated[str, says("The model, where the answers don't name it.")]
+
+
+class HeldUsageGroupInput(Input, kw_only=True):
+    """A group of held usages as the list says it, and who pays for it."""
+
+    code: Annotated[str, says("Why they are held.", example="customer_not_found")]
+    external_subscription_id: Subscription
+    external_customer_id: Customer
+    key: Annotated[str | None, says("Their property key.")]
+    team: Annotated[str | None, says("Their property team.")]
+    user: Annotated[str | None, says("Their property user.")]
+    payer: Annotated[PayerInput, says("Who pays. Left out, they are tried again as they are.")]
+
+
+class CountedGroup(Answer, kw_only=True):
+    """What became of a group of held usages."""
+
+    counted_count: Annotated[int, says("How many of it were counted.")]
+    waiting_count: Annotated[int, says("How many of it still wait.")]
 
 
 class ModelInput(Input, kw_only=True):

@@ -47,7 +47,7 @@ class MarginTotal(Answer, kw_only=True):
 class Margin(MarginTotal, kw_only=True):
     """The same of a group. Of the names that it can be grouped by it has those that were asked for; null: of none."""
 
-    day: Annotated[str | None | UnsetType, says("The day, in the customer's timezone.")] = UNSET
+    day: Annotated[str | UnsetType | None, says("The day, in the customer's timezone.")] = UNSET
     external_customer_id: Annotated[str | UnsetType | None, says("Your identifier of the customer.")] = UNSET
     plan_code: Annotated[str | UnsetType | None, says("Code of the plan.")] = UNSET
     provider: Annotated[str | UnsetType | None, says("Who served the usage.")] = UNSET

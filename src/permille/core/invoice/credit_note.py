@@ -131,14 +131,18 @@ class PaidPeriod:
     trial_ends_at: datetime | None
 
 
-def unused_amount(paid: PaidPeriod, *, ended_at: datetime, upgraded: bool, at_most: Decimal) -> Decimal:
+def unused_amount(
+    paid: PaidPeriod, *, ended_at: datetime, upgraded: bool, at_most: Decimal, credited: Decimal = ZERO
+) -> Decimal:
     """The part of a period's price for the days that are left after its end, cut to five decimals.
+
+    It is at most the fee, less what notes have given back of it before.
 
     The day of the end is used, unless a dearer plan pays for it or the trial ended on it.
     """
     with exact():
         amount = Decimal(paid.plan_amount_cents * _unused_days(paid, ended_at, upgraded)) / paid.days
-        return max(min(amount, at_most), ZERO).quantize(_FIVE_DECIMALS, ROUND_DOWN)
+        return max(min(amount, at_most) - credited, ZERO).quantize(_FIVE_DECIMALS, ROUND_DOWN)
 
 
 def _unused_days(paid: PaidPeriod, ended_at: datetime, upgraded: bool) -> int:

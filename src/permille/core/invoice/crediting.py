@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from uuid import UUID
 
 from permille.core.invoice.credit_note import CreditAmounts, CreditedFee, Item, credit_amounts
 from permille.core.money import ZERO, apportion, exact, round_cents
 
 _TOO_MUCH = "higher_than_remaining_invoice_amount"
+_FIVE_DECIMALS = Decimal("0.00001")
 _TOLERANCE = 1
 """Cents that what is asked for may differ from what its items come to."""
 
@@ -130,6 +131,32 @@ def note_on_rest(invoice: BilledInvoice, total_cents: int) -> CreditAmounts:
             for item, left in zip(_shares(invoice, total_cents), _left(invoice).values(), strict=True)
         ]
     return credit_amounts(items, total_cents=note_on_all(invoice).total_amount_cents - total_cents)
+
+
+def items_worth(fees: Sequence[BilledFee], cents: int) -> list[Item]:
+    """What is left of fees, in proportion, so that it comes to these cents once their coupons have gone with it.
+
+    Where less is left it is all of that.
+    """
+    with exact():
+        left = [(each.fee, each.left_cents) for each in fees if each.left_cents > 0]
+        worth = sum((_worth(fee, of) for fee, of in left), ZERO)
+        share = min(cents / worth, Decimal(1)) if worth > 0 else ZERO
+        items = [
+            Item(fee=fee, precise_amount_cents=(of * share).quantize(_FIVE_DECIMALS, ROUND_DOWN))
+            for fee, of in left
+        ]
+    return [item for item in items if item.precise_amount_cents]
+
+
+def worth_of(items: Sequence[Item]) -> int:
+    """What items come to once their coupons have gone with them, in cents."""
+    with exact():
+        return round_cents(sum((_worth(item.fee, item.precise_amount_cents) for item in items), ZERO))
+
+
+def _worth(fee: CreditedFee, of: Decimal | int) -> Decimal:
+    return of - fee.precise_coupons_amount_cents * of / fee.amount_cents
 
 
 def _left(invoice: BilledInvoice) -> dict[UUID, int]:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
 from permille.core.llm.cost import COST_SOURCE, FROM_PROVIDER
 from permille.core.llm.fold import fold
+from permille.core.llm.model_name import alias_name
 from permille.core.llm.parts import Metric, ModelRequest, Usage, UsagePart, Warned
 from permille.core.llm.read import SentUsage
 from permille.core.llm.table import decimal
@@ -30,6 +32,45 @@ class SentCall:
     external_customer_id: str | None
     at: datetime
     properties: Mapping[str, Any]
+    client: str | None = None
+    """The instrumentation of a trace, by the name that it gives itself."""
+
+    @property
+    def model_sent(self) -> str | None:
+        """The model's name as it was sent, if that is seen without reading the answer."""
+        model = self.usage.model or (self.usage.response or {}).get("model")
+        return model if isinstance(model, str) else None
+
+
+class UsageStatus(StrEnum):
+    """What became of something that came in."""
+
+    COUNTED = "counted"
+    REPEATED = "repeated"
+    HELD = "held"
+    DROPPED = "dropped"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallSource:
+    """Where and when a request with calls came in."""
+
+    road: str
+    """The address that it came to."""
+    client: str | None
+    """The program that sent it, as it calls itself."""
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DroppedSpans:
+    """Spans of one instrumentation that are not counted, and why."""
+
+    client: str
+    code: str
+    message: str
+    count: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +106,15 @@ class PreparedCall:
     is_repeated: bool = False
     held_id: UUID | None = None
     """Where it is kept aside."""
+    unknown_models: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Names that say nothing about the model, with the transaction ids of the events that have them."""
+
+    @property
+    def status(self) -> UsageStatus:
+        """What became of it."""
+        if self.problem is not None:
+            return UsageStatus.HELD
+        return UsageStatus.REPEATED if self.is_repeated else UsageStatus.COUNTED
 
 
 Listed = Mapping[str, Mapping[str, Sequence[str]]]
@@ -103,6 +153,17 @@ def events_of(
             )
         )
     return tuple(found), tuple(shared)
+
+
+def unknown_models(usage: Usage, events: Sequence[CallEvent]) -> dict[str, list[str]]:
+    """Names of a call's models that say nothing, with the transaction ids of the events that have them."""
+    names = {request.model_sent for request in usage.requests if request.model is None}
+    found: dict[str, list[str]] = {}
+    for event in events if names else ():
+        if event.properties["model"] in names:
+            name = alias_name(usage.provider, event.properties["model"])
+            found.setdefault(name, []).append(event.transaction_id)
+    return found
 
 
 _OWN = frozenset(
@@ -150,7 +211,7 @@ def _name(identity: str, index: int, part: UsagePart) -> str:
 
 def _dimensions(usage: Usage, request: ModelRequest) -> dict[str, str]:
     found = {
-        "provider": usage.provider,
+        "provider": request.provider or usage.provider,
         "model": request.model or request.model_sent,
         "tier": str(usage.tier),
         "context": str(request.context),

@@ -27,7 +27,7 @@ class GroupBy(StrEnum):
     DAY = "day"
 
 
-Group = tuple[str | None, ...]
+GroupTexts = tuple[str | None, ...]
 """The value of each GroupBy that is asked for, in order; None for what has none."""
 
 
@@ -35,7 +35,7 @@ Group = tuple[str | None, ...]
 class Revenue:
     """Amounts before taxes, in the smallest unit: on final invoices, and not on any yet."""
 
-    group: Group
+    group: GroupTexts
     currency: str
     billed_cents: int
     unbilled_cents: int
@@ -45,7 +45,7 @@ class Revenue:
 class CostedUsage:
     """The cost of usage of a metric, and the currency that its customer pays in."""
 
-    group: Group
+    group: GroupTexts
     currency: str
     metric: str
     cost: Cost
@@ -64,7 +64,7 @@ class Uncosted:
 class Margin:
     """Revenue and cost of a group."""
 
-    group: Group
+    group: GroupTexts
     currency: str
     billed_cents: int
     unbilled_cents: int
@@ -129,7 +129,7 @@ def margins(
     revenues: Iterable[Revenue], costs: Iterable[CostedUsage], rates: Mapping[str, Decimal]
 ) -> list[Margin]:
     """The margin of each group that has a revenue, a cost or uncosted usage, by currency."""
-    found: dict[tuple[str, Group], _Sums] = defaultdict(_Sums)
+    found: dict[tuple[str, GroupTexts], _Sums] = defaultdict(_Sums)
     with exact():
         for each in revenues:
             sums = found[each.currency, each.group]
@@ -147,7 +147,7 @@ def margins(
     ]
 
 
-def _margin(group: Group, currency: str, sums: _Sums, rates: Mapping[str, Decimal]) -> Margin:
+def _margin(group: GroupTexts, currency: str, sums: _Sums, rates: Mapping[str, Decimal]) -> Margin:
     return Margin(
         group=group,
         currency=currency,

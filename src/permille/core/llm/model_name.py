@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 PROVIDERS = {
     "azure.ai.openai": "azure",
@@ -56,6 +56,10 @@ _FAMILIES = {
 """Models whose dated names and `-latest` have one price, under this name."""
 
 
+Aliases = Mapping[str, str]
+"""`provider/name as sent` -> `provider/model`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelName:
     """The name of a model, taken apart. `model` is None where it can't be known without an alias."""
@@ -79,23 +83,34 @@ def provider_name(sent: str) -> str:
     return PROVIDERS.get(name, name)
 
 
-def name_model(provider: str | None, sent: str, *, aliases: Mapping[str, str] | None = None) -> ModelName:
-    """What is billed by. `aliases` are the organization's own: `provider/name` or `name` to a model."""
+def name_model(provider: str | None, sent: str, *, aliases: Aliases | None = None) -> ModelName:
+    """What is billed by. `aliases` are the organization's own, `provider/name as sent` to `provider/model`, and go first."""
     name = sent.strip()
     if provider is None:
         before, slash, after = name.partition("/")
         provider, name = (before, after) if slash and before.lower() in _PREFIXES else ("unknown", name)
     provider = provider_name(provider)
-    own = (aliases or {}).get(f"{provider}/{name}") or (aliases or {}).get(name)
-    if own is not None:
-        return ModelName(provider=provider, model=own)
-    if provider == "openrouter":
-        base, _, variant = name.partition(":")
-        return ModelName(provider=provider, model=base, variant=variant or None)
-    return _named(provider, name)
+    own = aliases.get(alias_name(provider, name)) if aliases else None
+    return _named(provider, name) if own is None else _meant(provider, own)
+
+
+def alias_name(provider: str, sent: str) -> str:
+    """The name that an alias has: with the provider, which some gateways write in front of it too."""
+    return f"{provider}/{sent.strip().removeprefix(f'{provider}/')}"
+
+
+def _meant(provider: str, own: str) -> ModelName:
+    """The model of an alias. It is known, however little its name says."""
+    before, slash, after = own.partition("/")
+    name = after if slash else own
+    named = _named(before if slash else provider, name)
+    return replace(named, model=named.model or name)
 
 
 def _named(provider: str, name: str) -> ModelName:
+    if provider == "openrouter":
+        base, _, variant = name.partition(":")
+        return ModelName(provider=provider, model=base, variant=variant or None)
     if name.startswith("arn:"):
         kind, _, name = name.rpartition(":")[2].rpartition("/")
         if kind not in ("foundation-model", "inference-profile"):

@@ -130,6 +130,8 @@ class ModelRequest:
     context: int
     """The greatest bound of `core/llm/context.py` that the whole input is above."""
     parts: tuple[UsagePart, ...]
+    provider: str | None = None
+    """The provider of the model that is billed, if an alias names another than the one that answered."""
     snapshot: str | None = None
     """The dated version of the model, for example 2024-08-06."""
 
@@ -148,6 +150,7 @@ class Usage:
     """What one call used, with all that its price depends on."""
 
     provider: str
+    """The one that answered, whatever aliases there are: an answer keeps its identity when an alias is added."""
     api: str
     requests: tuple[ModelRequest, ...]
     tier: Tier = Tier.STANDARD

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from permille.core.llm.apis import APIS, candidates, named
 from permille.core.llm.apis.envelopes import opened
 from permille.core.llm.context import context_of
-from permille.core.llm.model_name import ModelName, name_model, provider_name
+from permille.core.llm.model_name import Aliases, ModelName, name_model, provider_name
 from permille.core.llm.parts import Modality, ModelRequest, Tier, UnreadableUsage, Usage, UsagePart, Warned
 from permille.core.llm.redact import kept
 from permille.core.llm.table import (
@@ -45,8 +45,6 @@ class SentUsage:
     """How it was served, where the answer doesn't say it."""
     cost: str | None = None
     """What the provider charges in USD, where the answer doesn't say it."""
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    """The organization's own names of models."""
 
 
 def without_content(sent: SentUsage) -> SentUsage:
@@ -59,8 +57,8 @@ def without_content(sent: SentUsage) -> SentUsage:
     )
 
 
-def read_usage(sent: SentUsage) -> Usage:
-    """Raises UnreadableUsage, with a code and a sentence, for what can't be counted as it is."""
+def read_usage(sent: SentUsage, aliases: Aliases | None = None) -> Usage:
+    """What was used, with the organization's own names of models. Raises UnreadableUsage for what can't be counted as it is."""
     provider = provider_name(sent.provider)
     given: list[Obj] = list(sent.stream or ()) if sent.response is None else [sent.response]
     if sent.usage is not None:
@@ -84,6 +82,7 @@ def read_usage(sent: SentUsage) -> Usage:
             usage=usage,
             model=sent.model or text_at(body, api.model) or envelope.model,
             tier=envelope.tier,
+            aliases=aliases,
         ),
     )
 
@@ -97,6 +96,7 @@ class _Answer:
     usage: Obj
     model: str | None
     tier: Tier | None
+    aliases: Aliases | None
 
 
 def _api(name: str | None, provider: str, chunks: Sequence[Obj], usage: Obj | None) -> Api:
@@ -140,7 +140,7 @@ def _usage(api: Api, sent: SentUsage, answer: _Answer) -> Usage:
     names: list[ModelName] = []
     measured = [part for each in api.measures if (part := each.read(usage))] + api.more_parts(body, usage)
     for each in api.requests(body, usage, answer.model):
-        name, request = _request(api, sent, answer, each, warnings)
+        name, request = _request(api, answer, each, warnings)
         names.append(name)
         requests.append(request)
     requests[0] = replace(requests[0], parts=(*requests[0].parts, *measured))
@@ -149,7 +149,7 @@ def _usage(api: Api, sent: SentUsage, answer: _Answer) -> Usage:
         for path in unknown_fields(usage, api.known)
     ]
     return Usage(
-        provider=names[0].provider,
+        provider=answer.provider,
         api=api.name,
         requests=tuple(requests),
         tier=answer.tier or _tier(api, sent, body, warnings),
@@ -163,19 +163,20 @@ def _usage(api: Api, sent: SentUsage, answer: _Answer) -> Usage:
 
 
 def _request(
-    api: Api, sent: SentUsage, answer: _Answer, each: ModelUsage, warnings: list[Warned]
+    api: Api, answer: _Answer, each: ModelUsage, warnings: list[Warned]
 ) -> tuple[ModelName, ModelRequest]:
     if not any(at(each.usage, path) is not None for path in api.known):
         raise UnreadableUsage("usage_missing", api.missing)
     if not each.model:
         raise UnreadableUsage("model_missing", "the answer does not name its model: send it as `model`")
     parts = _parts(api, each.usage, warnings)
-    name = name_model(answer.provider, each.model, aliases=sent.aliases)
+    name = name_model(answer.provider, each.model, aliases=answer.aliases)
     if name.model is None:
         warnings.append(_unknown_model(name.provider, each.model))
     return name, ModelRequest(
         model_sent=each.model,
         model=name.model,
+        provider=name.provider,
         snapshot=name.snapshot,
         context=context_of(parts),
         parts=tuple(parts),

@@ -12,7 +12,7 @@ from permille.core.money import ZERO, exact, line_amounts, round_cents, subunits
 from permille.core.period import INSTANT, Period, days_in, local_date
 from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
-from permille.core.rating.models import ChargeModel, Quantity, pricer
+from permille.core.rating.models import ChargeModel, Price, Quantity, pricer
 
 _SHARE_DIGITS = Decimal("0.000001")
 
@@ -138,7 +138,7 @@ def _prorated(kept: Sequence[UnitsChange], period: FixedPeriod) -> Quantity:
 
 
 def _fee(price: FixedPrice, units: Decimal, quantity: Quantity, period: Period, subscription_id: Id) -> Fee:
-    priced = pricer(price.model, price.properties)(quantity)
+    priced = pricer(price.model, price.properties)(quantity) if units else Price(ZERO, ZERO, {})
     amounts = line_amounts(priced.amount, priced.unit_amount, quantity.subunits)
     return Fee(
         kind="fixed_charge",

@@ -64,7 +64,7 @@ from series where organization_id = %(organization)s and code = any(%(codes)s) a
 def texts_in_use(
     conn: Connection[Any], organization_id: UUID, codes: Collection[str], names: Sequence[str]
 ) -> set[tuple[str | None, ...]]:
-    """Of all events of these codes with a subscription: its external id and the texts of these properties."""
+    """The external ids of subscriptions with events of these codes, each with the texts of these properties."""
     values = {"organization": organization_id, "codes": list(codes), "names": list(names)}
     return {(name, *texts) for name, texts in conn.execute(_TEXTS_IN_USE, values)}
 

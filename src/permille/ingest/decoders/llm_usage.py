@@ -123,11 +123,10 @@ def answer_calls(calls: Sequence[PreparedCall], batch: CallBatch) -> bytes:
 
 def shown_call(call: PreparedCall) -> dict[str, Any]:
     """What became of a call."""
-    status = "held" if call.problem else "repeated" if call.is_repeated else "counted"
     at = timestamp_text(microseconds(call.sent.at))
     return {
         "id": call.identity,
-        "status": status,
+        "status": call.status,
         "held_usage_id": None if call.held_id is None else str(call.held_id),
         "events": [
             {

@@ -6,6 +6,7 @@ All other spans are taken and dropped, and so is what is not a name or a number 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -38,6 +39,7 @@ def read_spans(body: bytes, now: datetime, media_type: str) -> CallBatch:
         calls=[_call(each, now) for each in (*found.usages, *found.missing)],
         rejected=len(found.missing),
         media_type=PROTOBUF if is_protobuf else JSON,
+        dropped=found.dropped,
     )
 
 
@@ -52,7 +54,8 @@ def _call(usage: dict[str, Any], now: datetime) -> SentCall:
     """A call of a trace. What of a span can't be used is left out: no sender could mend it."""
     wrong = {field.partition(".")[0] for field in problems(usage)}
     usable = {name: value for name, value in usage.items() if name not in wrong}
-    return call_of({"provider": "unknown", "usage": {}, **usable}, now)
+    call = call_of({"provider": "unknown", "usage": {}, **usable}, now)
+    return replace(call, client=usage.get("client"))
 
 
 def _answer(_calls: Sequence[PreparedCall], batch: CallBatch) -> bytes:

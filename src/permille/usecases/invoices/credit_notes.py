@@ -112,10 +112,15 @@ def unused_credits(
             continue
         fee, invoice_id = fees[row.id]
         timezone = payers[row.customer_id].applicable_timezone
-        left = Decimal(fee.amount_cents - credited.get(fee.id, 0))
+        given = Decimal(credited.get(fee.id, 0))
         paid = _paid_period(row, known_plans[row.plan_id], fee, timezone, first_starts.get(row.id))
-        ended_at = row.terminated_at or at
-        amount = unused_amount(paid, ended_at=ended_at, upgraded=row.upgraded, at_most=left)
+        amount = unused_amount(
+            paid,
+            ended_at=row.terminated_at or at,
+            upgraded=row.upgraded,
+            at_most=Decimal(fee.amount_cents),
+            credited=given,
+        )
         amounts = credit_amounts([Item(fee=credited_fee(fee), precise_amount_cents=amount)])
         if amounts.total_amount_cents:  # coupons may have paid for all of it
             invoice = billed_on[invoice_id]
@@ -135,7 +140,7 @@ def unused_credits(
                         fee,
                         invoice,
                         amounts,
-                        left=left - amount,
+                        left=fee.amount_cents - given - amount,
                         refunded_cents=refunded.get(invoice_id, 0),
                     ),
                     at=at,

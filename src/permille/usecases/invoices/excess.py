@@ -6,49 +6,81 @@ Source: semantics-billing.md section 6.6.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from decimal import ROUND_DOWN, Decimal
+from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 from psycopg import Connection
 
 from permille.core.invoice.credit_note import Item, credit_amounts
-from permille.core.invoice.crediting import CreditSplit
+from permille.core.invoice.crediting import BilledFee, CreditSplit, items_worth, worth_of
 from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus
-from permille.core.invoice.progressive import ProgressiveCredit
-from permille.core.money import exact
 from permille.core.period import local_date
-from permille.store import fees as fee_store, invoices
+from permille.store import credit_notes, fees as fee_store, invoices, progressive
 from permille.store.credit_notes import NewCreditNote
-from permille.store.fees import StoredFee
 from permille.store.invoices import StoredInvoice
 from permille.usecases.invoices.credit_notes import credited_fee, issue
 
-_FIVE_DECIMALS = Decimal("0.00001")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Excess:
+    """So many cents, before taxes, that an invoice at a threshold and those before it have billed too much."""
+
+    draft: InvoiceDraft
+    invoice_id: UUID
+    cents: int
 
 
 def credit_excess(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
-    """Credit what final invoices of this batch could not take off, on the invoices that billed it; set-based."""
+    """Credit what final invoices of this batch could not take off, on the invoices that billed it; set-based.
+
+    An invoice at a threshold has billed what the one before it had not: it gives back that, and the one before the rest.
+    """
     owed = [
-        (draft, credit)
+        _Excess(draft=draft, invoice_id=credit.invoice_id, cents=credit.excess_cents)
         for draft in drafts
         if draft.status is not InvoiceStatus.DRAFT
         for credit in draft.progressive_credits
         if credit.excess_cents
     ]
-    if not owed:
-        return
-    ids = [credit.invoice_id for _, credit in owed]
-    billed_on, fees = invoices.invoices_by_ids(conn, ids), fee_store.of_invoices(conn, ids)
-    notes = [
-        _note(draft, credit, billed_on[credit.invoice_id], fees[credit.invoice_id]) for draft, credit in owed
+    while owed:
+        ids = [each.invoice_id for each in owed]
+        billed_on, items = invoices.invoices_by_ids(conn, ids), _items(conn, owed)
+        issue(
+            conn,
+            [
+                _note(each.draft, billed_on[each.invoice_id], own)
+                for each, own in zip(owed, items, strict=True)
+                if own and billed_on[each.invoice_id].status == "finalized"
+            ],
+        )
+        before = progressive.credits_of(conn, ids)
+        owed = [
+            _Excess(draft=each.draft, invoice_id=earlier.item_id, cents=rest)
+            for each, own in zip(owed, items, strict=True)
+            for earlier in before.get(each.invoice_id, ())
+            if (rest := each.cents - worth_of(own)) > 0
+        ]
+
+
+def _items(conn: Connection[Any], owed: Sequence[_Excess]) -> list[list[Item]]:
+    """For each what comes back of its invoice's fees: the excess, and the coupons that go with it."""
+    fees = fee_store.of_invoices(conn, [each.invoice_id for each in owed])
+    credited = credit_notes.credited_of_fees(conn, [fee.id for own in fees.values() for fee in own])
+    return [
+        items_worth(
+            [
+                BilledFee(fee=credited_fee(fee), credited_cents=credited.get(fee.id, 0))
+                for fee in fees[each.invoice_id]
+            ],
+            each.cents,
+        )
+        for each in owed
     ]
-    issue(conn, notes)
 
 
-def _note(
-    draft: InvoiceDraft, credit: ProgressiveCredit, invoice: StoredInvoice, fees: Sequence[StoredFee]
-) -> NewCreditNote:
-    amounts = credit_amounts(_items(credit.excess_cents, invoice, fees))
+def _note(draft: InvoiceDraft, invoice: StoredInvoice, items: Sequence[Item]) -> NewCreditNote:
+    amounts = credit_amounts(items)
     return NewCreditNote(
         organization_id=invoice.organization_id,
         billing_entity_id=invoice.billing_entity_id,
@@ -62,18 +94,3 @@ def _note(
         split=CreditSplit(credit_cents=amounts.total_amount_cents),
         at=draft.made_at,
     )
-
-
-def _items(excess_cents: int, invoice: StoredInvoice, fees: Sequence[StoredFee]) -> list[Item]:
-    """The excess, and the coupons that go with it, by what the fees come to."""
-    paid = invoice.fees_amount_cents - invoice.coupons_amount_cents
-    with exact():
-        shares = [
-            (Decimal(excess_cents * fee.amount_cents) / paid).quantize(_FIVE_DECIMALS, ROUND_DOWN)
-            for fee in fees
-        ]
-    return [
-        Item(fee=credited_fee(fee), precise_amount_cents=share)
-        for fee, share in zip(fees, shares, strict=True)
-        if share
-    ]

@@ -110,7 +110,8 @@ def look(conn: Connection[Any], organization_id: UUID, *, now: datetime, system_
 def bill_reached(conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime) -> None:
     """Invoice the running period of those subscriptions whose usage has reached a threshold. Raises Unbillable."""
     customers.lock_all(conn, {row.customer_id for row in rows})
-    current = subscriptions.by_ids(conn, [row.id for row in rows]).values()
+    again = subscriptions.by_ids(conn, [row.id for row in rows]).values()
+    current = sorted(again, key=lambda row: (row.created_at, row.id))  # they share coupons, notes and wallets
     store.mark(
         conn, {(row.organization_id, row.external_id) for row in current if _is_between_periods(row, now)}
     )

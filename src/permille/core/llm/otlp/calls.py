@@ -1,9 +1,11 @@
 """The calls of models in a trace, as usages of the same form as `POST /api/v1/llm/usage` takes."""
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from permille.core.llm.call import DroppedSpans
 from permille.core.llm.otlp.attribution import payer, properties
 from permille.core.llm.otlp.counts import cost_of, counts_of
 from permille.core.llm.otlp.models import model_of, provider_of, response_id_of, tier_of
@@ -17,30 +19,48 @@ _NANOSECONDS = 1_000_000_000
 class TracedCalls:
     """`usages` in the order of their spans; `missing` are calls without usage, in the same form.
 
-    `skipped` are spans that repeat others: an index, and why.
+    `skipped` are spans that repeat others: an index, and why. `dropped` are these and all that are no calls.
     """
 
     usages: list[dict[str, Any]] = field(default_factory=list)
     missing: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[tuple[int, str]] = field(default_factory=list)
+    dropped: Sequence[DroppedSpans] = ()
 
 
 def calls_in(spans: Iterable[Span]) -> TracedCalls:
     """What is to be billed of these spans. A call without usage cost money and can't be billed, unless it failed."""
     every = list(spans)
     found = TracedCalls()
+    dropped: Counter[tuple[str, str]] = Counter()
     by_id = {(span.trace_id, span.span_id): span for span in every}
     for index, span in enumerate(every):
         kind = kind_of(span)
         if kind is SpanKind.SUM or (kind is SpanKind.CALL and _repeats_its_parent(span, by_id)):
             found.skipped.append((index, f"{_operation(span)} is a sum of others"))
+            dropped[span.scope, "span_repeats"] += 1
         elif kind is SpanKind.CALL:
             counts = counts_of(span)
             if counts is not None:
                 found.usages.append(_usage(span, counts))
             elif not span.failed:
                 found.missing.append(_usage(span, {"usage": {}, "api": "otel"}))
+            else:
+                dropped[span.scope, "call_failed"] += 1
+        else:
+            dropped[span.scope, "no_call"] += 1
+    found.dropped = [
+        DroppedSpans(client=scope, code=code, message=_WHY_DROPPED[code], count=count)
+        for (scope, code), count in dropped.items()
+    ]
     return found
+
+
+_WHY_DROPPED = {
+    "span_repeats": "It sums up or repeats other spans, which are counted.",
+    "call_failed": "The call failed and has no usage.",
+    "no_call": "It is no call of a model.",
+}
 
 
 def _repeats_its_parent(span: Span, by_id: Mapping[tuple[str, str], Span]) -> bool:
@@ -66,6 +86,7 @@ def _usage(span: Span, counts: dict[str, Any]) -> dict[str, Any]:
         "properties": properties(span),
         **counts,
         **payer(span),
+        "client": span.scope,
     }
     return {
         name: value for name, value in usage.items() if value not in (None, "") and (value or name == "usage")

@@ -1,0 +1,154 @@
+"""Invoices at usage thresholds, what comes off the invoices that follow, and what is given back (6.6)."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from . import days
+from .prices import cut, digits, rounded
+from .settle import Bill, Fee, Note
+
+if TYPE_CHECKING:
+    from .oracle import Oracle, Subscription
+
+
+def look(oracle: Oracle) -> None:
+    """Bill what has reached a threshold among the subscriptions with new events."""
+    marked, oracle.marked = oracle.marked, set()
+    found = [
+        each
+        for row in oracle.rows
+        if row.id in marked and row.ended is None and row.plan["thresholds"]
+        for each in _reached(oracle, row)
+    ]
+    for row, fees, lifetime in found:
+        bill = Bill("progressive_billing", [fee for fee in fees if fee.cents], oracle.now, row=row)
+        if not bill.fees:
+            continue
+        oracle.highest[row.id] = lifetime
+        oracle.played.add("progressive")
+        before = _last(oracle, row, oracle.now)
+        excess = _take(bill, row, before) if before is not None else None
+        oracle.settle(row.customer, bill)
+        if excess is not None:
+            give_back(oracle, row.customer, *excess)
+
+
+def _reached(oracle: Oracle, row: Subscription) -> list[tuple[Subscription, list[Fee], int]]:
+    """A subscription that has passed a threshold, with its usage."""
+    first, after = row.usage_period(row.day(oracle.now))
+    start, end = max(days.opens(first, row.zone), row.started), days.opens(after, row.zone)
+    owner = row.period(row.day(start))[0]
+    fees = [
+        fee for charge in row.plan["charges"] for fee in oracle.usage_fees(row, charge, start, end, owner)
+    ]
+    current = sum(fee.cents for fee in fees)
+    invoiced = sum(
+        fee.cents
+        for bill in row.customer.bills
+        if bill.kind == "subscription" and bill.status != "voided"
+        for fee in bill.fees
+        if fee.kind == "charge" and fee.subscription.id == row.id
+    )
+    last = _last(oracle, row, oracle.now)
+    before = max(invoiced + (last.fees_cents if last else 0), oracle.highest.get(row.id, 0))
+    total = invoiced + current
+    is_passed = _passes(row.plan["thresholds"], before, total)
+    return [(row, fees, total)] if is_passed else []
+
+
+def _passes(thresholds: list[Any], before: int, total: int) -> bool:
+    if total <= before:
+        return False
+    fixed = [each["amount_cents"] for each in thresholds if not each["recurring"]]
+    steps = [each["amount_cents"] for each in thresholds if each["recurring"]]
+    if any(before < cents <= total for cents in fixed):
+        return True
+    highest = max(fixed, default=0)
+    if not steps:
+        return False
+    if before < highest:
+        return total - highest >= steps[0]
+    return before % steps[0] + total - before >= steps[0]
+
+
+def _last(oracle: Oracle, row: Subscription, at: Any) -> Bill | None:
+    """The last invoice at a threshold of the period of usage that an instant is in."""
+    first, after = row.usage_period(row.day(at))
+    start, end = max(days.opens(first, row.zone), row.started), days.opens(after, row.zone)
+    own = [
+        bill
+        for bill in row.customer.bills
+        if bill.kind == "progressive_billing"
+        and bill.row is row
+        and bill.status == "finalized"
+        and start <= bill.made < end
+    ]
+    return own[-1] if own else None
+
+
+def take_off(oracle: Oracle, row: Subscription, why: str, bill: Bill) -> tuple[Bill, int] | None:
+    """Take off what was billed of a period before; the invoice that has billed it, and how much of it is too much."""
+    if why not in {"period", "end", "upgrade", "downgrade"}:
+        return None
+    start, end, _, _ = oracle.used_period(row, why, bill.made)
+    if start >= end:
+        return None
+    before = _last(oracle, row, start)
+    return _take(bill, row, before) if before is not None else None
+
+
+def _take(bill: Bill, row: Subscription, before: Bill) -> tuple[Bill, int] | None:
+    taken = sum(
+        cents
+        for each in row.customer.bills
+        if each.status != "voided"
+        for of, cents in each.takes_off
+        if of is before
+    )
+    left = before.fees_cents - before.coupons - taken - sum(note.credit for note in before.credit_notes)
+    if left <= 0:
+        return None
+    charges = [fee.code for fee in before.fees]
+    fees = [
+        fee for fee in bill.fees if fee.subscription is row and fee.kind == "charge" and fee.code in charges
+    ]
+    amount = min(left, sum(fee.cents for fee in fees))
+    billed = {(fee.code, fee.place): fee.cents for fee in before.fees}
+    was = [billed.get((fee.code, fee.place), 0) if fee.charge is not None else 0 for fee in fees]
+    for fee, cents in zip(fees, was, strict=True):
+        if cents:
+            fee.off += min(cut(Fraction(amount * cents, sum(was)), 5), Fraction(fee.cents))
+    rest = amount - sum((fee.off for fee in fees), Fraction(0))
+    for fee in fees:
+        more = min(rest, fee.left)
+        fee.off += more
+        rest -= more
+    bill.earlier += amount
+    bill.takes_off.append((before, amount))
+    return (before, left - amount) if left > amount else None
+
+
+def give_back(oracle: Oracle, customer: Any, bill: Bill, excess: int) -> None:
+    """Credit notes of what invoices at thresholds have billed beyond what their period came to, the last one's first."""
+    left = {id(fee): fee.cents - rounded(fee.credited) for fee in bill.fees}
+    net = {id(fee): (1 - fee.off / fee.cents) * left[id(fee)] for fee in bill.fees}
+    worth = sum(net.values(), Fraction(0))
+    share = min(excess / worth, Fraction(1)) if worth > 0 else Fraction(0)
+    base, taxes = Fraction(0), Fraction(0)
+    for fee in bill.fees:
+        item = cut(left[id(fee)] * share, 5)
+        own = item - fee.off * item / fee.cents
+        base += own
+        taxes += sum((own * rate / 100 for _, rate in fee.taxes), Fraction(0))
+        if bill.status == "finalized":
+            fee.credited += rounded(item)
+    if base and bill.status == "finalized":
+        bill.rounded_up += rounded(taxes) - digits(taxes, 5)
+        total = rounded(base) + rounded(taxes)
+        oracle.give(customer, bill, Note(total, total, total, oracle.now))
+    rest = excess - rounded(base)
+    for before, _ in bill.takes_off:
+        if rest > 0:
+            give_back(oracle, customer, before, rest)
