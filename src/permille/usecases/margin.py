@@ -18,8 +18,8 @@ from permille.core.llm.cost import COSTED_BY, MeteredUsage, cost_of
 from permille.core.llm.margin import (
     USD,
     CostedUsage,
-    GroupTexts,
     GroupBy,
+    GroupTexts,
     Margin,
     Revenue,
     in_order,
