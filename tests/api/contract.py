@@ -74,7 +74,7 @@ def problems(response: httpx2.Response) -> list[str]:
     content = operation["responses"][status]["content"]
     if media_type not in content:
         return [f"{method} {path} answers {media_type}"]
-    return _unlike(response, operation["operationId"], content[JSON]["schema"]) if JSON in content else []
+    return _unlike(response, operation["operationId"], content[JSON]["schema"]) if media_type == JSON else []
 
 
 def _unlike(response: httpx2.Response, key: str, schema: Mapping[str, Any]) -> list[str]:

@@ -14,12 +14,12 @@ import psycopg
 import pytest
 
 import permille
+from permille.api.csv_file import csv_file
 from permille.config import Config
 from permille.events.postgres import rollup
 from permille.out import usage_charts
 from permille.out.kind import Context
 from permille.usecases.usage import charts
-from permille.web.csv_file import csv_file
 
 from .conftest import START, join, text_of
 from .test_metrics import TOKENS

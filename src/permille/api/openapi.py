@@ -209,7 +209,8 @@ def _content(each: Operation[Any], schemas: _Schemas) -> dict[str, Any]:
     schema = schemas.object(each.answers)
     if each.otherwise is not None:
         schema = {"oneOf": [schema, schemas.object(each.otherwise)]}
-    return {JSON: {"schema": schema}}
+    also = {each.also: {"schema": {"type": "string"}}} if each.also else {}
+    return {JSON: {"schema": schema}, **also}
 
 
 def _body(each: Operation[Any], schemas: _Schemas) -> dict[str, Any]:

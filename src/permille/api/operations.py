@@ -46,6 +46,8 @@ class Operation(Generic[E_co]):
     body: Body | None = field(default=None, kw_only=True)
     otherwise: Shape | None = field(default=None, kw_only=True)
     """What it may answer instead."""
+    also: str | None = field(default=None, kw_only=True)
+    """The media type of what it may answer that is no JSON."""
     goes_on: bool = field(default=False, kw_only=True)
     """Whether it may answer 202, with the same object, while what was asked for goes on."""
     errors: tuple[int, ...] = field(default=(), kw_only=True)

@@ -40,6 +40,7 @@ from permille.api import (
     llm_setup,
     mail_servers,
     mails,
+    margin,
     model_aliases,
     one_off,
     organization_settings,
@@ -91,6 +92,7 @@ from permille.api.objects import (
     late_usage as late_usage_objects,
     llm,
     mail,
+    margin as margin_objects,
     organization,
     payment,
     plan,
@@ -754,6 +756,38 @@ ANALYTICS_GROUP = OperationGroup(
                 "plan_code": Annotated[str, says("Only on this plan.")],
                 "billable_metric_code": Annotated[str, says("Only of this metric.")],
             },
+        ),
+        Operation(
+            "GET",
+            "/analytics/margin",
+            margin.margin,
+            "Get revenue, cost and margin",
+            {
+                **page_of("margins", margin_objects.Margin),
+                "totals": Annotated[
+                    list_of(margin_objects.MarginTotal), says("All groups together, by currency.")
+                ],
+            },
+            description=(
+                "Fees count on the last day of their period, or on the day they were made if that was before; usage of "
+                "open periods on the present day; costs on the day of the usage. Days are the customer's."
+            ),
+            query={
+                "from": Annotated[str, says("First day; the first of the month by default.")],
+                "to": Annotated[str, says("Last day; today by default.")],
+                "group_by": Annotated[
+                    list[str],
+                    says(
+                        "model, customer, plan, provider, type, day: several, also with commas; model by default."
+                    ),
+                ],
+                "usd_exchange_rates": Annotated[
+                    dict[str, str], says("What one US dollar is in a currency: usd_exchange_rates[EUR]=0.92.")
+                ],
+                "format": Annotated[str, one_of("json", "csv", says="csv: all groups in one file.")],
+                **PAGE,
+            },
+            also="text/csv",
         ),
     ),
 )

@@ -123,6 +123,17 @@ class SeriesUsage:
     """The events, where they were read one by one: then others of the same series may have other dimensions."""
 
 
+class GroupUsage(NamedTuple):
+    """What events with the same texts of some properties came to, of all windows of a group together."""
+
+    group: int
+    code: str
+    texts: tuple[str | None, ...]
+    events_count: int
+    values_count: int
+    sum: Decimal
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdvanceWindow:
     """The events of one code of a subscription in [from_, to) that have arrived after `after_seq`, up to `until_seq`.
@@ -175,6 +186,20 @@ class UsageReader(Protocol):
         self, conn: Connection[Any], windows: Sequence[UsageQuery], *, with_events: bool = False
     ) -> list[SeriesUsage]:
         """The same, of all windows together."""
+
+    def usage_of_groups(
+        self,
+        conn: Connection[Any],
+        windows: Sequence[UsageQuery],
+        groups: Sequence[int],
+        names: Sequence[str],
+    ) -> list[GroupUsage]:
+        """The sums of windows, added up by the group of each and by the texts of these properties; as exact."""
+
+    def texts_in_use(
+        self, conn: Connection[Any], organization_id: UUID, codes: Collection[str], names: Sequence[str]
+    ) -> set[tuple[str | None, ...]]:
+        """The external ids of subscriptions with events of these codes, each with the texts of these properties."""
 
     def events_of(self, conn: Connection[Any], windows: Sequence[AdvanceWindow]) -> list[list[AdvanceEvent]]:
         """The events of each window in the order of arrival."""

@@ -7,6 +7,8 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.llm.call import METRICS
+from permille.core.llm.cost import COSTED_BY, value_field
 from permille.core.metering.aggregations import AGGREGATIONS, Needs, Reads
 from permille.core.metering.encoding import SeriesLayout
 
@@ -15,7 +17,11 @@ _WITH_UNIQUES = [each.name for each in AGGREGATIONS if each.needs is Needs.UNIQU
 
 
 def wanted(conn: Connection[Any], organization_id: UUID, code: str) -> SeriesLayout | None:
-    """The metering that the code's metric and prices ask for, its version not yet given."""
+    """The metering that the code's metric and prices ask for, its version not yet given.
+
+    Usage of language models is kept by all that its cost depends on, with a metric or without.
+    """
+    costed = COSTED_BY if code in METRICS else ()
     metric = conn.execute(
         "select id, case when aggregation_type = any(%s) then field_name end,"
         " case when field_name is not null then expression end, field_name,"
@@ -26,7 +32,11 @@ def wanted(conn: Connection[Any], organization_id: UUID, code: str) -> SeriesLay
         [_WITH_VALUE, _WITH_UNIQUES, organization_id, code],
     ).fetchone()
     if metric is None:
-        return None
+        return (
+            SeriesLayout(field_name=value_field(code), keys=tuple(sorted(costed)), version=0)
+            if costed
+            else None
+        )
     rows = conn.execute(
         "select f.key from billable_metric_filter f where f.billable_metric_id = %(metric)s"
         " union"
@@ -43,7 +53,7 @@ def wanted(conn: Connection[Any], organization_id: UUID, code: str) -> SeriesLay
         "   and c.deleted_at is null and c.accepts_target_wallet",
         {"metric": metric[0]},
     ).fetchall()
-    keys = sorted({key for (key,) in rows if key})
+    keys = sorted({key for (key,) in rows if key}.union(costed))
     return SeriesLayout(
         field_name=metric[1],
         keys=tuple(keys),

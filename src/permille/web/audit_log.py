@@ -7,13 +7,13 @@ from datetime import datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from permille.api.csv_file import csv_file
 from permille.api.http import Raw
 from permille.core.errors import Invalid
 from permille.core.instants import parse_day
 from permille.database.connections import encode_answer
 from permille.store import activity
 from permille.store.activity import Entry, EntrySearch
-from permille.web.csv_file import csv_file
 from permille.web.visit import OWNERS, HtmlPage, Visit
 
 PER_PAGE = 50

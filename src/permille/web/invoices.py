@@ -10,6 +10,7 @@ from uuid import UUID
 from msgspec.structs import asdict
 
 from permille.api import http
+from permille.api.csv_file import csv_file
 from permille.api.explanations import read_cursor, render_explanation
 from permille.api.fees import render_fee, surroundings
 from permille.api.invoices import read_search, render_invoices, render_pdf, render_whole
@@ -29,7 +30,6 @@ from permille.usecases import voiding
 from permille.usecases.invoices import single
 from permille.usecases.invoices.explanation import explain
 from permille.web.charge_form import to_cents
-from permille.web.csv_file import csv_file
 from permille.web.visit import PER_PAGE, Done, HtmlPage, Visit
 
 FILTERS = (

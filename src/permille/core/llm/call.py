@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import Any
 from uuid import UUID
 
+from permille.core.llm.cost import COST_SOURCE, FROM_PROVIDER
 from permille.core.llm.fold import fold
 from permille.core.llm.model_name import alias_name
 from permille.core.llm.parts import Metric, ModelRequest, Usage, UsagePart, Warned
@@ -134,10 +135,11 @@ def events_of(
     again after they were changed is still the same.
     """
     free = {key: value for key, value in properties.items() if key not in _OWN}
+    source = {} if usage.cost is None else {COST_SOURCE: FROM_PROVIDER}
     found: list[CallEvent] = []
     shared: list[CallEvent] = []
     for index, request in enumerate(usage.requests):
-        said = {**free, **_dimensions(usage, request)}
+        said = {**free, **_dimensions(usage, request), **source}
         for part in _folded(request, listed):
             place = shared if part.once else found
             code = str(part.metric)
@@ -181,6 +183,7 @@ _OWN = frozenset(
         "quantity",
         "cost",
         "source",
+        COST_SOURCE,
         "model_raw",
         "snapshot",
         "api",

@@ -73,6 +73,8 @@ class Usage:
 
     usage_of_many = staticmethod(usage.usage_of_many)
     series_usage = staticmethod(usage.series_usage)
+    usage_of_groups = staticmethod(usage.usage_of_groups)
+    texts_in_use = staticmethod(series.texts_in_use)
     events_of = staticmethod(advance.events_of)
     sums = staticmethod(series.sums)
     units_by_day = staticmethod(overview.units_by_day)

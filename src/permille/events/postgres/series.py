@@ -55,6 +55,19 @@ from suspect x join (
 group by 1, 2, 3, 4
 """
 
+_TEXTS_IN_USE = """
+select distinct external_subscription_id, array(select dimensions ->> name from unnest(%(names)s::text[]) as name)
+from series where organization_id = %(organization)s and code = any(%(codes)s) and external_subscription_id is not null
+"""
+
+
+def texts_in_use(
+    conn: Connection[Any], organization_id: UUID, codes: Collection[str], names: Sequence[str]
+) -> set[tuple[str | None, ...]]:
+    """The external ids of subscriptions with events of these codes, each with the texts of these properties."""
+    values = {"organization": organization_id, "codes": list(codes), "names": list(names)}
+    return {(name, *texts) for name, texts in conn.execute(_TEXTS_IN_USE, values)}
+
 
 def placed(conn: Connection[Any], identities: Collection[UUID]) -> list[PlacedEvent]:
     """Events as they are stored, with their series."""

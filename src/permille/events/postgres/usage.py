@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 from psycopg import Connection
 
+from permille.core.metering.encoding import SeriesLayout
 from permille.core.metering.event import property_texts
 from permille.core.metering.usage import Instance, Operation
 from permille.core.money import ZERO, exact
@@ -26,7 +27,7 @@ from permille.database.bulk import instant_array, int_array, text_array, uuid_ar
 from permille.events.postgres.custom_usage import CustomWindow, custom_events
 from permille.events.postgres.metering import being_rebuilt, under_one_version
 from permille.events.postgres.raw_usage import raw_usage
-from permille.events.usage import BEGINNING, SeriesUsage, Sums, UsageQuery
+from permille.events.usage import BEGINNING, GroupUsage, SeriesUsage, Sums, UsageQuery
 
 _END = datetime.max.replace(tzinfo=UTC)
 _HOUR = timedelta(hours=1)
@@ -181,6 +182,29 @@ left join (
     total t cross join lateral (select code, dimensions from series where id = t.series_id offset 0) s
 ) on true
 order by t.key, t.series_id
+"""
+)
+
+_GROUPS = (
+    _WANTED
+    + _PARTS
+    + """
+, total as (
+    select key, series_id, sum(events_count)::bigint as events_count, sum(values_count)::bigint as values_count,
+        sum(sum) as sum
+    from part group by key, series_id
+), shown as (
+    select g.number, s.code, s.texts, sum(t.events_count)::bigint as events_count,
+        sum(t.values_count)::bigint as values_count, sum(t.sum) as sum
+    from total t
+    join unnest(%(bound_keys)s::int[], %(groups)s::int[]) as g (key, number) on g.key = t.key
+    cross join lateral (
+        select code, array(select dimensions ->> name from unnest(%(names)s::text[]) as name) as texts
+        from series where id = t.series_id offset 0
+    ) s
+    group by 1, 2, 3
+)
+select s.*, m.rolled_up_to from metering_state m left join shown s on true
 """
 )
 
@@ -366,6 +390,49 @@ def usage_of_many(
 
     found = under_one_version(conn, organization_ids, read)
     return [window.marked(series) for window, series in zip(windows, found, strict=True)]
+
+
+def usage_of_groups(
+    conn: Connection[Any], windows: Sequence[UsageQuery], groups: Sequence[int], names: Sequence[str]
+) -> list[GroupUsage]:
+    """The sums of windows, added up by the group of each and by the texts of these properties; as exact."""
+    if not windows:
+        return []
+
+    organization_ids = {window.organization_id for window in windows}
+
+    def read() -> list[GroupUsage]:
+        rebuilt = being_rebuilt(conn, organization_ids)
+        kept = [_without(window, rebuilt) for window in windows]
+        parameters = _scope(kept, lambda window: window.codes) | _cut((each.from_, each.to) for each in kept)
+        rows = _under_one_mark(conn, _GROUPS, {**parameters, "groups": list(groups), "names": list(names)})
+        found = [GroupUsage(number, code, tuple(texts), *sums) for number, code, texts, *sums in rows]
+        return found + (_raw_groups(conn, windows, rebuilt, groups, names) if rebuilt else [])
+
+    return under_one_version(conn, organization_ids, read)
+
+
+def _raw_groups(
+    conn: Connection[Any],
+    windows: Sequence[UsageQuery],
+    rebuilt: Mapping[tuple[UUID, str], SeriesLayout],
+    groups: Sequence[int],
+    names: Sequence[str],
+) -> list[GroupUsage]:
+    """The same of codes whose cells are being built, not added up."""
+    read = zip(groups, raw_usage(conn, windows, rebuilt, with_events=False), strict=True)
+    return [
+        GroupUsage(
+            group,
+            each.code,
+            tuple(each.dimensions.get(name) for name in names),
+            each.partial.events_count,
+            each.partial.values_count,
+            each.partial.sum,
+        )
+        for group, found in read
+        for each in found
+    ]
 
 
 def _without(window: UsageQuery, rebuilt: Container[tuple[UUID, str]]) -> UsageQuery:

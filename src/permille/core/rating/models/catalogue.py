@@ -16,15 +16,8 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from permille.core.llm.catalogue.prices import Catalogue, fallbacks
-from permille.core.llm.catalogue.rows import (
-    CONTEXTS,
-    NO_REGION,
-    STANDARD,
-    TEXT,
-    Conditions,
-    Measure,
-    Rate,
-)
+from permille.core.llm.catalogue.rows import CONTEXTS, STANDARD, TEXT, Rate
+from permille.core.llm.cost import PRICED_BY, Dimensions, conditions_of, context_of, measure_of
 from permille.core.metering.aggregations import SUM
 from permille.core.metering.event import numeric_value
 from permille.core.money import ZERO
@@ -33,7 +26,7 @@ from permille.core.rating.models.price import Model, Price, Pricer, Quantity, co
 
 KEYS = ("markup", "markup_by", "prices", "unpriced", "as_of", "exchange_rate")
 PRICE_DATE = "price_since"
-GROUPS = ("provider", "model", "type", "modality", "tier", "context", "region")
+GROUPS = PRICED_BY
 PRICES_OF = "prices_of"
 """The place of the catalogue in the properties of a compiled charge."""
 HOLD, FREE = "hold", "free"
@@ -45,7 +38,6 @@ ENTRIES_MAX = 1_000
 _REMEMBERED = 65_536
 _CHARGES_REMEMBERED = 256
 
-Dimensions = Mapping[str, str | None]
 Texts = tuple[str | None, ...]
 
 
@@ -83,7 +75,7 @@ class OwnPrice:
             (self.provider, self.model, self.type) == (group.get("provider"), group.get("model"), kind)
             and self.modality == (group.get("modality") or TEXT)
             and self.tier in {None, group.get("tier") or STANDARD}
-            and self.context <= _context(group)
+            and self.context <= context_of(group)
             and (self.from_ is None or self.from_ <= on)
         )
 
@@ -115,9 +107,7 @@ class CatalogueTerms:
 
     def _found(self, texts: Texts, on: date) -> FoundRate | None:
         group = dict(zip(GROUPS, texts, strict=True))
-        kind, modality = group.get("type") or "", group.get("modality") or TEXT
-        metric = self.source.metric if self.source else ""
-        measure = Measure(metric, kind, modality)
+        measure = measure_of(self.source.metric if self.source else "", group)
         for each in fallbacks(measure):
             at = {**group, "modality": each.modality}
             fitting = [own for own in self.own if own.prices(at, each.type, on)]
@@ -126,12 +116,9 @@ class CatalogueTerms:
                 return FoundRate("own price", best.rate, Decimal(1))
         if self.source is None:
             return None
-        conditions = Conditions(
-            group.get("tier") or STANDARD, _context(group), group.get("region") or NO_REGION
-        )
         catalogue = self.source.catalogue
         provider, model = group.get("provider") or "", group.get("model") or ""
-        price = catalogue.price(provider, model, measure, conditions, on=on)
+        price = catalogue.price(provider, model, measure, conditions_of(group), on=on)
         if price is None:
             return None
         return FoundRate(catalogue.label, price.row.rate, self.markup_of(group) * self.exchange_rate)
@@ -158,11 +145,6 @@ class CatalogueTerms:
 
 def _weight(own: OwnPrice) -> tuple[bool, int, date]:
     return own.tier is not None, own.context, own.from_ or date.min
-
-
-def _context(group: Dimensions) -> int:
-    text = group.get("context") or ""
-    return int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(CONTEXTS[-1])) else 0
 
 
 def terms_of(properties: Mapping[str, Any]) -> CatalogueTerms:

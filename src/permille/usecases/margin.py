@@ -1,0 +1,275 @@
+"""Margin: what customers pay against what providers bill for it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from psycopg import Connection
+
+from permille.core.llm.call import METRICS
+from permille.core.llm.catalogue.prices import Catalogue
+from permille.core.llm.cost import COSTED_BY, MeteredUsage, cost_of
+from permille.core.llm.margin import (
+    USD,
+    CostedUsage,
+    GroupBy,
+    GroupTexts,
+    Margin,
+    Revenue,
+    in_order,
+    margins,
+    text_of,
+)
+from permille.core.organization import Organization
+from permille.core.period import local_date, midnight
+from permille.events.engine import usage
+from permille.events.usage import UsageQuery
+from permille.store import customers, margin as store, subscriptions
+from permille.store.margin import FeeSearch, Payer
+from permille.store.subscriptions import SubscriptionSearch
+from permille.usecases.usage.usage import PeriodUsage, UsageSearch, running_usages
+
+RUNNING_AT_ONCE = 500
+_DAY = timedelta(days=1)
+_OF_USAGE = (GroupBy.MODEL, GroupBy.PROVIDER, GroupBy.TYPE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarginSearch:
+    """Which days, in the timezone of each customer, and what revenue and cost are grouped by."""
+
+    since: date
+    until: date
+    """The last day."""
+    by: tuple[GroupBy, ...]
+    rates: Mapping[str, Decimal]
+    """Currency -> what one US dollar is in it."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The properties of usage that it groups by."""
+        return tuple(str(each) for each in self.by if each in _OF_USAGE)
+
+    def group(self, texts: Mapping[str, str | None]) -> GroupTexts:
+        """The group of these texts by what they are of."""
+        return tuple(texts.get(each) for each in self.by)
+
+
+class _Place(NamedTuple):
+    """What usage of some time belongs to: whom it is charged to, on which day, and since when its prices hold."""
+
+    customer: str | None
+    plan: str | None
+    day: str | None
+    currency: str
+    on: date
+
+
+class _Stretch(NamedTuple):
+    """A time of a subscription in which no price changes."""
+
+    external_subscription_id: str
+    place: _Place
+    from_: datetime
+    to: datetime
+
+
+def margin_of(
+    conn: Connection[Any],
+    organization: Organization,
+    search: MarginSearch,
+    prices: Catalogue,
+    *,
+    now: datetime,
+) -> list[Margin]:
+    """Revenue, cost and margin by group and currency."""
+    found = margins(
+        [*_billed(conn, organization, search), *_running(conn, organization, search, now=now)],
+        _costs(conn, organization, search, prices),
+        search.rates,
+    )
+    return in_order(found, search.by)
+
+
+def _billed(conn: Connection[Any], organization: Organization, search: MarginSearch) -> Iterator[Revenue]:
+    fees = FeeSearch(
+        organization_id=organization.id,
+        since=search.since,
+        until=search.until,
+        names=search.names,
+        by_customer=GroupBy.CUSTOMER in search.by,
+        by_plan=GroupBy.PLAN in search.by,
+        by_day=GroupBy.DAY in search.by,
+    )
+    for each in store.fee_sums(conn, fees):
+        texts = {name: text_of(name, each.grouped_by, each.filter_values) for name in search.names}
+        day = each.day.isoformat() if each.day else None
+        yield Revenue(
+            group=search.group({**texts, "customer": each.customer, "plan": each.plan, "day": day}),
+            currency=each.currency,
+            billed_cents=each.billed_cents,
+            unbilled_cents=each.unbilled_cents,
+        )
+
+
+def _running(
+    conn: Connection[Any], organization: Organization, search: MarginSearch, *, now: datetime
+) -> Iterator[Revenue]:
+    """Usage of the periods that are open, as it would be billed now: it counts on the present day."""
+    if not search.since - _DAY <= now.date() <= search.until + _DAY:
+        return
+    offset = 0
+    active = SubscriptionSearch(statuses=("active",))
+    while rows := subscriptions.listing(conn, organization.id, active, limit=RUNNING_AT_ONCE, offset=offset)[
+        0
+    ]:
+        offset += len(rows)
+        payers = {
+            each.external_subscription_id: each
+            for each in store.payers(conn, organization.id, [row.external_id for row in rows])
+        }
+        of = customers.by_ids(conn, {row.customer_id for row in rows})
+        chosen = [
+            (row, of[row.customer_id])
+            for row in rows
+            if search.since <= local_date(now, payers[row.external_id].timezone) <= search.until
+            and not of[row.customer_id].is_self_billed
+        ]
+        if not chosen:
+            continue
+        used = running_usages(conn, chosen, search=UsageSearch(with_taxes=False), now=now)
+        in_advance = store.paid_in_advance(conn, {one.charge_id for each in used for one in each.charges})
+        for (row, _), each in zip(chosen, used, strict=True):
+            day = local_date(now, payers[row.external_id].timezone)
+            yield from _of_lines(search, payers[row.external_id], each, day=day, without=in_advance)
+
+
+def _of_lines(
+    search: MarginSearch, payer: Payer, used: PeriodUsage, *, day: date, without: set[Any]
+) -> Iterator[Revenue]:
+    """The lines of a running period, but for charges whose fees are made by events."""
+    own = {"customer": payer.customer, "plan": payer.plan, "day": day.isoformat()}
+    for charge in used.charges:
+        if charge.charge_id in without:
+            continue
+        for line in charge.lines:
+            values = line.filter.values if line.filter else {}
+            texts = {name: text_of(name, line.grouped_by, values) for name in search.names}
+            yield Revenue(
+                group=search.group({**texts, **own}),
+                currency=used.currency,
+                billed_cents=0,
+                unbilled_cents=line.amount_cents,
+            )
+
+
+def _costs(
+    conn: Connection[Any], organization: Organization, search: MarginSearch, prices: Catalogue
+) -> list[CostedUsage]:
+    in_use = usage.texts_in_use(conn, organization.id, METRICS, ("provider", "model"))
+    dates = _price_dates(prices, {(provider, model) for _, provider, model in in_use})
+    stretches = list(_stretches(conn, organization, search, {name for name, *_ in in_use if name}, dates))
+    places = {place: number for number, place in enumerate(dict.fromkeys(each.place for each in stretches))}
+    by_number = list(places)
+    windows = [
+        UsageQuery(
+            organization_id=organization.id,
+            external_subscription_id=each.external_subscription_id,
+            codes=METRICS,
+            from_=each.from_,
+            to=each.to,
+        )
+        for each in stretches
+    ]
+    read = usage.usage_of_groups(conn, windows, [places[each.place] for each in stretches], COSTED_BY)
+    found = []
+    for each in read:
+        place, dimensions = by_number[each.group], dict(zip(COSTED_BY, each.texts, strict=True))
+        used = MeteredUsage(
+            metric=each.code,
+            dimensions=dimensions,
+            on=place.on,
+            quantity=each.sum,
+            events_count=each.events_count,
+            values_count=each.values_count,
+        )
+        found.append(
+            CostedUsage(
+                group=search.group({**dimensions, **place._asdict()}),
+                currency=place.currency,
+                metric=each.code,
+                cost=cost_of(used, prices),
+            )
+        )
+    return found
+
+
+def _price_dates(prices: Catalogue, models: Iterable[tuple[str | None, str | None]]) -> set[date]:
+    """The UTC dates at which a price of these models changes; any price, where events are kept without their model."""
+    found: set[date] = set()
+    for provider, model in models:
+        if model is None:
+            return set(prices.price_dates)
+        priced = prices.model(provider or "", model)
+        found |= priced.changes() if priced else set()
+    return found
+
+
+def _stretches(
+    conn: Connection[Any],
+    organization: Organization,
+    search: MarginSearch,
+    external_ids: set[str],
+    dates: set[date],
+) -> Iterator[_Stretch]:
+    """The days of each subscription, cut where a price changes. Each row of it has what was used from its start on,
+    the first one what was used before, too: so the rows together have all.
+    """
+    rows: dict[str, list[Payer]] = defaultdict(list)
+    for each in store.payers(conn, organization.id, external_ids):
+        rows[each.external_subscription_id].append(each)
+    changes = [datetime.combine(each, time(), UTC) for each in sorted(dates)]
+    for name in sorted(external_ids):
+        own: Sequence[Payer | None] = rows.get(name) or (None,)
+        for number, payer in enumerate(own):
+            after = own[number + 1] if number + 1 < len(own) else None
+            starts = payer.started_at if payer and number else datetime.min.replace(tzinfo=UTC)
+            ends = after.started_at if after else datetime.max.replace(tzinfo=UTC)
+            for day, from_, to in _days(search, payer.timezone if payer else "UTC"):
+                for start, end in _between(changes, max(from_, starts), min(to, ends)):
+                    yield _Stretch(name, _place(search, payer, day, start), start, end)
+
+
+def _days(search: MarginSearch, timezone: str) -> Iterator[tuple[str | None, datetime, datetime]]:
+    """The days one by one where they are grouped by, else all in one."""
+    if GroupBy.DAY not in search.by:
+        yield None, midnight(search.since, timezone), midnight(search.until + _DAY, timezone)
+        return
+    day = search.since
+    while day <= search.until:
+        yield day.isoformat(), midnight(day, timezone), midnight(day + _DAY, timezone)
+        day += _DAY
+
+
+def _between(
+    changes: Sequence[datetime], from_: datetime, to: datetime
+) -> Iterator[tuple[datetime, datetime]]:
+    """A time, cut at these instants."""
+    if from_ < to:
+        yield from pairwise([from_, *(at for at in changes if from_ < at < to), to])
+
+
+def _place(search: MarginSearch, payer: Payer | None, day: str | None, start: datetime) -> _Place:
+    return _Place(
+        customer=payer.customer if payer and GroupBy.CUSTOMER in search.by else None,
+        plan=payer.plan if payer and GroupBy.PLAN in search.by else None,
+        day=day,
+        currency=payer.currency if payer else USD,
+        on=start.astimezone(UTC).date(),
+    )
