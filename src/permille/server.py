@@ -14,6 +14,7 @@ from permille import logs
 from permille.api.health import LIVE, is_alive
 from permille.api.http import json_response
 from permille.app import INTAKE_PATHS, Application, Receive, Scope, Send, build
+from permille.clock import system_now
 from permille.config import Config
 from permille.database.migrate import pending
 from permille.embedded import running
@@ -21,7 +22,7 @@ from permille.embedded.unprivileged import leave_root
 from permille.http.door import DoorLimits, guarded, raise_open_files
 from permille.http.requests import Requests
 from permille.memory import calm_collector, quick_turns
-from permille.usecases import watch
+from permille.usecases import price_catalogue, watch
 from permille.web.rendering import compile_templates
 from permille.web.sign_in import first_user_link
 
@@ -42,6 +43,7 @@ def _build_when_ready(config: Config) -> Application:
     application = build(config)
     try:
         _look(application)
+        _adopt_prices(application)
         _invite(config)
     except BaseException:
         application.engine.pool.close()
@@ -53,6 +55,12 @@ def _look(application: Application) -> None:
     """Raises MustStopError, and UnableToMigrateError, when the application must not go on."""
     with application.engine.pool.connection() as conn:
         watch.check(conn)
+
+
+def _adopt_prices(application: Application) -> None:
+    """The price file of a new release waits for approval."""
+    with application.engine.pool.connection() as conn:
+        price_catalogue.adopt_shipped(conn, now=system_now())
 
 
 class Gate:

@@ -14,7 +14,7 @@ from permille.api.validation import INVALID, MANDATORY, Fields
 from permille.core.llm.parts import CallType, TokenType
 from permille.core.period import Interval
 from permille.core.rating.unlisted import UnlistedValues
-from permille.store import shipped_prices
+from permille.store.catalogue_versions import catalogue_of
 from permille.usecases.llm_setup import PricedModel, Setup, set_up
 
 MODELS_MAX = 200
@@ -28,7 +28,8 @@ def set_up_models(call: Call) -> dict[str, Any]:
     fields = Fields(call.root("setup"))
     wanted = read_setup(fields)
     fields.check()
-    applied = set_up(call.conn, call.organization, wanted, shipped_prices.catalogue(), now=call.now)
+    prices = catalogue_of(call.conn, call.organization.id)
+    applied = set_up(call.conn, call.organization, wanted, prices, now=call.now)
     return {
         "setup": objects.ModelSetup(
             billable_metrics=[

@@ -16,7 +16,7 @@ from permille.api.objects import margin as objects
 from permille.api.validation import INVALID, OUT_OF_RANGE, Fields, query_texts
 from permille.core.llm.margin import USD, GroupBy, Margin, totals
 from permille.core.money import CURRENCIES, decimal_text
-from permille.store import shipped_prices
+from permille.store.catalogue_versions import catalogue_of
 from permille.usecases.margin import MarginSearch, margin_of
 
 DAYS_MAX = 400
@@ -51,7 +51,8 @@ def margin(call: Call) -> dict[str, Any] | Raw:
     form = Fields(dict(call.query))
     is_file = form.choice("format", ("json", "csv")) == "csv"
     form.check()
-    found = margin_of(call.conn, call.organization, search, shipped_prices.catalogue(), now=call.now)
+    prices = catalogue_of(call.conn, call.organization.id)
+    found = margin_of(call.conn, call.organization, search, prices, now=call.now)
     if is_file:
         return margin_file(found, search)
     shown = found[page.offset : page.offset + page.per_page]

@@ -17,6 +17,7 @@ from permille.api import (
     api_logs,
     billable_metrics,
     billing_entities,
+    catalogue_versions,
     charges,
     coupons,
     credit_notes,
@@ -533,6 +534,47 @@ MODEL_ALIAS_GROUP = OperationGroup(
         MODEL_ALIASES.delete(model_aliases.delete_alias, "Delete a model alias"),
     ),
 )
+CATALOGUE_VERSIONS = Resource("/llm/catalogue_versions", "lago_id", "catalogue_version", llm.CatalogueVersion)
+CATALOGUE_VERSION_GROUP = OperationGroup(
+    "Price catalogue",
+    "plan",
+    "Versions of what providers ask for. Nothing changes before you approve it; what was used before keeps its prices.",
+    (
+        CATALOGUE_VERSIONS.create(
+            catalogue_versions.import_version,
+            "Import a version",
+            description="It is pending until it is approved.",
+            takes=llm.CatalogueVersionInput,
+            needs=("label", "prices"),
+        ),
+        CATALOGUE_VERSIONS.page(catalogue_versions.list_versions, "List versions"),
+        CATALOGUE_VERSIONS.show(catalogue_versions.show_version, "Get a version"),
+        CATALOGUE_VERSIONS.delete(
+            catalogue_versions.withdraw_version,
+            "Withdraw a pending version",
+            errors=(405,),
+        ),
+        CATALOGUE_VERSIONS.action(
+            "POST",
+            "/approve",
+            catalogue_versions.approve_version,
+            "Approve a version",
+            description="Charges of the catalogue model go by it from a UTC date on. A date in the past corrects prices of periods"
+            " that are not billed.",
+            takes=llm.ApprovalInput,
+            errors=(405,),
+        ),
+        Operation(
+            "GET",
+            "/llm/catalogue_versions/{lago_id}/changes",
+            catalogue_versions.list_changes,
+            "List what a version changes",
+            page_of("changes", llm.PriceChange),
+            description="Against the version of its source that was approved last; outliers first.",
+            query={"on": Annotated[str, says("The prices of which UTC date; today by default.")], **PAGE},
+        ),
+    ),
+)
 UNKNOWN_MODELS = Resource("/llm/unknown_models", "name", "unknown_model", llm.UnknownModel)
 UNKNOWN_MODEL_GROUP = OperationGroup(
     "Unknown models",
@@ -999,6 +1041,7 @@ GROUPS = (
     PAYER_RULE_GROUP,
     HELD_GROUP_GROUP,
     MODEL_ALIAS_GROUP,
+    CATALOGUE_VERSION_GROUP,
     UNKNOWN_MODEL_GROUP,
     RECENT_USAGE_GROUP,
     LLM_SETUP_GROUP,

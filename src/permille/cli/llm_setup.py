@@ -11,7 +11,7 @@ from permille.core.errors import Invalid, Refusal
 from permille.core.llm.model_name import name_model
 from permille.core.period import Interval
 from permille.core.rating.unlisted import UnlistedValues
-from permille.store import shipped_prices
+from permille.store.catalogue_versions import catalogue_of
 from permille.usecases.catalogue.price_lists import command
 from permille.usecases.llm_setup import PricedModel, Setup, set_up
 
@@ -39,7 +39,7 @@ def set_up_from_command_line(
     )
     return command(
         config,
-        lambda conn, found, now: set_up(conn, found, wanted, shipped_prices.catalogue(), now=now),
+        lambda conn, found, now: set_up(conn, found, wanted, catalogue_of(conn, found.id), now=now),
         operation="permille llm setup",
         organization=organization,
         reason=lambda refusal: _reason(refusal, models),

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Annotated, NoReturn
+from uuid import UUID
 
 from cyclopts import App, Parameter
 
@@ -407,6 +408,59 @@ def diff_prices(
     from permille.cli.prices import diff
 
     return diff(file, on=_date(on))
+
+
+OfOrganization = Annotated[str | None, Parameter(help="Name or id; needed when there are several.")]
+
+
+@prices.command(name="versions")
+def price_versions(*, organization: OfOrganization = None, data_dir: DataDir = None) -> int:
+    """List the versions of an organization's price catalogue, and what those that wait would change."""
+    from permille.cli.price_versions import versions
+
+    return versions(_database_config(data_dir), organization=organization)
+
+
+@prices.command(name="import")
+def import_prices(
+    file: Annotated[Path, Parameter(help="A data.json of genai-prices.")],
+    /,
+    *,
+    label: Annotated[str | None, Parameter(help="What it is called; the file's name by default.")] = None,
+    organization: OfOrganization = None,
+    data_dir: DataDir = None,
+) -> int:
+    """Import a price file. It changes no price before it is approved."""
+    from permille.cli.price_versions import import_file
+
+    return import_file(_database_config(data_dir), file, label=label, organization=organization)
+
+
+@prices.command(name="approve")
+def approve_prices(
+    version: Annotated[UUID, Parameter(help="The id, as `permille prices versions` says it.")],
+    /,
+    *,
+    valid_from: Annotated[
+        str | None, Parameter(help="The UTC date from which on it holds; today by default.")
+    ] = None,
+    accept: Annotated[
+        list[str] | None,
+        Parameter(help="PROVIDER/MODEL of prices that are gone, become 0 or change tenfold; repeat it."),
+    ] = None,
+    organization: OfOrganization = None,
+    data_dir: DataDir = None,
+) -> int:
+    """Charge by a version from a date on."""
+    from permille.cli.price_versions import approve
+
+    return approve(
+        _database_config(data_dir),
+        version,
+        valid_from=None if valid_from is None else _date(valid_from),
+        accept_outliers=accept or [],
+        organization=organization,
+    )
 
 
 def _date(text: str | None) -> date:

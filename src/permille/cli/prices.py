@@ -9,9 +9,9 @@ from decimal import Decimal
 from pathlib import Path
 
 from permille.core.llm.catalogue import genai_prices
-from permille.core.llm.catalogue.diff import PriceChange, changes
+from permille.core.llm.catalogue.diff import PriceChange, changes, what_is_priced
 from permille.core.llm.catalogue.prices import ModelPrices
-from permille.core.llm.catalogue.rows import Conditions, Measure, Rate
+from permille.core.llm.catalogue.rows import Rate
 from permille.core.rating.explanation import plain
 from permille.store import shipped_prices
 
@@ -50,14 +50,8 @@ def _lines(model: ModelPrices, on: date) -> list[str]:
         if row.is_valid(on):
             since = f", since {row.valid_from}" if row.valid_from else ""
             until = f", until {row.valid_to}" if row.valid_to else ""
-            lines.append(f"{_what(row.measure, row.conditions)}: {_rate(row.rate)}{since}{until}")
+            lines.append(f"{what_is_priced(row.measure, row.conditions)}: {_rate(row.rate)}{since}{until}")
     return lines
-
-
-def _what(measure: Measure, conditions: Conditions) -> str:
-    above = f"above {conditions.context:,}" if conditions.context else ""
-    words = (measure.metric, measure.type, measure.modality, conditions.tier, conditions.region, above)
-    return " ".join(word for word in words if word)
 
 
 def _rate(rate: Rate | None) -> str:
@@ -67,5 +61,4 @@ def _rate(rate: Rate | None) -> str:
 def _change(change: PriceChange) -> str:
     of, share = change.of, change.share
     by = "" if share is None else f" ({share * 100:+.1f} %)"
-    what = _what(of.measure, of.conditions)
-    return f"{of.provider}/{of.model} {what}: {_rate(change.before)} -> {_rate(change.after)}{by}"
+    return f"{of.provider}/{of.model} {of.text}: {_rate(change.before)} -> {_rate(change.after)}{by}"

@@ -13,7 +13,7 @@ from psycopg.rows import class_row
 
 from permille.core.organization import Organization
 from permille.ids import new_id
-from permille.store import billing_entities
+from permille.store import billing_entities, catalogue_versions
 
 COLUMNS = "o.id, o.name, o.test_mode, o.test_now, o.hmac_key, o.created_at, o.requires_second_factor"
 """Those of an Organization."""
@@ -101,6 +101,7 @@ def add(
     )
     columns = {"code": "default", "name": name, "is_default": True, **entity}
     billing_entities.add(conn, organization_id=organization.id, columns=columns, now=organization.created_at)
+    catalogue_versions.adopt_shipped(conn, [organization.id], now=organization.created_at)
     return organization
 
 

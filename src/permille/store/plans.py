@@ -17,10 +17,18 @@ from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.contract.plan import Charge, Plan, PlanFilter, PriceVersion
 from permille.core.contract.price_versions import latest, versions_of
 from permille.core.contract.threshold import threshold_json, thresholds_of_json
+from permille.core.llm.catalogue.prices import PriceSource
 from permille.core.rating.models import ChargeModel
 from permille.database.typed_rows import with_enums
 from permille.ids import new_id
-from permille.store import billable_metrics, commitments, fixed_charges, pricing_units, shipped_prices, taxes
+from permille.store import (
+    billable_metrics,
+    catalogue_versions,
+    commitments,
+    fixed_charges,
+    pricing_units,
+    taxes,
+)
 
 _COMPONENTS = (
     "charges",
@@ -156,6 +164,8 @@ def _charges(conn: Connection[Any], plan_ids: Sequence[UUID]) -> dict[UUID, list
             [list(plan_ids)],
         ).fetchall()
     filters = _filters(conn, [row["c_id"] for row in rows])
+    by_catalogue = {row["organization_id"] for row in rows if row["c_charge_model"] == ChargeModel.CATALOGUE}
+    catalogues = catalogue_versions.catalogues_of(conn, by_catalogue) if by_catalogue else {}
     charges: dict[UUID, list[Charge]] = defaultdict(list)
     for row in rows:
         charge = Charge(
@@ -166,10 +176,13 @@ def _charges(conn: Connection[Any], plan_ids: Sequence[UUID]) -> dict[UUID, list
             taxes=taxes.of_json(row["taxes"]),
             applied_pricing_unit=pricing_units.of_row(row),
         )
-        if charge.charge_model is ChargeModel.CATALOGUE:
-            charge = replace_fields(charge, catalogue=shipped_prices.catalogue())
-        charges[charge.plan_id].append(charge)
+        charges[charge.plan_id].append(_with_prices(charge, catalogues.get(row["organization_id"])))
     return charges
+
+
+def _with_prices(charge: Charge, catalogue: PriceSource | None) -> Charge:
+    is_by_catalogue = charge.charge_model is ChargeModel.CATALOGUE
+    return replace_fields(charge, catalogue=catalogue) if is_by_catalogue else charge
 
 
 def _filters(conn: Connection[Any], charge_ids: Sequence[UUID]) -> dict[UUID, list[PlanFilter]]:

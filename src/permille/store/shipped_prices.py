@@ -1,16 +1,14 @@
-"""The price catalogue that comes with the package: it works without a network, and is read once a process."""
+"""The price file that comes with the package: it works without a network, and is read once a process."""
 
 from __future__ import annotations
 
-import json
 import lzma
-from decimal import Decimal
 from functools import cache
 from importlib import resources
 from typing import Any
 
-from permille.core.llm.catalogue import genai_prices
 from permille.core.llm.catalogue.prices import Catalogue
+from permille.store.price_files import GENAI_PRICES, PriceFile
 
 _FOLDER = "price_catalogue"
 _SUFFIX = ".json.xz"
@@ -21,15 +19,21 @@ def name() -> str:
     return str(_file().name).removesuffix(_SUFFIX)
 
 
+@cache
+def price_file() -> PriceFile:
+    """The file as its source has written it."""
+    return PriceFile(source=GENAI_PRICES, content=lzma.decompress(_file().read_bytes()))
+
+
 def document() -> Any:
-    """The file as its source has written it, its numbers as decimals."""
-    return json.loads(lzma.decompress(_file().read_bytes()), parse_float=Decimal)
+    """What is in the file, its numbers as decimals."""
+    return price_file().document
 
 
 @cache
 def catalogue() -> Catalogue:
     """The shipped catalogue."""
-    return genai_prices.read_catalogue(document(), label=name())
+    return price_file().read(name())
 
 
 def _file() -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 from psycopg import Connection
 
 from permille.core.errors import Invalid
-from permille.core.llm.catalogue.prices import Catalogue
+from permille.core.llm.catalogue.prices import PriceSource
 from permille.core.llm.catalogue.rows import Conditions, Measure
 from permille.core.llm.fold import PARENTS
 from permille.core.llm.model_name import name_model
@@ -67,7 +67,7 @@ class Setup:
 
 
 def set_up(
-    conn: Connection[Any], organization: Organization, wanted: Setup, prices: Catalogue, *, now: datetime
+    conn: Connection[Any], organization: Organization, wanted: Setup, prices: PriceSource, *, now: datetime
 ) -> Applied:
     """Make the metrics and the plan, as far as they are not there. Raises Invalid."""
     models = [_priced(each, wanted, prices, index, now.date()) for index, each in enumerate(wanted.models)]
@@ -94,7 +94,7 @@ def _extend(conn: Connection[Any], found: BillableMetric, wanted: MetricOfList, 
         catalogue.change(conn, found, replace(found, filters=filters, updated_at=now))
 
 
-def _priced(wanted: PricedModel, setup: Setup, prices: Catalogue, index: int, on: date) -> PricedModel:
+def _priced(wanted: PricedModel, setup: Setup, prices: PriceSource, index: int, on: date) -> PricedModel:
     """The model as usage names it, with its prices."""
     name = name_model(wanted.provider, wanted.model)
     found = PricedModel(
@@ -109,7 +109,7 @@ def _priced(wanted: PricedModel, setup: Setup, prices: Catalogue, index: int, on
     return found
 
 
-def _of_catalogue(prices: Catalogue, provider: str, model: str, on: date) -> dict[TokenType, Decimal]:
+def _of_catalogue(prices: PriceSource, provider: str, model: str, on: date) -> dict[TokenType, Decimal]:
     """What a million tokens costs today, by the types that have a price of their own."""
     found = {}
     for kind in TokenType:

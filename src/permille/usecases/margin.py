@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from psycopg import Connection
 
 from permille.core.llm.call import METRICS
-from permille.core.llm.catalogue.prices import Catalogue
+from permille.core.llm.catalogue.prices import PriceSource
 from permille.core.llm.cost import COSTED_BY, MeteredUsage, cost_of
 from permille.core.llm.margin import (
     USD,
@@ -84,7 +84,7 @@ def margin_of(
     conn: Connection[Any],
     organization: Organization,
     search: MarginSearch,
-    prices: Catalogue,
+    prices: PriceSource,
     *,
     now: datetime,
 ) -> list[Margin]:
@@ -170,7 +170,7 @@ def _of_lines(
 
 
 def _costs(
-    conn: Connection[Any], organization: Organization, search: MarginSearch, prices: Catalogue
+    conn: Connection[Any], organization: Organization, search: MarginSearch, prices: PriceSource
 ) -> list[CostedUsage]:
     in_use = usage.texts_in_use(conn, organization.id, METRICS, ("provider", "model"))
     dates = _price_dates(prices, {(provider, model) for _, provider, model in in_use})
@@ -210,14 +210,13 @@ def _costs(
     return found
 
 
-def _price_dates(prices: Catalogue, models: Iterable[tuple[str | None, str | None]]) -> set[date]:
+def _price_dates(prices: PriceSource, models: Iterable[tuple[str | None, str | None]]) -> set[date]:
     """The UTC dates at which a price of these models changes; any price, where events are kept without their model."""
     found: set[date] = set()
     for provider, model in models:
         if model is None:
             return set(prices.price_dates)
-        priced = prices.model(provider or "", model)
-        found |= priced.changes() if priced else set()
+        found |= prices.dates_of(provider or "", model)
     return found
 
 

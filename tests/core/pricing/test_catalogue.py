@@ -109,6 +109,7 @@ def test_usage_without_a_price_is_reported_and_held_by_choice(choice: str, is_he
 def test_the_price_says_where_it_is_from() -> None:
     assert priced({"markup": "1.2"}).details == {
         "catalogue": "test-1",
+        "row": "acme/roadrunner input",
         "rate": "2",
         "per": "1000000",
         "markup": "1.2",

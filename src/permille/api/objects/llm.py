@@ -316,3 +316,55 @@ class ModelSetup(Answer):
 
     billable_metrics: Annotated[list[AppliedObject], says("The metrics.")]
     plan: Annotated[AppliedObject, says("The plan.")]
+
+
+class CatalogueVersion(Answer, kw_only=True):
+    """A version of the price catalogue: pending, or approved and charged by from a date on."""
+
+    lago_id: Id
+    label: Annotated[str, says("What it is called, as fees are explained.", example="genai-prices-0.2.3")]
+    source: Annotated[str, says("Whose file it is.", example="genai-prices")]
+    status: Annotated[str, one_of("pending", "approved", says="Whether charges go by it.")]
+    digest: Annotated[str, says("SHA-256 of the file.")]
+    imported_by: Annotated[str, says("Who has imported it.")]
+    approved_by: Annotated[str | None, says("Who has approved it.")]
+    approved_at: Annotated[str | None, instant_of("When it was approved.")]
+    valid_from: Annotated[
+        str | None, says("The UTC date from which on it holds; null: always.", example="2026-11-29")
+    ]
+    accepted_outliers: Annotated[
+        list[str], says("Models whose prices are gone, became 0 or changed tenfold, and were accepted.")
+    ]
+    created_at: CreatedAt
+
+
+class CatalogueVersionInput(Input, kw_only=True):
+    """A price file to import."""
+
+    label: Annotated[str, says("What it is called.", example="genai-prices-0.2.4")]
+    prices: Annotated[list[dict[str, Any]], says("The content of data.json of genai-prices.")]
+
+
+class ApprovalInput(Input, kw_only=True):
+    """The approval of a version."""
+
+    valid_from: Annotated[str, says("The UTC date from which on it holds; today by default.")]
+    accept_outliers: Annotated[
+        list[str], says("PROVIDER/MODEL of all whose prices are gone, become 0 or change tenfold.")
+    ]
+
+
+class PriceChange(Answer, kw_only=True):
+    """A price that another version changes."""
+
+    provider: Annotated[str, says("Who asks for it.", example="openai")]
+    model: Annotated[str, says("The model.", example="gpt-5.4")]
+    price_of: Annotated[str, says("What is priced.", example="llm_tokens cached_input batch")]
+    before: Annotated[str | None, says("US dollars for `before_per` units; null: it is new.")]
+    before_per: Annotated[int | None, says("For how many units.")]
+    after: Annotated[str | None, says("US dollars for `after_per` units; null: it is gone.")]
+    after_per: Annotated[int | None, says("For how many units.")]
+    share: Annotated[
+        str | None, says("By how much of itself it changes, with four decimals.", example="0.25")
+    ]
+    is_outlier: Annotated[bool, says("Whether its model has to be named to accept it.")]

@@ -12,7 +12,7 @@ from uuid import UUID
 from permille.core.contract.commitment import MinimumCommitment
 from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.contract.threshold import UsageThreshold
-from permille.core.llm.catalogue.prices import Catalogue
+from permille.core.llm.catalogue.prices import PriceSource
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import aggregator_of, custom_values
 from permille.core.period import Interval
@@ -62,7 +62,7 @@ class Charge:
     unlisted_values: UnlistedValues = UnlistedValues.FREE
     rounding: Rounding = Rounding.PER_FEE
     """Whether each of its fees is rounded to cents by itself, or all of them together."""
-    catalogue: Catalogue | None = field(default=None, compare=False, repr=False)
+    catalogue: PriceSource | None = field(default=None, compare=False, repr=False)
     """The prices of a charge of the catalogue model."""
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from permille.core.llm.catalogue.prices import Catalogue
+from permille.core.llm.catalogue.prices import PriceSource
 from permille.core.llm.catalogue.rows import CONTEXTS, NO_REGION, STANDARD, TEXT, Conditions, Measure
 from permille.core.llm.parts import Metric
 from permille.core.money import ZERO, exact
@@ -53,7 +53,7 @@ def value_field(metric: str) -> str:
     return "cost" if metric == Metric.COST else "quantity"
 
 
-def cost_of(used: MeteredUsage, catalogue: Catalogue) -> Cost:
+def cost_of(used: MeteredUsage, catalogue: PriceSource) -> Cost:
     """What a provider bills for usage. Events without a quantity have no known cost."""
     without = used.events_count - used.values_count
     if used.metric == Metric.COST:

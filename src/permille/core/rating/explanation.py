@@ -140,7 +140,8 @@ def _catalogue(units: Decimal, details: Mapping[str, Any], amount: Decimal) -> S
     times = f" x {plain(markup)}" if markup != 1 else ""
     since = f", the price since {details['price_since']}" if details.get("price_since") else ""
     text = f"{plain(units)} units x {plain(rate)} / {plain(per)}{times} = {plain(amount)}"
-    return Step(f"{text} ({details['catalogue']}{since})", amount)
+    row = f": {details['row']}" if details.get("row") else ""
+    return Step(f"{text} ({details['catalogue']}{row}{since})", amount)
 
 
 def _tier(tier: Mapping[str, Any], *, percent: bool) -> Step:

@@ -27,9 +27,10 @@ from permille.core.errors import Invalid, NotFound
 from permille.core.period import Interval
 from permille.database import locks
 from permille.ids import new_id
-from permille.store import billing_holds, late_usage, plans, progressive, subscriptions, unpriced, webhooks
+from permille.store import billing_holds, plans, progressive, subscriptions, webhooks
 from permille.usecases import metering, subscriptions as lifecycle
 from permille.usecases.catalogue import fixed_units
+from permille.usecases.catalogue.price_change import prices_changed
 from permille.usecases.invoices import drafts
 
 
@@ -240,9 +241,7 @@ def save_edit(
 
 def _store_edit(conn: Connection[Any], before: Plan, after: Plan, *, now: datetime) -> None:
     plans.replace(conn, before=before, after=after, now=now)
-    billing_holds.retry_soon(conn, after.organization_id, now=now)
-    unpriced.recheck(conn, [after.organization_id])
-    late_usage.price_again(conn, after.organization_id)
+    prices_changed(conn, after.organization_id, now=now)
     later = [charge for version in after.price_versions for charge in version.charges]
     meter(conn, after.organization_id, [*before.charges, *after.charges, *later])
 

@@ -280,6 +280,24 @@ def command(
     reason: Callable[[Refusal], str],
 ) -> int:
     """Make metrics and a plan in the organization of that name or id, or in the only one there is; the exit code."""
+    return command_in_organization(
+        config,
+        lambda conn, found, now: list(_summary(make(conn, found, now))),
+        operation=operation,
+        organization=organization,
+        reason=reason,
+    )
+
+
+def command_in_organization(
+    config: Config,
+    work: Callable[[Connection[Any], Organization, datetime], Sequence[str]],
+    *,
+    operation: str,
+    organization: str | None,
+    reason: Callable[[Refusal], str],
+) -> int:
+    """Do something in the organization of that name or id, or in the only one there is, and print its lines; the exit code."""
     assert config.database_url is not None, "the command line gives one"
     with psycopg.connect(config.database_url) as conn:
         found = _organizations(conn, organization)
@@ -289,11 +307,11 @@ def command(
         try:
             now = system_now()
             activity.begin(conn, ActorKind.COMMAND_LINE, operation, organization=found[0], now=now)
-            applied = make(conn, found[0], found[0].now(now))
+            lines = work(conn, found[0], found[0].now(now))
         except Refusal as refusal:
             print(f"permille: {reason(refusal)}", file=sys.stderr)
             return 1
-    print("\n".join(_summary(applied)))
+    print("\n".join(lines))
     return 0
 
 

@@ -20,6 +20,11 @@ class PriceOf(NamedTuple):
     measure: Measure
     conditions: Conditions
 
+    @property
+    def text(self) -> str:
+        """What is priced of the model: `llm_tokens cached_input text batch above 200,000`."""
+        return what_is_priced(self.measure, self.conditions)
+
 
 class PriceChange(NamedTuple):
     """A price in one version and in another; None where there is none."""
@@ -35,6 +40,13 @@ class PriceChange(NamedTuple):
             return None
         with exact():
             return self.after.of(Decimal(1)) / self.before.of(Decimal(1)) - 1
+
+
+def what_is_priced(measure: Measure, conditions: Conditions) -> str:
+    """A measure and its conditions in words."""
+    above = f"above {conditions.context:,}" if conditions.context else ""
+    words = (measure.metric, measure.type, measure.modality, conditions.tier, conditions.region, above)
+    return " ".join(word for word in words if word)
 
 
 def prices_on(catalogue: Catalogue, on: date) -> dict[PriceOf, Rate]:

@@ -8,11 +8,11 @@ and a cache write what input does.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from permille.core.llm import fold
 from permille.core.llm.catalogue.match import MatchRule
@@ -162,11 +162,28 @@ class ProviderPrices:
 
 @dataclass(frozen=True, slots=True)
 class FoundPrice:
-    """A price: the row, and whose it is."""
+    """A price: the row, whose it is, and in which version of the catalogue."""
 
     provider: str
     model: str
     row: PriceRow
+    version: str
+
+
+class PriceSource(Protocol):
+    """What prices are looked up in: a catalogue, or those that hold for an organization."""
+
+    @property
+    def price_dates(self) -> AbstractSet[date]:
+        """The UTC dates at which any price may change."""
+
+    def price(
+        self, provider: str, name: str, measure: Measure, conditions: Conditions, *, on: date
+    ) -> FoundPrice | None:
+        """What a measure of a model costs on a UTC date; None for an unknown model or one without such a price."""
+
+    def dates_of(self, provider: str, name: str) -> AbstractSet[date]:
+        """The UTC dates at which a price of a model may change."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,7 +236,12 @@ class Catalogue:
         """What a measure of a model costs on a UTC date; None for an unknown model or one without such a price."""
         model = self.model(provider, name)
         row = model and model.row(measure, conditions, on)
-        return FoundPrice(provider, model.id, row) if model and row else None
+        return FoundPrice(provider, model.id, row, self.label) if model and row else None
+
+    def dates_of(self, provider: str, name: str) -> set[date]:
+        """The UTC dates at which a price of a model changes."""
+        model = self.model(provider, name)
+        return model.changes() if model else set()
 
 
 def with_long_date(name: str) -> str:

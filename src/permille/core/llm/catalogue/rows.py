@@ -64,6 +64,19 @@ class PriceRow:
             self.valid_to is None or on < self.valid_to
         )
 
+    @property
+    def text(self) -> str:
+        """What it is the price of, without what is usual: `cached_input batch above 200,000`."""
+        conditions = self.conditions
+        words = (
+            self.measure.type,
+            self.measure.modality if self.measure.modality != TEXT else "",
+            conditions.tier if conditions.tier != STANDARD else "",
+            conditions.region,
+            f"above {conditions.context:,}" if conditions.context else "",
+        )
+        return " ".join(filter(None, words))
+
 
 def context_class(start: int) -> int:
     """The bound of CONTEXTS that a price list's own bound means: 199,999 is 200,000, and 524,288 is 512,000."""

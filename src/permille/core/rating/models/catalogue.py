@@ -15,7 +15,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from permille.core.llm.catalogue.prices import Catalogue, fallbacks
+from permille.core.llm.catalogue.prices import PriceSource, fallbacks
 from permille.core.llm.catalogue.rows import CONTEXTS, STANDARD, TEXT, Rate
 from permille.core.llm.cost import PRICED_BY, Dimensions, conditions_of, context_of, measure_of
 from permille.core.metering.aggregations import SUM
@@ -44,16 +44,24 @@ Texts = tuple[str | None, ...]
 class Source(NamedTuple):
     """The catalogue that a charge is priced by, and the metric whose usage it prices."""
 
-    catalogue: Catalogue
+    catalogue: PriceSource
     metric: str
 
 
 class FoundRate(NamedTuple):
-    """The price of a group on a date: whose it is, and the factor that it is multiplied by."""
+    """The price of a group on a date, the factor that it is multiplied by, and where it is from."""
 
-    source: str
     rate: Rate
     markup: Decimal
+    source: str
+    """The version of the catalogue."""
+    row: str | None
+    """Whose price of the catalogue it is, and of what."""
+
+    @property
+    def price(self) -> tuple[Rate, Decimal]:
+        """What it comes to: the same price in another version of the catalogue is no other one."""
+        return self.rate, self.markup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +121,7 @@ class CatalogueTerms:
             fitting = [own for own in self.own if own.prices(at, each.type, on)]
             if fitting:
                 best = max(fitting, key=_weight)
-                return FoundRate("own price", best.rate, Decimal(1))
+                return FoundRate(best.rate, Decimal(1), "own price", None)
         if self.source is None:
             return None
         catalogue = self.source.catalogue
@@ -121,7 +129,9 @@ class CatalogueTerms:
         price = catalogue.price(provider, model, measure, conditions_of(group), on=on)
         if price is None:
             return None
-        return FoundRate(catalogue.label, price.row.rate, self.markup_of(group) * self.exchange_rate)
+        factor = self.markup_of(group) * self.exchange_rate
+        row = f"{price.provider}/{price.model} {price.row.text}"
+        return FoundRate(price.row.rate, factor, price.version, row)
 
     def markup_of(self, group: Dimensions) -> Decimal:
         """The markup of the entry that names the most of the group, the first of several; else the charge's."""
@@ -132,15 +142,18 @@ class CatalogueTerms:
 
     def _since(self, texts: Texts, on: date) -> date | None:
         group = dict(zip(GROUPS, texts, strict=True))
-        model = self.source and self.source.catalogue.model(
-            group.get("provider") or "", group.get("model") or ""
-        )
-        dates = (model.changes() if model else set()) | {own.from_ for own in self.own if own.from_}
-        price = self.found(group, on)
+        dates = {own.from_ for own in self.own if own.from_}
+        if self.source is not None:
+            dates |= self.source.catalogue.dates_of(group.get("provider") or "", group.get("model") or "")
+        price = self._price(group, on)
         for at in sorted((each for each in dates if each <= on), reverse=True):
-            if self.found(group, at - timedelta(days=1)) != price:
+            if self._price(group, at - timedelta(days=1)) != price:
                 return at
         return None
+
+    def _price(self, group: Dimensions, on: date) -> tuple[Rate, Decimal] | None:
+        found = self.found(group, on)
+        return found and found.price
 
 
 def _weight(own: OwnPrice) -> tuple[bool, int, date]:
@@ -184,7 +197,7 @@ def _own_price(given: Mapping[str, Any]) -> OwnPrice:
     )
 
 
-def price_dates(properties: Mapping[str, Any], catalogue: Catalogue | None) -> set[date]:
+def price_dates(properties: Mapping[str, Any], catalogue: PriceSource | None) -> set[date]:
     """The UTC dates at which a price may change under valid properties."""
     terms = terms_of(properties)
     if terms.as_of is not None:
@@ -219,6 +232,7 @@ def pricer(properties: Mapping[str, Any]) -> Pricer:
         unit_amount = found.rate.of(found.markup)
         details = {
             "catalogue": found.source,
+            "row": found.row,
             "rate": str(found.rate.amount),
             "per": str(found.rate.per),
             "markup": str(found.markup),
@@ -295,7 +309,7 @@ def _is_date(value: Any) -> bool:
         return False
 
 
-def with_prices(properties: Mapping[str, Any], catalogue: Catalogue | None, metric: str) -> dict[str, Any]:
+def with_prices(properties: Mapping[str, Any], catalogue: PriceSource | None, metric: str) -> dict[str, Any]:
     """The properties with what they are priced by."""
     return {**properties, PRICES_OF: None if catalogue is None else Source(catalogue, metric)}
 

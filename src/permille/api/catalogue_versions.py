@@ -1,0 +1,154 @@
+"""Versions of the price catalogue: imported, compared, approved or withdrawn."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Any
+
+import msgspec
+
+from permille.api.http import Call
+from permille.api.objects import llm as objects
+from permille.api.render import instant
+from permille.api.validation import INVALID, MANDATORY, Fields, parse_uuid
+from permille.core.llm.catalogue.diff import PriceChange
+from permille.core.llm.catalogue.outlier import is_outlier
+from permille.core.llm.catalogue.rows import Rate
+from permille.core.money import decimal_text, exact
+from permille.store import catalogue_versions as store
+from permille.store.catalogue_versions import CatalogueVersion
+from permille.store.price_files import GENAI_PRICES, PriceFile
+from permille.usecases import price_catalogue
+
+MODELS_NAMED_MAX = 10_000
+_SHARE = Decimal("0.0001")
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def import_version(call: Call) -> dict[str, Any]:
+    """POST /llm/catalogue_versions: the version is pending."""
+    fields = Fields(call.root("catalogue_version"))
+    label = fields.text("label", mandatory=True) or ""
+    prices = fields.given.get("prices")
+    if not isinstance(prices, list) or not prices:
+        fields.refuse("prices", MANDATORY if prices in (None, []) else INVALID)
+    fields.check()
+    made = price_catalogue.import_file(
+        call.conn,
+        call.organization.id,
+        PriceFile(GENAI_PRICES, _encode(prices)),
+        label=label,
+        who=_who(call),
+        now=call.now,
+    )
+    return {"catalogue_version": render_version(made)}
+
+
+def list_versions(call: Call) -> dict[str, Any]:
+    """GET /llm/catalogue_versions."""
+    page = call.page()
+    found, total = store.listing(call.conn, call.organization.id, limit=page.per_page, offset=page.offset)
+    return {"catalogue_versions": [render_version(each) for each in found], "meta": page.meta(total)}
+
+
+def show_version(call: Call) -> dict[str, Any]:
+    """GET /llm/catalogue_versions/{lago_id}."""
+    found = price_catalogue.by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
+    return {"catalogue_version": render_version(found)}
+
+
+def list_changes(call: Call) -> dict[str, Any]:
+    """GET /llm/catalogue_versions/{lago_id}/changes: of the prices of a date, outliers first."""
+    page = call.page()
+    version = price_catalogue.by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
+    fields = Fields(dict(call.query))
+    on = _date(fields, "on") or call.now.date()
+    fields.check()
+    found = price_catalogue.changes_of(call.conn, version, on=on)
+    found.sort(key=lambda each: not is_outlier(each))
+    shown = found[page.offset : page.offset + page.per_page]
+    return {"changes": [render_change(each) for each in shown], "meta": page.meta(len(found))}
+
+
+def approve_version(call: Call) -> dict[str, Any]:
+    """POST /llm/catalogue_versions/{lago_id}/approve."""
+    fields = Fields((call.body.get("catalogue_version") or {}) if isinstance(call.body, dict) else {})
+    valid_from = _date(fields, "valid_from")
+    accepted = fields.texts("accept_outliers", limit=MODELS_NAMED_MAX) or []
+    fields.check()
+    approved = price_catalogue.approve(
+        call.conn,
+        call.organization.id,
+        parse_uuid(call.path["lago_id"]),
+        accept_outliers=accepted,
+        valid_from=valid_from,
+        who=_who(call),
+        now=call.now,
+    )
+    return {"catalogue_version": render_version(approved)}
+
+
+def withdraw_version(call: Call) -> dict[str, Any]:
+    """DELETE /llm/catalogue_versions/{lago_id}, while it is pending."""
+    gone = price_catalogue.withdraw(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
+    return {"catalogue_version": render_version(gone)}
+
+
+def _date(fields: Fields, name: str) -> date | None:
+    text = fields.text(name)
+    if not text:
+        return None
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        fields.refuse(name, "invalid_date")
+        return None
+
+
+def _who(call: Call) -> str:
+    return f"API key {call.key_id}"
+
+
+def render_version(version: CatalogueVersion) -> objects.CatalogueVersion:
+    """A version as it is answered."""
+    return objects.CatalogueVersion(
+        lago_id=version.id,
+        label=version.label,
+        source=version.source,
+        status="pending" if version.approval is None else "approved",
+        digest=version.digest.hex(),
+        imported_by=version.imported_by,
+        approved_by=version.approved_by,
+        approved_at=None if version.approved_at is None else instant(version.approved_at),
+        valid_from=None if version.valid_from is None else version.valid_from.isoformat(),
+        accepted_outliers=list(version.accepted_outliers),
+        created_at=instant(version.created_at),
+    )
+
+
+def render_change(change: PriceChange) -> objects.PriceChange:
+    """A change as it is answered."""
+    of = change.of
+    return objects.PriceChange(
+        provider=of.provider,
+        model=of.model,
+        price_of=of.text,
+        before=_amount(change.before),
+        before_per=None if change.before is None else change.before.per,
+        after=_amount(change.after),
+        after_per=None if change.after is None else change.after.per,
+        share=_share(change.share),
+        is_outlier=is_outlier(change),
+    )
+
+
+def _amount(rate: Rate | None) -> str | None:
+    return None if rate is None else decimal_text(rate.amount)
+
+
+def _share(share: Decimal | None) -> str | None:
+    if share is None:
+        return None
+    with exact():
+        return decimal_text(share.quantize(_SHARE, ROUND_HALF_UP))

@@ -1,0 +1,89 @@
+"""The prices that hold for an organization: approved versions of price files, each from a date on, by several sources.
+
+On a date the version that was approved last of those that hold by then counts. Where it has no price, a source that
+comes later may have one, and then a version that holds only later: what was unknown is priced once it is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date
+from itertools import chain
+from typing import NamedTuple
+
+from permille.core.llm.catalogue.prices import Catalogue, FoundPrice
+from permille.core.llm.catalogue.rows import Conditions, Measure
+
+SOURCES = ("own", "genai-prices", "litellm")
+"""Where prices come from; the first one that has a price counts."""
+
+
+class DatedCatalogue(NamedTuple):
+    """A version, and the UTC date from which on it holds; None: always."""
+
+    catalogue: Catalogue
+    from_: date | None = None
+
+    def holds(self, on: date) -> bool:
+        """Whether it holds on a date."""
+        return self.from_ is None or self.from_ <= on
+
+
+Versions = Sequence[DatedCatalogue]
+
+
+@dataclass(frozen=True, eq=False)
+class EffectiveCatalogue:
+    """Versions by source: sources in the order in which they count, versions in the order of their approval."""
+
+    sources: tuple[tuple[DatedCatalogue, ...], ...]
+    price_dates: frozenset[date] = field(init=False, repr=False)
+    """The UTC dates at which any price may change."""
+
+    def __post_init__(self) -> None:
+        """Leave out versions that never count, and remember when prices change."""
+        object.__setattr__(self, "sources", tuple(in_force(each) for each in self.sources if each))
+        dates = set(chain.from_iterable(each.catalogue.price_dates for each in self._all()))
+        object.__setattr__(self, "price_dates", frozenset(dates | self._beginnings()))
+
+    def price(
+        self, provider: str, name: str, measure: Measure, conditions: Conditions, *, on: date
+    ) -> FoundPrice | None:
+        """What a measure of a model costs on a UTC date; None where no version has such a price."""
+        for catalogue in self.on(on):
+            found = catalogue.price(provider, name, measure, conditions, on=on)
+            if found is not None:
+                return found
+        return None
+
+    def on(self, on: date) -> Iterator[Catalogue]:
+        """The catalogues that are looked into for a date, in this order."""
+        places = [
+            max((nth for nth, each in enumerate(of) if each.holds(on)), default=-1) for of in self.sources
+        ]
+        yield from (of[nth].catalogue for nth, of in zip(places, self.sources, strict=True) if nth >= 0)
+        for nth, of in zip(places, self.sources, strict=True):
+            yield from (each.catalogue for each in of[nth + 1 :])
+
+    def dates_of(self, provider: str, name: str) -> set[date]:
+        """The UTC dates at which a price of a model may change."""
+        return self._beginnings().union(*(each.catalogue.dates_of(provider, name) for each in self._all()))
+
+    def _all(self) -> Iterator[DatedCatalogue]:
+        return chain.from_iterable(self.sources)
+
+    def _beginnings(self) -> set[date]:
+        return {each.from_ for each in self._all() if each.from_ is not None}
+
+
+def in_force(versions: Iterable[DatedCatalogue]) -> tuple[DatedCatalogue, ...]:
+    """The versions that count on some date, in the order of their dates: one holds until a later approved one does."""
+    found: list[DatedCatalogue] = []
+    for each in versions:
+        while found and (
+            each.from_ is None or (found[-1].from_ is not None and found[-1].from_ >= each.from_)
+        ):
+            found.pop()
+        found.append(each)
+    return tuple(found)

@@ -1,0 +1,69 @@
+"""Price files: kept compressed, once an installation, by the digest of what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import lzma
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from functools import cached_property
+from typing import Any
+
+from psycopg import Connection
+
+from permille.core.llm.catalogue import genai_prices
+from permille.core.llm.catalogue.prices import Catalogue
+from permille.core.llm.catalogue.rows import UnreadablePricesError
+
+GENAI_PRICES = genai_prices.SOURCE
+
+_Reader = Callable[..., Catalogue]
+READERS: Mapping[str, _Reader] = {GENAI_PRICES: genai_prices.read_catalogue}
+"""How the files of each source are read."""
+
+
+@dataclass(frozen=True)
+class PriceFile:
+    """A price file of a source, as it was written."""
+
+    source: str
+    content: bytes
+
+    @cached_property
+    def digest(self) -> bytes:
+        """Which file it is."""
+        return hashlib.sha256(self.source.encode() + b"\0" + self.content).digest()
+
+    @property
+    def document(self) -> Any:
+        """What is in it, its numbers as decimals. Raises UnreadablePricesError."""
+        try:
+            return json.loads(self.content, parse_float=Decimal)
+        except (ValueError, RecursionError) as error:
+            raise UnreadablePricesError(f"the file is no JSON: {error}") from error
+
+    def read(self, label: str) -> Catalogue:
+        """The prices in it. Raises UnreadablePricesError."""
+        return READERS[self.source](self.document, label=label)
+
+
+def add(conn: Connection[Any], file: PriceFile, *, now: datetime) -> None:
+    """Keep a file, unless it is there."""
+    known = conn.execute("select from price_file where digest = %s", [file.digest]).fetchone()
+    if known is None:
+        conn.execute(
+            "insert into price_file (digest, source, content, created_at) values (%s, %s, %s, %s)"
+            " on conflict do nothing",
+            [file.digest, file.source, lzma.compress(file.content), now],
+        )
+
+
+def by_digest(conn: Connection[Any], digest: bytes) -> PriceFile:
+    """A file that is kept. Raises KeyError for another digest, which is a bug."""
+    row = conn.execute("select source, content from price_file where digest = %s", [digest]).fetchone()
+    if row is None:
+        raise KeyError(digest.hex())
+    return PriceFile(source=row[0], content=lzma.decompress(row[1]))

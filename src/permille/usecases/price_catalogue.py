@@ -1,0 +1,131 @@
+"""The price catalogue of an organization: versions are imported, compared and approved, and never change by themselves.
+
+Providers ask the same of everybody, so files are kept once an installation. An approval changes what customers pay, so
+each organization gives its own.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from dataclasses import replace
+from datetime import date, datetime
+from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
+
+from permille.core.errors import Invalid, NotAllowed, NotFound
+from permille.core.llm.catalogue import outlier
+from permille.core.llm.catalogue.diff import PriceChange, changes
+from permille.core.llm.catalogue.prices import Catalogue
+from permille.core.llm.catalogue.rows import UnreadablePricesError
+from permille.database import locks
+from permille.ids import new_id
+from permille.store import catalogue_versions, price_files, shipped_prices
+from permille.store.catalogue_versions import CatalogueVersion
+from permille.store.price_files import PriceFile
+from permille.usecases.catalogue.price_change import prices_changed
+
+log = logging.getLogger(__name__)
+
+
+def adopt_shipped(conn: Connection[Any], *, now: datetime) -> None:
+    """Let the file that comes with this release wait for approval in organizations that never had it."""
+    pending = catalogue_versions.adopt_shipped(conn, now=now)
+    if pending:
+        log.warning("The prices of %s wait for approval: permille prices versions", shipped_prices.name())
+
+
+def import_file(
+    conn: Connection[Any], organization_id: UUID, file: PriceFile, *, label: str, who: str, now: datetime
+) -> CatalogueVersion:
+    """A pending version with the prices of a file. Raises Invalid for one that can't be read, or is there already."""
+    try:
+        file.read(label)
+    except UnreadablePricesError as error:
+        raise Invalid({"prices": ["unreadable_prices"]}) from error
+    locks.change_catalogue(conn, organization_id)
+    before = catalogue_versions.of_file(conn, organization_id, file.digest)
+    if before is not None and _counts(conn, before):
+        raise Invalid({"prices": ["value_already_exist"]})
+    price_files.add(conn, file, now=now)
+    made = CatalogueVersion(
+        id=new_id(now),
+        organization_id=organization_id,
+        digest=file.digest,
+        source=file.source,
+        label=label,
+        created_at=now,
+        imported_by=who,
+    )
+    catalogue_versions.add(conn, made)
+    return made
+
+
+def _counts(conn: Connection[Any], version: CatalogueVersion) -> bool:
+    """Whether it waits, or is what its source says now: an older one may be imported again."""
+    if version.approval is None:
+        return True
+    last = catalogue_versions.approved_last(conn, version.organization_id, version.source)
+    return last is not None and last.id == version.id
+
+
+def by_id(conn: Connection[Any], organization_id: UUID, version_id: UUID | None) -> CatalogueVersion:
+    """A version of the organization's. Raises NotFound."""
+    found = version_id and catalogue_versions.by_id(conn, organization_id, version_id)
+    if not found:
+        raise NotFound("catalogue_version")
+    return found
+
+
+def changes_of(conn: Connection[Any], version: CatalogueVersion, *, on: date) -> list[PriceChange]:
+    """What a version changes of the prices of a UTC date, as its source has had them before."""
+    last = catalogue_versions.approved_last(conn, version.organization_id, version.source)
+    before = _read(conn, last) if last is not None else Catalogue(label="", providers=())
+    return changes(before, _read(conn, version), on=on)
+
+
+def _read(conn: Connection[Any], version: CatalogueVersion) -> Catalogue:
+    return catalogue_versions.read(conn, version.digest, version.label)
+
+
+def approve(
+    conn: Connection[Any],
+    organization_id: UUID,
+    version_id: UUID | None,
+    *,
+    accept_outliers: Collection[str] = (),
+    valid_from: date | None = None,
+    who: str,
+    now: datetime,
+) -> CatalogueVersion:
+    """Charge by a pending version from a UTC date on, today by default; usage before keeps its prices.
+
+    A date in the past corrects prices: periods that are not billed are priced by it. Raises NotFound, NotAllowed for one
+    that is approved, and Invalid while an outlier is not accepted by the name of its model.
+    """
+    locks.change_catalogue(conn, organization_id)
+    version = by_id(conn, organization_id, version_id)
+    if version.approval is not None:
+        raise NotAllowed("already_approved")
+    from_ = valid_from or now.date()
+    outliers = outlier.models(changes_of(conn, version, on=from_))
+    if not set(outliers) <= set(accept_outliers):
+        raise Invalid({"accept_outliers": ["outliers_not_accepted"]})
+    approved = replace(
+        version, approved_at=now, approved_by=who, valid_from=from_, accepted_outliers=tuple(outliers)
+    )
+    catalogue_versions.approve(conn, approved)
+    prices_changed(conn, organization_id, now=now)
+    return by_id(conn, organization_id, version_id)
+
+
+def withdraw(conn: Connection[Any], organization_id: UUID, version_id: UUID | None) -> CatalogueVersion:
+    """Delete a pending version. Raises NotFound, and NotAllowed for one that is approved: charges may go by it."""
+    locks.change_catalogue(conn, organization_id)
+    version = by_id(conn, organization_id, version_id)
+    if version.approval is not None:
+        raise NotAllowed("already_approved")
+    catalogue_versions.delete(conn, version.id)
+    return version

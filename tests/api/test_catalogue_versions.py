@@ -1,0 +1,107 @@
+"""Versions of the price catalogue over HTTP: nothing changes before one is approved, and what was used before keeps its price."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from permille.store import shipped_prices
+
+from .conftest import Api
+from .test_catalogue_charge import metric, move, send, subscribed, usage
+
+__all__ = ["metric", "send"]
+
+
+def file(**prices: str) -> list[dict[str, Any]]:
+    """A price file in which acme's models have these input prices."""
+    models = [
+        {"id": name, "match": {"equals": name}, "prices": {"input_mtok": float(amount)}}
+        for name, amount in prices.items()
+    ]
+    return [{"id": "acme", "models": models}]
+
+
+def imported(api: Api, label: str, prices: Any) -> Any:
+    body = {"catalogue_version": {"label": label, "prices": prices}}
+    return api.post("/llm/catalogue_versions", body)["catalogue_version"]
+
+
+def approved(api: Api, version: Any, outliers: Any = None, **fields: Any) -> Any:
+    """Approve it, with all outliers that its changes name."""
+    path = f"/llm/catalogue_versions/{version['lago_id']}"
+    if outliers is None:
+        shown = api.get(f"{path}/changes", per_page=1000)["changes"]
+        outliers = [f"{each['provider']}/{each['model']}" for each in shown if each["is_outlier"]]
+    sent = {"catalogue_version": {"accept_outliers": outliers, **fields}}
+    return api.post(f"{path}/approve", sent)["catalogue_version"]
+
+
+def test_a_version_is_charged_by_from_its_date_on(api: Api, metric: Any, send: Any) -> None:
+    [first] = api.get("/llm/catalogue_versions")["catalogue_versions"]
+    assert (first["label"], first["status"], first["valid_from"]) == (
+        shipped_prices.name(),
+        "approved",
+        None,
+    )
+    small = imported(api, "small", file(a="1", b="4", c="2"))
+    approved(api, small, _all_shipped(), valid_from="2024-03-01")
+    subscribed(api, metric, markup="2")
+    move(api, 2024, 3, 10)
+    send(1_000_000, provider="acme", model="a")
+    send(1_000_000, provider="acme", model="new")
+    assert usage(api)["amount_cents"] == 200
+    second = imported(api, "second", file(a="3", b="4", new="7", c="0.1"))
+    assert (second["status"], second["approved_by"]) == ("pending", None)
+    assert usage(api)["amount_cents"] == 200
+    path = f"/llm/catalogue_versions/{second['lago_id']}"
+    shown = api.get(f"{path}/changes")["changes"]
+    assert [(each["model"], each["before"], each["after"], each["share"]) for each in shown] == [
+        ("c", "2.0", "0.1", "-0.95"), ("a", "1.0", "3.0", "2.0"), ("new", None, "7.0", None),
+    ]  # fmt: skip
+    assert [each["is_outlier"] for each in shown] == [True, False, False]
+    refused = api.details("POST", f"{path}/approve", {"catalogue_version": {"accept_outliers": ["acme/a"]}})
+    assert refused == {"accept_outliers": ["outliers_not_accepted"]}
+    assert approved(api, second, valid_from="2024-03-12")["accepted_outliers"] == ["acme/c"]
+    move(api, 2024, 3, 12, 5)
+    send(1_000_000, datetime(2024, 3, 12, 2, tzinfo=UTC), provider="acme", model="a")
+    # 2 for what was used before, 6 since, and 14 for what no version had known then
+    assert usage(api)["amount_cents"] == 2_200
+    lines = {(each["grouped_by"]["model"], each["amount_cents"]) for each in usage(api)["grouped_usage"]}
+    assert lines == {("a", 200), ("a", 600), ("new", 1_400)}
+    # A correction counts from an earlier date than the version before it.
+    approved(api, imported(api, "third", file(a="5", b="4", new="7", c="0.1")), valid_from="2024-03-05")
+    assert usage(api)["amount_cents"] == 1_000 + 1_000 + 1_400
+
+
+def test_versions_are_refused_withdrawn_and_each_organizations_own(api: Api, stranger: Api) -> None:
+    path = "/llm/catalogue_versions"
+    wrong = {"catalogue_version": {"label": "", "prices": {"id": "acme"}}}
+    assert api.details("POST", path, wrong) == {
+        "label": ["value_is_mandatory"],
+        "prices": ["value_is_invalid"],
+    }
+    for prices in ([{"id": 1}], ["acme"], [{"id": "acme", "models": [{"id": "a"}]}]):
+        body = {"catalogue_version": {"label": "x", "prices": prices}}
+        assert api.details("POST", path, body) == {"prices": ["unreadable_prices"]}
+    made = imported(api, "small", file(a="1"))
+    own = f"{path}/{made['lago_id']}"
+    again = {"catalogue_version": {"label": "again", "prices": file(a="1")}}
+    assert api.details("POST", path, again) == {"prices": ["value_already_exist"]}
+    for method, below in (("GET", ""), ("GET", "/changes"), ("POST", "/approve"), ("DELETE", "")):
+        assert stranger.code(404, method, own + below, {}) == "catalogue_version_not_found"
+    bad = {"catalogue_version": {"valid_from": "soon"}}
+    assert api.details("POST", f"{own}/approve", bad) == {"valid_from": ["invalid_date"]}
+    assert api.delete(own)["catalogue_version"]["label"] == "small"
+    assert api.code(404, "GET", own) == "catalogue_version_not_found"
+    [first] = api.get(path)["catalogue_versions"]
+    for method, below in (("POST", "/approve"), ("DELETE", "")):
+        assert api.code(405, method, f"{path}/{first['lago_id']}{below}", {}) == "already_approved"
+
+
+def _all_shipped() -> list[str]:
+    return [
+        f"{provider.id}/{model.id}"
+        for provider in shipped_prices.catalogue().providers
+        for model in provider.models
+    ]
