@@ -90,6 +90,8 @@ BREAKS = {
     external_customer_id, current_value, previous_value, crossed_thresholds, triggered_at) select gen_random_uuid(),
     organization_id, id, 'current_usage_amount', 'a', 'cus', 10, 3, '[{"value": 5}, {"value": "11"}]', created_at
     from customer""",
+    audit.REPLACED_WERE_VOIDED: """update invoice set voided_invoice_id = (select id from invoice where sequential_id = 1)
+    where sequential_id = 2""",
     audit.FEES_OF_PLANS_ONCE: "update fee set from_at = '2024-02-01 00:00Z', to_at = '2024-03-01 00:00Z'",
 }
 
