@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
+from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
+from permille.api.openapi import document
+from permille.app import INTAKE_PATHS
 from tests.api.conftest import Api, charge, plan_body
 
 DEEP = json.loads("[" * 200 + "]" * 200)
@@ -372,3 +376,20 @@ def test_a_hostile_expression(ready, wrong):
         wrong,
     ):
         send(api, "POST", path, json.dumps(content))
+
+
+@pytest.mark.parametrize("wrong", [5, "x", ["a"], [{}], True])
+def test_a_root_of_any_operation_that_is_no_object(api: Api, wrong: Any) -> None:
+    """Whether the operation finds what its address names is another matter: it must not stumble over the body."""
+    sent = 0
+    for path, operations in document("http://testserver")["paths"].items():
+        if not path.startswith("/api/v1/") or path in INTAKE_PATHS:
+            continue
+        address = re.sub(r"{\w+}", str(UUID(int=7)), path.removeprefix("/api/v1"))
+        for method, operation in operations.items():
+            schema = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            for root in schema.get("schema", {}).get("properties", {}):
+                answer = api.call(method.upper(), address, {root: wrong})
+                assert answer.status_code < 500, (method, path, root)
+                sent += 1
+    assert sent > 100

@@ -73,7 +73,7 @@ def list_changes(call: Call) -> dict[str, Any]:
 
 def approve_version(call: Call) -> dict[str, Any]:
     """POST /llm/catalogue_versions/{lago_id}/approve."""
-    fields = Fields((call.body.get("catalogue_version") or {}) if isinstance(call.body, dict) else {})
+    fields = Fields(call.optional_root("catalogue_version"))
     valid_from = _date(fields, "valid_from")
     accepted = fields.texts("accept_outliers", limit=MODELS_NAMED_MAX) or []
     fields.check()

@@ -41,7 +41,7 @@ def attribute_held_usage(call: Call) -> dict[str, Any]:
     held_id = parse_uuid(call.path["lago_id"])
     if held_id is None:
         raise NotFound("held_usage")
-    fields = Fields(call.body.get("held_usage") or {} if isinstance(call.body, dict) else {})
+    fields = Fields(call.optional_root("held_usage"))
     said = Attribution(
         external_subscription_id=fields.text("external_subscription_id") or None,
         external_customer_id=fields.text("external_customer_id") or None,

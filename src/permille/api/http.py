@@ -123,6 +123,11 @@ class Call:
         """The object under the request's root key. Raises BadRequest as Lago does when it is missing."""
         return root_object(self.body, key)
 
+    def optional_root(self, key: str) -> dict[str, Any]:
+        """The object under the request's root key, empty where nothing is sent. Raises BadRequest for what is no object."""
+        found = self.body.get(key) if isinstance(self.body, dict) else None
+        return root_object(self.body, key) if found else {}
+
     def page(self) -> Page:
         """The page asked for: junk counts as pages of PER_PAGE_OF_JUNK, as in Lago. Raises Invalid for pages of nothing."""
         per_page = self.query.get("per_page")
