@@ -62,6 +62,8 @@ PAGES = {
     "events": "/app/events",
     "event": "/app/events/t1?subscription=acme-1",
     "customer-fees": "/app/customers/acme?tab=fees",
+    "margin": "/app/margin?from=2026-10-01&to=2026-11-20",
+    "margin-days": "/app/margin?from=2026-10-01&to=2026-11-20&group_by=day",
     "connect": "/app/connect",
     "connect-guide": "/app/connect/openai",
     "llm-usage": "/app/llm-usage",

@@ -35,6 +35,7 @@ from permille.web import (
     llm_usage,
     mail_server,
     mails,
+    margin,
     metrics,
     one_off,
     own_account,
@@ -243,6 +244,8 @@ def _billing(engine: Engine) -> list[Route]:
 
 def _developers(engine: Engine) -> list[Route]:
     return [
+        page(engine, "/margin", margin.show),
+        page(engine, "/margin.csv", margin.as_csv),
         page(engine, "/connect", connect.overview),
         page(engine, "/connect/{name}", connect.guide),
         page(engine, "/llm-usage", llm_usage.todo, llm_usage.attribute),
