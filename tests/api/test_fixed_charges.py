@@ -156,7 +156,7 @@ def test_days_are_billed_at_the_units_that_they_had(sold: Api) -> None:
 
 def test_days_are_billed_also_where_no_units_are_left_at_the_end(sold: Api) -> None:
     tier = {"from_value": 0, "to_value": None, "per_unit_amount": "30", "flat_amount": "1"}
-    tiers = {"charge_model": "graduated", "properties": {"graduated_ranges": [tier]}}
+    tiers: dict[str, Any] = {"charge_model": "graduated", "properties": {"graduated_ranges": [tier]}}
     sold.plan(
         "pro",
         fixed_charges=[
