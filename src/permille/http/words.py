@@ -80,7 +80,7 @@ WORDS = {
     "alias_is_missing": "Add an alias first that says which model this name is.",
     "already_approved": "It is approved: charges may go by it. Import another version.",
     "outliers_not_accepted": "Some prices are gone, become 0 or change tenfold: name their models to accept that.",
-    "unreadable_prices": "This is no price file of genai-prices.",
+    "unreadable_prices": "This can't be read as a price file of that source.",
     "provider_is_missing": "Give the provider too, like azure/prod-chat-eu.",
     "exceeded_limit": "There are as many as there can be: delete one first.",
     "currencies_does_not_match": "The customer pays in another currency than this.",
