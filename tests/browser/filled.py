@@ -39,6 +39,7 @@ class Filled:
     fee_id: str
     wallet_id: str
     transaction_id: str
+    rule_id: str
 
 
 def fill(live: LiveServer) -> Filled:
@@ -68,6 +69,8 @@ def fill(live: LiveServer) -> Filled:
         ]
         sent = client.post("/llm/usage", json={"usages": LLM_USAGES})
         assert sent.status_code == 200, sent.text
+        rule = {"field": "team", "value": "a-team-of-a-rather-long-name", "external_customer_id": "acme"}
+        ruled = client.post("/llm/payer_rules", json={"payer_rule": rule}).json()["payer_rule"]
         (billed,) = client.get("/invoices").json()["invoices"]
         invoice = client.get(f"/invoices/{billed['lago_id']}").json()["invoice"]
     return Filled(
@@ -76,6 +79,7 @@ def fill(live: LiveServer) -> Filled:
         invoice_number=invoice["number"],
         wallet_id=wallet["lago_id"],
         transaction_id=filled["lago_id"],
+        rule_id=ruled["lago_id"],
         fee_id=next(fee["lago_id"] for fee in invoice["fees"] if fee["amount_cents"]),
     )
 

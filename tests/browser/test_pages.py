@@ -62,11 +62,15 @@ PAGES = {
     "events": "/app/events",
     "event": "/app/events/t1?subscription=acme-1",
     "customer-fees": "/app/customers/acme?tab=fees",
+    "margin": "/app/margin?from=2026-10-01&to=2026-11-20",
+    "margin-days": "/app/margin?from=2026-10-01&to=2026-11-20&group_by=day",
     "connect": "/app/connect",
     "connect-guide": "/app/connect/openai",
     "llm-usage": "/app/llm-usage",
     "model-aliases": "/app/model-aliases",
     "held-usages": "/app/held-usages",
+    "payer-rules": "/app/payer-rules?field=team&value=t1",
+    "payer-rule-edit": "/app/edit-payer-rule/{rule}",
     "developers": "/app/developers",
     "settings": "/app/settings",
     "audit-log": "/app/audit-log",
@@ -100,6 +104,7 @@ def test_a_page_is_for_everybody(reader: tuple[Page, Watch], filled: Filled, nam
         "fee": filled.fee_id,
         "wallet": filled.wallet_id,
         "transaction": filled.transaction_id,
+        "rule": filled.rule_id,
     }
     look_at(page, name, PAGES[name].format(**ids))
     assert watch.wrong == []

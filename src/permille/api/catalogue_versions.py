@@ -15,10 +15,11 @@ from permille.api.validation import INVALID, MANDATORY, Fields, parse_uuid
 from permille.core.llm.catalogue.diff import PriceChange
 from permille.core.llm.catalogue.outlier import is_outlier
 from permille.core.llm.catalogue.rows import Rate
+from permille.core.llm.catalogue.sources import DEFAULT, SOURCES
 from permille.core.money import decimal_text, exact
 from permille.store import catalogue_versions as store
 from permille.store.catalogue_versions import CatalogueVersion
-from permille.store.price_files import GENAI_PRICES, PriceFile
+from permille.store.price_files import PriceFile
 from permille.usecases import price_catalogue
 
 MODELS_NAMED_MAX = 10_000
@@ -30,19 +31,28 @@ def import_version(call: Call) -> dict[str, Any]:
     """POST /llm/catalogue_versions: the version is pending."""
     fields = Fields(call.root("catalogue_version"))
     label = fields.text("label", mandatory=True) or ""
+    source = read_source(fields)
     prices = fields.given.get("prices")
-    if not isinstance(prices, list) or not prices:
-        fields.refuse("prices", MANDATORY if prices in (None, []) else INVALID)
+    if not isinstance(prices, list | dict) or not prices:
+        fields.refuse("prices", MANDATORY if prices in (None, [], {}) else INVALID)
     fields.check()
     made = price_catalogue.import_file(
         call.conn,
         call.organization.id,
-        PriceFile(GENAI_PRICES, _encode(prices)),
+        PriceFile(source, _encode(prices)),
         label=label,
         who=_who(call),
         now=call.now,
     )
     return {"catalogue_version": render_version(made)}
+
+
+def read_source(fields: Fields) -> str:
+    """Whose price file it is."""
+    source = fields.text("source") or DEFAULT
+    if source not in SOURCES:
+        fields.refuse("source", INVALID, allowed=SOURCES)
+    return source
 
 
 def list_versions(call: Call) -> dict[str, Any]:
@@ -69,6 +79,18 @@ def list_changes(call: Call) -> dict[str, Any]:
     found.sort(key=lambda each: not is_outlier(each))
     shown = found[page.offset : page.offset + page.per_page]
     return {"changes": [render_change(each) for each in shown], "meta": page.meta(len(found))}
+
+
+def list_unread(call: Call) -> dict[str, Any]:
+    """GET /llm/catalogue_versions/{lago_id}/unread_prices: what its file says that is not understood."""
+    page = call.page()
+    version = price_catalogue.by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
+    found = price_catalogue.unread_of(call.conn, version)
+    shown = found[page.offset : page.offset + page.per_page]
+    return {
+        "unread_prices": [objects.UnreadPrices(**each._asdict()) for each in shown],
+        "meta": page.meta(len(found)),
+    }
 
 
 def approve_version(call: Call) -> dict[str, Any]:

@@ -35,10 +35,12 @@ from permille.web import (
     llm_usage,
     mail_server,
     mails,
+    margin,
     metrics,
     one_off,
     own_account,
     own_plans,
+    payer_rules,
     payments,
     plans,
     pricing_units,
@@ -243,6 +245,8 @@ def _billing(engine: Engine) -> list[Route]:
 
 def _developers(engine: Engine) -> list[Route]:
     return [
+        page(engine, "/margin", margin.show),
+        page(engine, "/margin.csv", margin.as_csv),
         page(engine, "/connect", connect.overview),
         page(engine, "/connect/{name}", connect.guide),
         page(engine, "/llm-usage", llm_usage.todo, llm_usage.attribute),
@@ -251,6 +255,9 @@ def _developers(engine: Engine) -> list[Route]:
         page(engine, "/model-aliases", llm_usage.aliases, llm_usage.add_alias),
         action(engine, "/edit-model-alias/{name:path}", llm_usage.change_alias),
         action(engine, "/delete-model-alias/{name:path}", llm_usage.delete_alias),
+        page(engine, "/payer-rules", payer_rules.listing, payer_rules.add),
+        form_page(engine, "/edit-payer-rule/{lago_id}", payer_rules.before, payer_rules.update),
+        action(engine, "/delete-payer-rule/{lago_id}", payer_rules.delete),
         page(engine, "/developers", developers.overview, developers.create_endpoint, writers=ADMINS),
         page(engine, "/api-keys", developers.overview, developers.create_key, writers=ADMINS),
         action(engine, "/api-keys/{key_id}/revoke", developers.revoke_key, writers=ADMINS),

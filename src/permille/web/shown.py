@@ -54,6 +54,12 @@ def money(cents: Any, currency: str) -> str:
         return _signed(f"{abs(amount):,.{CURRENCIES[currency]}f}", currency, negative=amount < 0)
 
 
+def precise_money(cents: Decimal, currency: str) -> str:
+    """Smallest units with a fraction -> major units with six digits that say something."""
+    with exact():
+        return rounded_amount(cents / subunits(currency), currency)
+
+
 def in_unit(cents: Any, short_name: str) -> str:
     """Hundredths of a pricing unit -> 1,234.56 CR"""
     with exact():
@@ -188,6 +194,7 @@ FILTERS = {
     "country_name": country_name,
     "units": units,
     "money": money,
+    "precise_money": precise_money,
     "amount": amount,
     "rounded_amount": rounded_amount,
     "in_unit": in_unit,

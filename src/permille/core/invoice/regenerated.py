@@ -156,9 +156,14 @@ def _priced(fee: Fee, units: Decimal, due: Owed, details: Mapping[str, object] |
         precise_amount_cents=money.precise_amount_cents,
         unit_amount_cents=money.unit_amount_cents,
         precise_unit_amount=money.precise_unit_amount,
-        amount_details=details or {},
+        amount_details=_plan_details(fee) if details is None else details,
         in_unit=due.in_unit,
         presentation=None,
         rounding=Rounding.PER_FEE,
         earlier=None,
     )
+
+
+def _plan_details(fee: Fee) -> Mapping[str, object]:
+    """The plan's price of its period goes with the fee, whatever was charged: days that are not used are given back at it."""
+    return fee.amount_details if fee.kind == "subscription" else {}

@@ -139,7 +139,7 @@ def _prorated(kept: Sequence[UnitsChange], period: FixedPeriod) -> Quantity:
 
 
 def _fee(price: FixedPrice, units: Decimal, quantity: Quantity, period: Period, subscription_id: Id) -> Fee:
-    priced = pricer(price.model, price.properties)(quantity) if units else Price(ZERO, ZERO, {})
+    priced = pricer(price.model, price.properties)(quantity) if quantity.units else Price(ZERO, ZERO, {})
     amounts = line_amounts(priced.amount, priced.unit_amount, quantity.subunits)
     return Fee(
         kind=FeeKind.FIXED_CHARGE,
