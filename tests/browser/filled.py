@@ -45,6 +45,7 @@ class Filled:
     wallet_id: str
     transaction_id: str
     catalogue_version_id: str
+    rule_id: str
 
 
 def fill(live: LiveServer) -> Filled:
@@ -76,6 +77,8 @@ def fill(live: LiveServer) -> Filled:
         assert sent.status_code == 200, sent.text
         imported = client.post("/llm/catalogue_versions", json={"catalogue_version": PRICES})
         assert imported.status_code == 200, imported.text
+        rule = {"field": "team", "value": "a-team-of-a-rather-long-name", "external_customer_id": "acme"}
+        ruled = client.post("/llm/payer_rules", json={"payer_rule": rule}).json()["payer_rule"]
         (billed,) = client.get("/invoices").json()["invoices"]
         invoice = client.get(f"/invoices/{billed['lago_id']}").json()["invoice"]
     return Filled(
@@ -85,6 +88,7 @@ def fill(live: LiveServer) -> Filled:
         wallet_id=wallet["lago_id"],
         transaction_id=filled["lago_id"],
         catalogue_version_id=imported.json()["catalogue_version"]["lago_id"],
+        rule_id=ruled["lago_id"],
         fee_id=next(fee["lago_id"] for fee in invoice["fees"] if fee["amount_cents"]),
     )
 

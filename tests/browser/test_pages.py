@@ -71,6 +71,8 @@ PAGES = {
     "llm-usage": "/app/llm-usage",
     "model-aliases": "/app/model-aliases",
     "held-usages": "/app/held-usages",
+    "payer-rules": "/app/payer-rules?field=team&value=t1",
+    "payer-rule-edit": "/app/edit-payer-rule/{rule}",
     "developers": "/app/developers",
     "settings": "/app/settings",
     "audit-log": "/app/audit-log",
@@ -105,6 +107,7 @@ def test_a_page_is_for_everybody(reader: tuple[Page, Watch], filled: Filled, nam
         "wallet": filled.wallet_id,
         "transaction": filled.transaction_id,
         "catalogue_version": filled.catalogue_version_id,
+        "rule": filled.rule_id,
     }
     look_at(page, name, PAGES[name].format(**ids))
     assert watch.wrong == []

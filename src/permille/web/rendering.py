@@ -27,6 +27,7 @@ NOTICES = {
     "late_usage_billed": "The next invoice bills it; of a subscription that is over it is billed already.",
     "late_usage_accepted": "Written off.",
     "attributed": "Counted, at its own time.",
+    "waiting_counted": "Saved. Calls that waited for it are counted, at their own time.",
     "counted_again": "Counted under the model, as far as no final invoice has it and nobody has amended it.",
     "amended": "Amended. Usage follows at once; invoices stay as they are.",
     "moving": "The clock is moving: what becomes due on the way is being done. The page of the clock shows how far it is.",
