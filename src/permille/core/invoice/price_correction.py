@@ -17,7 +17,7 @@ from permille.core.invoice.late_usage import Line
 from permille.core.money import ZERO, exact
 from permille.core.rating.models.catalogue import PRICE_DATE
 
-Place = tuple[Any, ...]
+UsagePlace = tuple[Any, ...]
 
 
 class CorrectionProblem(StrEnum):
@@ -139,7 +139,7 @@ def _items(charges: Sequence[RepricedCharge], cents: int) -> dict[UUID, int]:
     """Fee -> its part of what comes back: of what has become cheaper, as far as it has."""
     found: dict[UUID, int] = {}
     for charge in charges:
-        cheaper: dict[Place, int] = defaultdict(int)
+        cheaper: dict[UsagePlace, int] = defaultdict(int)
         for each in charge.billed:
             cheaper[_place(each.line)] += each.line.amount_cents
         for line in charge.now:
@@ -152,14 +152,14 @@ def _items(charges: Sequence[RepricedCharge], cents: int) -> dict[UUID, int]:
     return {fee_id: taken for fee_id, taken in found.items() if taken}
 
 
-def _place(line: Line) -> Place:
+def _place(line: Line) -> UsagePlace:
     """Which usage it is of. Corrected prices may split it at other dates."""
     group = frozenset((key, text) for key, text in line.grouped_by.items() if key != PRICE_DATE)
     return line.is_true_up, line.charge_filter_id, group
 
 
-def _usage(lines: Iterable[Line]) -> dict[Place, tuple[Decimal, int]]:
-    found: dict[Place, tuple[Decimal, int]] = defaultdict(lambda: (ZERO, 0))
+def _usage(lines: Iterable[Line]) -> dict[UsagePlace, tuple[Decimal, int]]:
+    found: dict[UsagePlace, tuple[Decimal, int]] = defaultdict(lambda: (ZERO, 0))
     with exact():
         for line in lines:
             units, events_count = found[_place(line)]
