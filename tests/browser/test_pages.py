@@ -73,6 +73,7 @@ PAGES = {
     "payer-rule-edit": "/app/edit-payer-rule/{rule}",
     "developers": "/app/developers",
     "settings": "/app/settings",
+    "api-requests": "/app/api-requests",
     "audit-log": "/app/audit-log",
     "users": "/app/users",
     "organization-new": "/app/new-organization",
