@@ -17,6 +17,7 @@ from permille.web import (
     api_requests,
     audit_log,
     billing_entities,
+    catalogue_versions,
     charges,
     connect,
     coupons,
@@ -189,6 +190,20 @@ def _catalogue(engine: Engine) -> list[Route]:
         form_page(engine, "/new-pricing-unit", pricing_units.blank, pricing_units.create),
         form_page(engine, "/edit-pricing-unit/{code:path}", pricing_units.before, pricing_units.update),
         action(engine, "/delete-pricing-unit/{code:path}", pricing_units.delete),
+        page(
+            engine,
+            "/catalogue-versions",
+            catalogue_versions.listing,
+            catalogue_versions.import_file,
+            takes_files=True,
+        ),
+        page(
+            engine,
+            "/catalogue-versions/{lago_id}",
+            catalogue_versions.detail,
+            catalogue_versions.approve,
+        ),
+        action(engine, "/delete-catalogue-version/{lago_id}", catalogue_versions.delete),
         page(engine, "/templates", plans.gallery, plans.apply_price_list),
     ]
 

@@ -195,7 +195,13 @@ def with_query(query: Mapping[str, str], **changed: Any) -> str:
     return "?" + "&".join(f"{quote(name)}={quote(value)}" for name, value in kept.items() if value)
 
 
+def percent_change(share: str) -> str:
+    """A share by which something changes: 0.25 -> +25 %"""
+    return f"{(Decimal(share) * 100).normalize():+,f} %"
+
+
 FILTERS = {
+    "percent_change": percent_change,
     "country_name": country_name,
     "units": units,
     "money": money,
