@@ -589,6 +589,15 @@ CATALOGUE_VERSION_GROUP = OperationGroup(
             description="Against the version of its source that was approved last; outliers first.",
             query={"on": Annotated[str, says("The prices of which UTC date; today by default.")], **PAGE},
         ),
+        Operation(
+            "GET",
+            "/llm/catalogue_versions/{lago_id}/unread_prices",
+            catalogue_versions.list_unread,
+            "List what of a version's file is not understood",
+            page_of("unread_prices", llm.UnreadPrices),
+            description="It is left out, never guessed: such usage is priced by another source, by an own price, or is unpriced.",
+            query=PAGE,
+        ),
     ),
 )
 UNKNOWN_MODELS = Resource("/llm/unknown_models", "name", "unknown_model", llm.UnknownModel)

@@ -423,17 +423,25 @@ def price_versions(*, organization: OfOrganization = None, data_dir: DataDir = N
 
 @prices.command(name="import")
 def import_prices(
-    file: Annotated[Path, Parameter(help="A data.json of genai-prices.")],
+    file: Annotated[
+        Path, Parameter(help="data.json of genai-prices, or model_prices_and_context_window.json of LiteLLM.")
+    ],
     /,
     *,
+    source: Annotated[str, Parameter(help="Whose file it is: genai-prices or litellm.")] = "genai-prices",
     label: Annotated[str | None, Parameter(help="What it is called; the file's name by default.")] = None,
     organization: OfOrganization = None,
     data_dir: DataDir = None,
 ) -> int:
     """Import a price file. It changes no price before it is approved."""
     from permille.cli.price_versions import import_file
+    from permille.core.llm.catalogue.sources import SOURCES
 
-    return import_file(_database_config(data_dir), file, label=label, organization=organization)
+    if source not in SOURCES:
+        raise running.UnusableError(f"{source!r} is no source of prices: {' or '.join(SOURCES)}")
+    return import_file(
+        _database_config(data_dir), file, source=source, label=label, organization=organization
+    )
 
 
 @prices.command(name="approve")

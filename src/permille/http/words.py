@@ -27,7 +27,7 @@ WORDS = {
     "missing_amount_cents": "Give each threshold an amount.",
     "duplicated_values": "Give each amount once.",
     "multiple_recurring_thresholds": "Only one threshold can be recurring.",
-    "incompatible_params": "Give usage_thresholds once: of the subscription or in plan_overrides.",
+    "incompatible_params": "Give only one of the fields that exclude each other.",
     "value_is_duplicated": "Give each one once.",
     "value_already_exist": "This is taken already.",
     "cannot_be_stored": "The database refuses a value in it, and always will; the server's log says which. Shorten or leave out what is unusual.",
@@ -81,7 +81,7 @@ WORDS = {
     "alias_is_missing": "Add an alias first that says which model this name is.",
     "already_approved": "It is approved: charges may go by it. Import another version.",
     "outliers_not_accepted": "Some prices are gone, become 0 or change tenfold: name their models to accept that.",
-    "unreadable_prices": "This is no price file of genai-prices.",
+    "unreadable_prices": "This can't be read as a price file of that source.",
     "provider_is_missing": "Give the provider too, like azure/prod-chat-eu.",
     "exceeded_limit": "There are as many as there can be: delete one first.",
     "currencies_does_not_match": "The customer pays in another currency than this.",
@@ -181,6 +181,7 @@ WORDS = {
     "invalid_status": "The invoice has a status that doesn't go with this.",
     "invoiced_fee": "The fee is on an invoice, which is paid or not as a whole.",
 }
+_THRESHOLDS_TWICE = "Give usage_thresholds once: of the subscription or in plan_overrides."
 _WORDS_OF_FIELDS = {
     (
         "timestamp",
@@ -189,6 +190,9 @@ _WORDS_OF_FIELDS = {
     ("document_locale", "value_is_invalid"): (
         "Documents are not written in this language. Give one of those allowed, or a regional variant like de-CH."
     ),
+    ("usage_thresholds", "incompatible_params"): _THRESHOLDS_TWICE,
+    ("plan_overrides", "incompatible_params"): _THRESHOLDS_TWICE,
+    ("external_subscription_id", "incompatible_params"): "Give a customer or a subscription, not both.",
     ("transaction_id", "value_already_exist"): "An event with this id is stored already: it counts once.",
 }
 

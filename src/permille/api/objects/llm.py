@@ -8,6 +8,7 @@ from permille.api.objects.base import Answer, CreatedAt, Id, Input, UpdatedAt, i
 from permille.api.objects.price_list import AppliedObject
 from permille.core.llm.apis import APIS
 from permille.core.llm.call import UsageStatus
+from permille.core.llm.catalogue.sources import SOURCES
 from permille.core.llm.intake import IntakeFormat
 from permille.core.llm.parts import CallType, TokenType
 from permille.core.llm.payer import PayerName
@@ -370,7 +371,13 @@ class CatalogueVersionInput(Input, kw_only=True):
     """A price file to import."""
 
     label: Annotated[str, says("What it is called.", example="genai-prices-0.2.4")]
-    prices: Annotated[list[dict[str, Any]], says("The content of data.json of genai-prices.")]
+    source: Annotated[str, one_of(*SOURCES, says="Whose file it is; genai-prices by default.")]
+    prices: Annotated[
+        list[dict[str, Any]] | dict[str, Any],
+        says(
+            "The content of the file: data.json of genai-prices, model_prices_and_context_window.json of LiteLLM."
+        ),
+    ]
 
 
 class ApprovalInput(Input, kw_only=True):
@@ -380,6 +387,14 @@ class ApprovalInput(Input, kw_only=True):
     accept_outliers: Annotated[
         list[str], says("PROVIDER/MODEL of all whose prices are gone, become 0 or change tenfold.")
     ]
+
+
+class UnreadPrices(Answer, kw_only=True):
+    """What a price file says that is not understood, and is left out."""
+
+    what: Annotated[str, says("The key, or what is wrong with it.", example="off_peak_pricing")]
+    models_count: Annotated[int, says("Of how many models.")]
+    example: Annotated[str, says("One of them.", example="deepseek-flash")]
 
 
 class PriceChange(Answer, kw_only=True):
