@@ -1,6 +1,6 @@
 """Events of Lago's agent SDK: counts that overlap are netted, whatever the order and the batches."""
 
-from collections import Counter
+from collections import defaultdict
 from decimal import Decimal
 from typing import Any
 
@@ -24,7 +24,7 @@ def counted(
     events: dict[str, int], provider: str = "openai", api: str = "chat_completions"
 ) -> dict[Any, Decimal]:
     """Quantities by type (and modality other than text) of a call with these events."""
-    found: Counter[Any] = Counter()
+    found: dict[Any, Decimal] = defaultdict(Decimal)
     for code, value in events.items():
         properties = {"value": str(value), "model": "m", "provider": provider, "api": api, "feature": "chat"}
         said = usage_in_event(code, f"t-{code}", properties)
