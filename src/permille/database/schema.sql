@@ -1699,6 +1699,14 @@ create index wallet_to_refresh on wallet (organization_id, refresh_at)
 create index wallet_to_expire on wallet (organization_id, expiration_at)
     where status = 'active' and expiration_at is not null;
 
+-- Customers whose wallets' ongoing balances are out of date. Marks are added and taken, never changed: nobody waits for a look.
+create table wallet_mark (
+    organization_id uuid not null,
+    customer_id uuid not null
+);
+
+create index wallet_mark_of_customer on wallet_mark (customer_id);
+
 create table wallet_rule (
     id uuid primary key,
     organization_id uuid not null,
