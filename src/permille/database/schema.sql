@@ -770,7 +770,8 @@ create table fixed_charge_units (
     subscription_id uuid not null references subscription (id),
     fixed_charge_id uuid not null references fixed_charge (id),
     units numeric not null,
-    effective_at timestamptz not null
+    effective_at timestamptz not null,
+    at_once boolean not null default false -- it counted when it was made, and was billed by itself
 );
 
 create index fixed_charge_units_of_subscription on fixed_charge_units (subscription_id, id);
