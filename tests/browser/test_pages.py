@@ -56,6 +56,7 @@ PAGES = {
     "pricing-units": "/app/pricing-units",
     "pricing-unit-new": "/app/new-pricing-unit",
     "gallery": "/app/templates",
+    "current-prices": "/app/templates/anthropic",
     "invoices": "/app/invoices",
     "invoice": "/app/invoices/{invoice}",
     "fee": "/app/fees/{fee}",

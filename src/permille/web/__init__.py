@@ -20,6 +20,7 @@ from permille.web import (
     connect,
     coupons,
     credit_notes,
+    current_prices,
     custom_sections,
     customers,
     developers,
@@ -188,6 +189,7 @@ def _catalogue(engine: Engine) -> list[Route]:
         form_page(engine, "/edit-pricing-unit/{code:path}", pricing_units.before, pricing_units.update),
         action(engine, "/delete-pricing-unit/{code:path}", pricing_units.delete),
         page(engine, "/templates", plans.gallery, plans.apply_price_list),
+        page(engine, "/templates/{provider}", current_prices.show, current_prices.create),
     ]
 
 
