@@ -9,6 +9,7 @@ from permille.api.objects.price_list import AppliedObject
 from permille.core.llm.apis import APIS
 from permille.core.llm.call import UsageStatus
 from permille.core.llm.catalogue.sources import SOURCES
+from permille.core.llm.intake import IntakeFormat
 from permille.core.llm.parts import CallType, TokenType
 from permille.core.llm.payer import PayerName
 from permille.core.period import Interval
@@ -161,6 +162,33 @@ class PayerRule(Answer, kw_only=True):
     external_subscription_id: Subscription
     overrides_request: Overrides
     counted_usages: Annotated[int, says("How many held usages were counted by this change of the rule.")]
+    created_at: CreatedAt
+
+
+IntakeFormats = Annotated[str, one_of(*IntakeFormat, says="What sends the events.")]
+PayerKind = Annotated[
+    str | None,
+    one_of(
+        *PayerName, None, says="Which kind of name an event's subscription is; null: the subscription itself."
+    ),
+]
+
+
+class IntakeInput(Input, kw_only=True):
+    """Events of another program that are usage of language models."""
+
+    format: IntakeFormats
+    code: Annotated[str, says("The code of its events, where you have chosen another.", example="litellm")]
+    payer_kind: PayerKind
+
+
+class Intake(Answer, kw_only=True):
+    """Events of another program, sent to `/events`, that are usage of language models."""
+
+    lago_id: Id
+    format: IntakeFormats
+    codes: Annotated[list[str], says("The codes of its events.")]
+    payer_kind: PayerKind
     created_at: CreatedAt
 
 

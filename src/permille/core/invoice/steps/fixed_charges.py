@@ -31,7 +31,7 @@ def fixed_charges(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
 def _lines(draft: InvoiceDraft, billing: SubscriptionBilling, facts: Facts) -> Iterator[Line]:
     for charge in billing.plan.fixed_charges:
         fee = _fee(draft, billing, charge, facts)
-        if fee is not None and fee.units:
+        if fee is not None and (fee.units or fee.amount_cents):
             yield Line(fee, billing.plan, own_taxes=charge.taxes)
 
 
