@@ -56,6 +56,9 @@ PAGES = {
     "pricing-units": "/app/pricing-units",
     "pricing-unit-new": "/app/new-pricing-unit",
     "gallery": "/app/templates",
+    "current-prices": "/app/templates/anthropic",
+    "price-catalogue": "/app/catalogue-versions",
+    "price-catalogue-version": "/app/catalogue-versions/{catalogue_version}",
     "invoices": "/app/invoices",
     "invoice": "/app/invoices/{invoice}",
     "fee": "/app/fees/{fee}",
@@ -73,6 +76,7 @@ PAGES = {
     "payer-rule-edit": "/app/edit-payer-rule/{rule}",
     "developers": "/app/developers",
     "settings": "/app/settings",
+    "api-requests": "/app/api-requests",
     "audit-log": "/app/audit-log",
     "users": "/app/users",
     "organization-new": "/app/new-organization",
@@ -104,6 +108,7 @@ def test_a_page_is_for_everybody(reader: tuple[Page, Watch], filled: Filled, nam
         "fee": filled.fee_id,
         "wallet": filled.wallet_id,
         "transaction": filled.transaction_id,
+        "catalogue_version": filled.catalogue_version_id,
         "rule": filled.rule_id,
     }
     look_at(page, name, PAGES[name].format(**ids))

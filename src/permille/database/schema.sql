@@ -1971,6 +1971,18 @@ create table payer_rule (
 create unique index payer_rule_name on payer_rule (organization_id, field, value);
 create index payer_rule_newest on payer_rule (organization_id, created_at desc, id desc);
 
+-- Codes of events that are usage of language models: other programs send them to /events as they are.
+create table llm_intake (
+    id uuid primary key,
+    organization_id uuid not null references organization (id),
+    format text not null, -- what sends them
+    codes text[] not null,
+    payer_kind text, -- which kind of name an event's subscription is; null: the subscription itself
+    created_at timestamptz not null
+);
+
+create unique index llm_intake_format on llm_intake (organization_id, format);
+
 -- An organization's own names of models: `provider/name as sent` -> `provider/model`.
 create table model_alias (
     id uuid primary key,
@@ -2123,6 +2135,7 @@ begin
         ),
         ('held_usage', 'id', 'identity', 'sent properties', 'update'),
         ('payer_rule', 'id', 'value', '', 'insert update delete'),
+        ('llm_intake', 'id', 'format', '', 'insert update delete'),
         ('model_alias', 'id', 'name', '', 'insert update delete'),
         ('catalogue_version', 'id', 'label', 'approval', 'insert update delete'),
         ('wallet_rule', 'id', 'trigger', 'next_top_up_at', 'insert update delete'),

@@ -77,6 +77,7 @@ WORDS = {
     "url_invalid": "Give a whole address, like https://example.com/hooks.",
     "loopback_only_in_test_mode": "An address of this machine is allowed in test mode only.",
     "usage_is_counted": "This usage was counted already.",
+    "code_of_a_metric": "A metric counts events of this code: they would be billed twice.",
     "alias_is_missing": "Add an alias first that says which model this name is.",
     "already_approved": "It is approved: charges may go by it. Import another version.",
     "outliers_not_accepted": "Some prices are gone, become 0 or change tenfold: name their models to accept that.",

@@ -13,9 +13,20 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.fee_kind import FeeKind
 from permille.core.invoice.draft import InvoiceDraft
 from permille.core.money import ZERO
-from permille.core.wallet import FeeBucket, FilledWallet, Lot, LotPart, Source, TransactionStatus, Wallet
+from permille.core.wallet import (
+    Direction,
+    FeeBucket,
+    FilledWallet,
+    Lot,
+    LotPart,
+    Settlement,
+    Source,
+    TransactionStatus,
+    Wallet,
+)
 from permille.database.bulk import columns_of, int_array, text_array, uuid_array
 from permille.database.connections import exact_json
 from permille.ids import new_id
@@ -161,7 +172,7 @@ class Movement:
 
     @property
     def sign(self) -> int:
-        return 1 if self.transaction.transaction_type == "inbound" else -1
+        return 1 if self.transaction.transaction_type is Direction.INBOUND else -1
 
     @property
     def consumed(self) -> tuple[int, Decimal]:
@@ -216,9 +227,9 @@ def take(conn: Connection[Any], drafts: Iterable[InvoiceDraft]) -> list[WalletTr
                 id=new_id(draft.made_at),
                 organization_id=draft.customer.organization_id,
                 wallet_id=each.wallet.id,
-                transaction_type="outbound",
+                transaction_type=Direction.OUTBOUND,
                 transaction_status=TransactionStatus.INVOICED,
-                status="settled",
+                status=Settlement.SETTLED,
                 source=Source.MANUAL,
                 amount_cents=each.amount_cents,
                 credit_amount=each.worth.credits,
@@ -402,8 +413,8 @@ def draft_buckets(
         [list(customer_ids)],
     ).fetchall()
     found: dict[tuple[UUID, str], list[FeeBucket]] = defaultdict(list)
-    for customer_id, currency, *bucket in rows:
-        found[customer_id, currency].append(FeeBucket(*bucket))
+    for customer_id, currency, kind, *bucket in rows:
+        found[customer_id, currency].append(FeeBucket(FeeKind(kind), *bucket))
     return found
 
 

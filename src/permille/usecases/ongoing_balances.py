@@ -19,6 +19,7 @@ from psycopg_pool import ConnectionPool
 from permille.core.contract.plan import Plan
 from permille.core.contract.price_versions import versions_of
 from permille.core.customer import Customer
+from permille.core.fee_kind import FeeKind
 from permille.core.invoice.progressive import BilledBefore, fee_key, unbilled_cents
 from permille.core.invoice.tax_choice import taxes_of_charge
 from permille.core.money import ZERO, exact
@@ -122,7 +123,7 @@ def _buckets(
     billed = progressive.billed_before(
         conn, organization_id, {row.id: each.period for row, each in zip(rows, used, strict=True)}
     )
-    cents: dict[tuple[UUID, str], dict[tuple[str, UUID | None, str | None], Decimal]] = defaultdict(
+    cents: dict[tuple[UUID, str], dict[tuple[FeeKind, UUID | None, str | None], Decimal]] = defaultdict(
         lambda: defaultdict(lambda: ZERO)
     )
     with exact():
@@ -141,7 +142,7 @@ def _buckets(
 
 
 def _add(
-    found: dict[tuple[str, UUID | None, str | None], Decimal],
+    found: dict[tuple[FeeKind, UUID | None, str | None], Decimal],
     charges: Sequence[ChargeUsage],
     factors: Mapping[UUID, Decimal],
     billed: BilledBefore | None,
@@ -156,7 +157,7 @@ def _add(
         [(key, line.amount_cents) for key, (_, line) in zip(keys, lines, strict=True)], billed
     )
     for (charge, line), cents in zip(lines, rests, strict=True):
-        key = "charge", charge.metric_id, line.grouped_by.get(TARGET_WALLET)
+        key = FeeKind.CHARGE, charge.metric_id, line.grouped_by.get(TARGET_WALLET)
         found[key] += cents * factors[charge.charge_id]
 
 

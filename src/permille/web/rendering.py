@@ -21,6 +21,8 @@ NOTICES = {
     "saved": "Saved.",
     "created": "Created.",
     "deleted": "Deleted.",
+    "imported": "Imported. No price has changed: look at what it changes, then approve it.",
+    "approved": "Approved. Charges go by it from its date on.",
     "tried_again": "It is tried again in a few seconds; in test mode, when the clock is moved.",
     "late_usage_billed": "The next invoice bills it; of a subscription that is over it is billed already.",
     "late_usage_accepted": "Written off.",

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
+from permille.core.fee_kind import FeeKind
 from permille.core.money import ZERO, exact, line_amounts, round_cents, subunits
 from permille.core.period import INSTANT, Period, days_in, local_date
 from permille.core.rating.fee import Fee
@@ -148,7 +149,7 @@ def _fee(price: FixedPrice, units: Decimal, quantity: Quantity, period: Period, 
     priced = pricer(price.model, price.properties)(quantity) if quantity.units else Price(ZERO, ZERO, {})
     amounts = line_amounts(priced.amount, priced.unit_amount, quantity.subunits)
     return Fee(
-        kind="fixed_charge",
+        kind=FeeKind.FIXED_CHARGE,
         subscription_id=subscription_id,
         charge_id=None,
         charge_filter_id=None,
