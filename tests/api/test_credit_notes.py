@@ -239,7 +239,7 @@ def test_a_webhook_names_the_note(subscribed: Api) -> None:
     assert told == 1
 
 
-def test_notes_of_one_instant_are_spent_in_the_order_of_their_numbers(api: Api) -> None:
+def test_notes_of_one_instant_are_spent_in_the_order_in_which_they_were_made(api: Api) -> None:
     api.plan("pro", amount_cents=3_100, pay_in_advance=True)
     api.plan("small", amount_cents=620, pay_in_advance=True)
     api.customer()
@@ -260,3 +260,21 @@ def test_notes_of_one_instant_are_spent_in_the_order_of_their_numbers(api: Api) 
     # 6 of 31 days of 6.20 are 1.20: all of the first note and 30 of the second
     left = {each["number"][-5:]: each["balance_amount_cents"] for each in notes(api)}
     assert left == {"CN001": 0, "CN002": 50, "CN003": 70, "CN004": 60}
+
+
+def test_of_notes_of_one_instant_the_first_is_spent_first_whatever_its_number(api: Api) -> None:
+    api.plan("pro", amount_cents=3_100, pay_in_advance=True)
+    api.plan("small", amount_cents=620, pay_in_advance=True)
+    api.customer()
+    api.subscribe("one")
+    move(api, 2024, 3, 6)
+    api.subscribe("two")
+    for invoice in api.get("/invoices")["invoices"]:
+        fee = api.get(f"/invoices/{invoice['lago_id']}")["invoice"]["fees"][0]["lago_id"]
+        items = [{"fee_id": fee, "amount_cents": 100}]
+        note = {"reason": "other", "credit_amount_cents": 100, "items": items}
+        api.post("/credit_notes", {"credit_note": {"invoice_id": invoice["lago_id"], **note}})
+    move(api, 2024, 3, 26, 12)
+    api.subscribe("next", plan="small")
+    left = {each["number"][-9:]: each["balance_amount_cents"] for each in notes(api)}
+    assert left == {"002-CN001": 0, "001-CN001": 80}

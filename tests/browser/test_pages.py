@@ -56,6 +56,9 @@ PAGES = {
     "pricing-units": "/app/pricing-units",
     "pricing-unit-new": "/app/new-pricing-unit",
     "gallery": "/app/templates",
+    "current-prices": "/app/templates/anthropic",
+    "price-catalogue": "/app/catalogue-versions",
+    "price-catalogue-version": "/app/catalogue-versions/{catalogue_version}",
     "invoices": "/app/invoices",
     "invoice": "/app/invoices/{invoice}",
     "fee": "/app/fees/{fee}",
@@ -69,8 +72,11 @@ PAGES = {
     "llm-usage": "/app/llm-usage",
     "model-aliases": "/app/model-aliases",
     "held-usages": "/app/held-usages",
+    "payer-rules": "/app/payer-rules?field=team&value=t1",
+    "payer-rule-edit": "/app/edit-payer-rule/{rule}",
     "developers": "/app/developers",
     "settings": "/app/settings",
+    "api-requests": "/app/api-requests",
     "audit-log": "/app/audit-log",
     "users": "/app/users",
     "organization-new": "/app/new-organization",
@@ -102,6 +108,8 @@ def test_a_page_is_for_everybody(reader: tuple[Page, Watch], filled: Filled, nam
         "fee": filled.fee_id,
         "wallet": filled.wallet_id,
         "transaction": filled.transaction_id,
+        "catalogue_version": filled.catalogue_version_id,
+        "rule": filled.rule_id,
     }
     look_at(page, name, PAGES[name].format(**ids))
     assert watch.wrong == []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -30,29 +31,36 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 def import_version(call: Call) -> dict[str, Any]:
     """POST /llm/catalogue_versions: the version is pending."""
     fields = Fields(call.root("catalogue_version"))
-    label = fields.text("label", mandatory=True) or ""
-    source = read_source(fields)
     prices = fields.given.get("prices")
     if not isinstance(prices, list | dict) or not prices:
         fields.refuse("prices", MANDATORY if prices in (None, [], {}) else INVALID)
-    fields.check()
+    given = read_import(fields)
     made = price_catalogue.import_file(
         call.conn,
         call.organization.id,
-        PriceFile(source, _encode(prices)),
-        label=label,
+        PriceFile(given.source, _encode(prices)),
+        label=given.label,
         who=_who(call),
         now=call.now,
     )
     return {"catalogue_version": render_version(made)}
 
 
-def read_source(fields: Fields) -> str:
-    """Whose price file it is."""
+class Import(NamedTuple):
+    """What is said about a price file: what the version is called, and whose file it is."""
+
+    label: str
+    source: str
+
+
+def read_import(fields: Fields) -> Import:
+    """What is said about a price file. Raises Invalid, with what was refused of the fields before."""
+    label = fields.text("label", mandatory=True) or ""
     source = fields.text("source") or DEFAULT
     if source not in SOURCES:
         fields.refuse("source", INVALID, allowed=SOURCES)
-    return source
+    fields.check()
+    return Import(label, source)
 
 
 def list_versions(call: Call) -> dict[str, Any]:
@@ -73,10 +81,9 @@ def list_changes(call: Call) -> dict[str, Any]:
     page = call.page()
     version = price_catalogue.by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
     fields = Fields(dict(call.query))
-    on = _date(fields, "on") or call.now.date()
+    on = read_date(fields, "on") or call.now.date()
     fields.check()
     found = price_catalogue.changes_of(call.conn, version, on=on)
-    found.sort(key=lambda each: not is_outlier(each))
     shown = found[page.offset : page.offset + page.per_page]
     return {"changes": [render_change(each) for each in shown], "meta": page.meta(len(found))}
 
@@ -95,20 +102,32 @@ def list_unread(call: Call) -> dict[str, Any]:
 
 def approve_version(call: Call) -> dict[str, Any]:
     """POST /llm/catalogue_versions/{lago_id}/approve."""
-    fields = Fields(call.optional_root("catalogue_version"))
-    valid_from = _date(fields, "valid_from")
-    accepted = fields.texts("accept_outliers", limit=MODELS_NAMED_MAX) or []
-    fields.check()
+    given = read_approval(Fields(call.optional_root("catalogue_version")))
     approved = price_catalogue.approve(
         call.conn,
         call.organization.id,
         parse_uuid(call.path["lago_id"]),
-        accept_outliers=accepted,
-        valid_from=valid_from,
+        accept_outliers=given.accept_outliers,
+        valid_from=given.valid_from,
         who=_who(call),
         now=call.now,
     )
     return {"catalogue_version": render_version(approved)}
+
+
+class Approval(NamedTuple):
+    """From which UTC date on a version holds, None: today, and the models whose outliers are accepted."""
+
+    valid_from: date | None
+    accept_outliers: Sequence[str]
+
+
+def read_approval(fields: Fields) -> Approval:
+    """How a version is approved. Raises Invalid."""
+    valid_from = read_date(fields, "valid_from")
+    accepted = fields.texts("accept_outliers", limit=MODELS_NAMED_MAX) or []
+    fields.check()
+    return Approval(valid_from, accepted)
 
 
 def withdraw_version(call: Call) -> dict[str, Any]:
@@ -117,7 +136,8 @@ def withdraw_version(call: Call) -> dict[str, Any]:
     return {"catalogue_version": render_version(gone)}
 
 
-def _date(fields: Fields, name: str) -> date | None:
+def read_date(fields: Fields, name: str) -> date | None:
+    """A UTC date, None where none is said."""
     text = fields.text(name)
     if not text:
         return None

@@ -46,8 +46,8 @@ def _rule(entry: Fields, paid: Decimal | None, granted: Decimal | None, *, now: 
     if expiration_at is not None and expiration_at <= now:
         entry.refuse("expiration_at", "invalid_date")
     return NewRule(
-        trigger=trigger or "",
-        method=method,
+        trigger=Trigger(trigger or Trigger.INTERVAL),
+        method=Method(method),
         interval=Interval(interval) if interval and trigger == Trigger.INTERVAL else None,
         threshold_credits=threshold,
         paid_credits=own["paid_credits"] or ZERO,

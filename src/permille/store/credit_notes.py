@@ -226,7 +226,7 @@ def available(
     """(customer, currency) -> the notes with a balance, the oldest first, locked: (id, balance in cents)."""
     rows = conn.execute(
         "select customer_id, currency, id, balance_amount_cents from credit_note"
-        " where customer_id = any(%s) and balance_amount_cents > 0 order by created_at, number, id for no key update",
+        " where customer_id = any(%s) and balance_amount_cents > 0 order by created_at, id for no key update",
         [list(customer_ids)],
     ).fetchall()
     found: dict[tuple[UUID, str], list[tuple[UUID, int]]] = defaultdict(list)

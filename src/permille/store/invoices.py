@@ -19,6 +19,7 @@ from permille.core.contract.timeline import BillingPeriods
 from permille.core.custom_section import CustomSection
 from permille.core.invoice.billing import BillingProgress, SubscriptionBilling
 from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus
+from permille.core.invoice.payment import PaymentStatus
 from permille.core.metering.event import Arrival
 from permille.core.period import Period
 from permille.database.bulk import (
@@ -33,6 +34,7 @@ from permille.database.bulk import (
     uuid_array,
 )
 from permille.database.connections import exact_json
+from permille.database.typed_rows import typed_row
 from permille.store import fees, progressive, subscriptions as subscription_store
 from permille.store.billing_holds import NOT_HELD
 
@@ -50,8 +52,8 @@ class StoredInvoice:
     number: str
     purchase_order_number: str | None
     invoice_type: str
-    status: str
-    payment_status: str
+    status: InvoiceStatus
+    payment_status: PaymentStatus
     payment_overdue: bool
     payment_dispute_lost_at: datetime | None
     currency: str
@@ -95,7 +97,7 @@ class StoredInvoice:
     @property
     def due_amount_cents(self) -> int:
         """What is still to be paid."""
-        if self.status == "voided":
+        if self.status is InvoiceStatus.VOIDED:
             return 0
         return self.total_amount_cents - self.total_paid_amount_cents - self.offset_amount_cents
 
@@ -131,7 +133,7 @@ _PERIOD_COLUMNS = ", ".join(f"p.{name}" for name in _SUBSCRIPTION_COLUMNS.split(
 
 def invoices_by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, StoredInvoice]:
     """Invoices of any status by id."""
-    with conn.cursor(row_factory=class_row(StoredInvoice)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredInvoice)) as cursor:
         rows = cursor.execute(
             f"select {INVOICE_COLUMNS} from invoice where id = any(%s)", [list(ids)]
         ).fetchall()

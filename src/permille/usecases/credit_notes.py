@@ -26,6 +26,8 @@ from permille.core.invoice.crediting import (
     note_on,
     split_errors,
 )
+from permille.core.invoice.draft import InvoiceStatus
+from permille.core.invoice.payment import PaymentStatus
 from permille.core.period import local_date
 from permille.core.wallet import Wallet
 from permille.store import credit_notes, customers, fees as fee_store, wallet_transactions, wallets
@@ -124,7 +126,7 @@ def _amounts(
     conn: Connection[Any], organization_id: UUID, request: CreditNoteRequest
 ) -> tuple[StoredInvoice, BilledInvoice, CreditAmounts]:
     invoice = single.by_id(conn, organization_id, request.invoice_id)
-    if invoice.status not in ("finalized", "voided"):
+    if invoice.status not in (InvoiceStatus.FINALIZED, InvoiceStatus.VOIDED):
         raise NotFound("invoice")
     billed = billed_invoice(conn, invoice)
     if request.items.keys() - {each.fee.fee_id for each in billed.fees}:
@@ -142,7 +144,7 @@ def _wallet(conn: Connection[Any], invoice: StoredInvoice) -> Wallet:
     rows = fee_store.of_invoices(conn, [invoice.id])[invoice.id]
     sold = wallet_transactions.by_ids(conn, [row.item_id for row in rows if row.item_id])
     found = list(wallets.by_ids(conn, {each.wallet_id for each in sold.values()}).values())
-    if invoice.payment_status != "succeeded" or not found or not found[0].is_active:
+    if invoice.payment_status is not PaymentStatus.SUCCEEDED or not found or not found[0].is_active:
         raise NotAllowed("invalid_type_or_status")
     return found[0]
 

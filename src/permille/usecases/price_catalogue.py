@@ -85,10 +85,10 @@ def unread_of(conn: Connection[Any], version: CatalogueVersion) -> Sequence[Unre
 
 
 def changes_of(conn: Connection[Any], version: CatalogueVersion, *, on: date) -> list[PriceChange]:
-    """What a version changes of the prices of a UTC date, as its source has had them before."""
+    """What a version changes of the prices of a UTC date, as its source has had them before; outliers first."""
     last = catalogue_versions.approved_last(conn, version.organization_id, version.source)
     before = _read(conn, last) if last is not None else Catalogue(label="", providers=())
-    return changes(before, _read(conn, version), on=on)
+    return sorted(changes(before, _read(conn, version), on=on), key=lambda each: not outlier.is_outlier(each))
 
 
 def _read(conn: Connection[Any], version: CatalogueVersion) -> Catalogue:

@@ -14,13 +14,16 @@ from psycopg import Connection
 from permille.core.custom_section import SectionChoice
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
+from permille.core.fee_kind import FeeKind
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, Line
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
 from permille.core.money import exact, subunits
 from permille.core.rating.fee import Fee
 from permille.core.wallet import (
+    Direction,
     Lot,
+    Settlement,
     Source,
     TransactionStatus,
     Wallet,
@@ -100,9 +103,9 @@ def _inbound(
         id=new_id(now),
         organization_id=wallet.organization_id,
         wallet_id=wallet.id,
-        transaction_type="inbound",
+        transaction_type=Direction.INBOUND,
         transaction_status=status,
-        status="pending",
+        status=Settlement.PENDING,
         source=wanted.source,
         amount_cents=worth.amount_cents,
         credit_amount=worth.credits,
@@ -117,7 +120,7 @@ def _inbound(
 
 def _fill(conn: Connection[Any], row: WalletTransaction, now: datetime) -> WalletTransaction:
     """Save what fills its wallet at once."""
-    filled = replace(row, status="settled", remaining_amount_cents=row.amount_cents, settled_at=now)
+    filled = replace(row, status=Settlement.SETTLED, remaining_amount_cents=row.amount_cents, settled_at=now)
     wallet_transactions.add(conn, [filled])
     wallets.apply(conn, [Movement(transaction=filled)])
     return filled
@@ -157,7 +160,7 @@ def _invoice_of(
         precise_rate = wallet.rate_amount
         unit_cents = int(precise_rate * subunits(wallet.currency))
     fee = Fee(
-        kind="credit",
+        kind=FeeKind.CREDIT,
         subscription_id=None,
         charge_id=None,
         charge_filter_id=None,
@@ -214,9 +217,9 @@ def _void(
         id=new_id(now),
         organization_id=wallet.organization_id,
         wallet_id=wallet.id,
-        transaction_type="outbound",
+        transaction_type=Direction.OUTBOUND,
         transaction_status=TransactionStatus.VOIDED,
-        status="settled",
+        status=Settlement.SETTLED,
         source=wanted.source,
         amount_cents=worth.amount_cents,
         credit_amount=worth.credits,
@@ -239,9 +242,9 @@ def void_refunded(
         id=new_id(now),
         organization_id=wallet.organization_id,
         wallet_id=wallet.id,
-        transaction_type="outbound",
+        transaction_type=Direction.OUTBOUND,
         transaction_status=TransactionStatus.VOIDED,
-        status="settled",
+        status=Settlement.SETTLED,
         amount_cents=amount_cents,
         credit_amount=credits_to_take(wallet, amount_cents),
         credit_note_id=credit_note_id,
@@ -258,7 +261,7 @@ def void_refunded(
 def _lot(conn: Connection[Any], wallet: Wallet, transaction_id: UUID) -> Lot:
     """What is left of one transaction that filled the wallet. Raises Invalid."""
     row = wallet_transactions.by_ids(conn, [transaction_id]).get(transaction_id)
-    if row is None or row.wallet_id != wallet.id or row.transaction_type != "inbound":
+    if row is None or row.wallet_id != wallet.id or row.transaction_type is not Direction.INBOUND:
         raise Invalid({"voided_transaction_id": ["wallet_transaction_not_found"]})
     if not row.remaining_amount_cents:
         raise Invalid({"voided_transaction_id": ["no_remaining_amount"]})

@@ -17,7 +17,15 @@ from permille.core.custom_section import SectionChoice
 from permille.core.money import ZERO
 from permille.core.period import Interval
 from permille.core.wallet import LOWEST_PRIORITY, Source, Wallet
-from permille.core.wallet_rule import RuleCredits, WalletRule, is_below, next_top_up, rule_credits
+from permille.core.wallet_rule import (
+    Method,
+    RuleCredits,
+    Trigger,
+    WalletRule,
+    is_below,
+    next_top_up,
+    rule_credits,
+)
 from permille.ids import new_id
 from permille.store import customers, section_choices, wallet_rules, wallet_transactions
 from permille.usecases.top_ups import TopUp, top_up
@@ -30,8 +38,8 @@ PAUSE = timedelta(hours=1)
 class NewRule:
     """A rule that a wallet is to have; its fields are those of `WalletRule`."""
 
-    trigger: str
-    method: str
+    trigger: Trigger
+    method: Method
     interval: Interval | None
     threshold_credits: Decimal
     paid_credits: Decimal

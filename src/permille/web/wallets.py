@@ -11,7 +11,7 @@ from permille.api.validation import Fields, parse_uuid
 from permille.api.wallet_transactions import read_top_up, render_parts, render_transactions
 from permille.api.wallets import read_changed_wallet, read_wallet, render_wallets
 from permille.core.customer import Customer
-from permille.core.wallet import FEE_TYPES, LOWEST_PRIORITY, Wallet
+from permille.core.wallet import FEE_TYPES, LOWEST_PRIORITY, Direction, Wallet
 from permille.core.wallet_rule import Method, Trigger
 from permille.store import (
     billable_metrics,
@@ -102,7 +102,7 @@ def transaction(visit: Visit) -> HtmlPage:
     row, page = transactions.by_id(visit.conn, visit.here.id, parse_uuid(visit.path["lago_id"])), visit.page()
     load = (
         wallet_transactions.consumptions
-        if row.transaction_type == "inbound"
+        if row.transaction_type is Direction.INBOUND
         else wallet_transactions.fundings
     )
     parts, total = load(visit.conn, row.id, limit=page.per_page, offset=page.offset)

@@ -21,6 +21,7 @@ from permille.core.customer import Customer
 from permille.core.invoice.billing import InvoicingReason, SubscriptionBilling
 from permille.core.invoice.credit_note import Spent
 from permille.core.invoice.numbering import InvoiceNumber, number_text
+from permille.core.invoice.payment import PaymentStatus
 from permille.core.invoice.progressive import ProgressiveCredit
 from permille.core.money import ZERO, exact
 from permille.core.rating.fee import Fee
@@ -68,7 +69,7 @@ _ALWAYS_FINAL = (InvoiceKind.CREDIT, InvoiceKind.PROGRESSIVE, InvoiceKind.REGENE
 
 
 class InvoiceStatus(StrEnum):
-    """What becomes of an invoice when it is saved."""
+    """How far an invoice is."""
 
     DRAFT = "draft"
     FINALIZED = "finalized"
@@ -76,6 +77,8 @@ class InvoiceStatus(StrEnum):
     """It waits for its payment: neither numbered nor shown."""
     CLOSED = "closed"
     """It is for nothing: neither numbered nor shown."""
+    VOIDED = "voided"
+    DELETED = "deleted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,9 +274,11 @@ class InvoiceDraft:
         return InvoiceStatus.CLOSED
 
     @property
-    def payment_status(self) -> str:
+    def payment_status(self) -> PaymentStatus:
         """Whether there is anything left to pay."""
-        return "pending" if self.total_amount_cents and not self.is_paid else "succeeded"
+        return (
+            PaymentStatus.PENDING if self.total_amount_cents and not self.is_paid else PaymentStatus.SUCCEEDED
+        )
 
     @cached_property
     def fees_amount_cents(self) -> int:

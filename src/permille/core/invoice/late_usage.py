@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from permille.core.contract.plan import Plan
+from permille.core.fee_kind import FeeKind
 from permille.core.money import LineAmounts, exact, precise, subunits
 from permille.core.period import Period
 from permille.core.rating.charge import CompiledCharge
@@ -178,7 +179,7 @@ def adjustment_fee(
         if applied is not None and line.unit_cents is not None:
             in_unit = InUnit(applied, _amounts(*line.unit_cents, units, SUBUNITS))
     return Fee(
-        kind="charge",
+        kind=FeeKind.CHARGE,
         subscription_id=subscription_id,
         charge_id=charge_id,
         charge_filter_id=line.charge_filter_id,

@@ -19,7 +19,15 @@ from permille.core.contract.price_versions import pricing_plan
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound, Unbillable
-from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, Line, ReplacedInvoice, out_of_range
+from permille.core.fee_kind import FeeKind
+from permille.core.invoice.draft import (
+    InvoiceDraft,
+    InvoiceKind,
+    InvoiceStatus,
+    Line,
+    ReplacedInvoice,
+    out_of_range,
+)
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
 from permille.core.invoice.progressive import BilledBefore
@@ -77,7 +85,7 @@ def regenerate(
     """
     customers.lock(conn, invoice.customer_id)
     voided = single.by_id(conn, invoice.organization_id, invoice.id)
-    if voided.status != "voided" or voided.invoice_type != "subscription":
+    if voided.status is not InvoiceStatus.VOIDED or voided.invoice_type != "subscription":
         raise NotAllowed("not_regenerable")
     if invoices.replacement_of(conn, voided.id) is not None:
         raise NotAllowed("already_regenerated")
@@ -156,7 +164,7 @@ def _own_taxes(fee: Fee, plan: Plan | None) -> tuple[Tax, ...]:
     """The taxes of what the fee is for, where that has its own."""
     if plan is None:
         return ()
-    if fee.kind == "commitment" and plan.minimum_commitment is not None:
+    if fee.kind is FeeKind.COMMITMENT and plan.minimum_commitment is not None:
         return plan.minimum_commitment.taxes
     return next((each.taxes for each in plan.fixed_charges if each.id == fee.item_id), ())
 
