@@ -641,6 +641,15 @@ LLM_SETUP_GROUP = OperationGroup(
             takes=llm.SetupInput,
             needs=("plan_code", "models"),
         ),
+        Operation(
+            "GET",
+            "/llm/current_models",
+            llm_setup.list_current_models,
+            "List the models that the catalogue prices today",
+            page_of("models", llm.CurrentModel),
+            description="By the versions of the catalogue that you have approved. `/llm/setup` takes them as they are.",
+            query={"provider": Annotated[str, says("Only those of a provider.", example="openai")], **PAGE},
+        ),
     ),
 )
 FEATURES = Resource("/features", "code", "feature", feature.Feature)

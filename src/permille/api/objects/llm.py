@@ -322,6 +322,20 @@ class ModelInput(Input, kw_only=True):
     ]
 
 
+class CurrentModel(Answer):
+    """A model that the catalogue prices today."""
+
+    provider: Annotated[str, says("Who serves it.", example="openai")]
+    model: Annotated[str, says("The model.", example="gpt-5.4")]
+    prices: Annotated[
+        dict[str, str],
+        says(
+            "What a million tokens costs in USD at the standard tier, by the types that have a price of their own.",
+            example={"input": "2.5", "cached_input": "0.25", "output": "15.0"},
+        ),
+    ]
+
+
 class SetupInput(Input, kw_only=True):
     """The metrics of language models, and a plan of chosen models."""
 
