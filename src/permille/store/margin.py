@@ -101,7 +101,7 @@ class FeeSum:
     billed_cents: int
     unbilled_cents: int
     without_cost_cents: int
-    """Of both: usage by metrics whose cost is not looked up."""
+    """The part of both that is for usage by metrics whose cost is not looked up."""
 
 
 def payers(conn: Connection[Any], organization_id: UUID, external_ids: Collection[str]) -> list[Payer]:

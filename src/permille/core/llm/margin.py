@@ -40,7 +40,7 @@ class Revenue:
     billed_cents: int
     unbilled_cents: int
     without_cost_cents: int = 0
-    """Of both: for usage by metrics whose cost is not looked up."""
+    """The part of both that is for usage by metrics whose cost is not looked up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ class Margin:
     billed_cents: int
     unbilled_cents: int
     without_cost_cents: int
-    """Of the revenue: for usage by metrics whose cost is not looked up."""
+    """The part of the revenue that is for usage by metrics whose cost is not looked up."""
     cost_usd: Decimal
     rate: Decimal | None
     """What one US dollar is in the currency; None: nobody has said it."""
