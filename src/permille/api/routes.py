@@ -38,6 +38,7 @@ from permille.api import (
     invoices,
     late_usage,
     lifetime_usage,
+    llm_intakes,
     llm_setup,
     mail_servers,
     mails,
@@ -515,6 +516,21 @@ HELD_GROUP_GROUP = OperationGroup(
         ),
     ),
 )
+INTAKES = Resource("/llm/intakes", "format", "intake", llm.Intake)
+INTAKE_GROUP = OperationGroup(
+    "Intakes",
+    "billable_metric",
+    "Events that other programs send to `/events`, and that are usage of language models: Lago's agent SDK, LiteLLM's"
+    " callbacks for Lago and OpenMeter. They count for events that come from then on.",
+    (
+        INTAKES.create(
+            llm_intakes.create_intake, "Create an intake", takes=llm.IntakeInput, needs=("format",)
+        ),
+        INTAKES.page(llm_intakes.list_intakes, "List intakes"),
+        INTAKES.show(llm_intakes.show_intake, "Get an intake"),
+        INTAKES.delete(llm_intakes.delete_intake, "Delete an intake"),
+    ),
+)
 MODEL_ALIASES = Resource("/llm/model_aliases", "name", "model_alias", llm.ModelAlias)
 MODEL_ALIAS_GROUP = OperationGroup(
     "Model aliases",
@@ -656,6 +672,15 @@ LLM_SETUP_GROUP = OperationGroup(
             description="What is there already is left as it is; metrics get the values that they don't list yet.",
             takes=llm.SetupInput,
             needs=("plan_code", "models"),
+        ),
+        Operation(
+            "GET",
+            "/llm/current_models",
+            llm_setup.list_current_models,
+            "List the models that the catalogue prices today",
+            page_of("models", llm.CurrentModel),
+            description="By the versions of the catalogue that you have approved. `/llm/setup` takes them as they are.",
+            query={"provider": Annotated[str, says("Only those of a provider.", example="openai")], **PAGE},
         ),
     ),
 )
@@ -1081,6 +1106,7 @@ GROUPS = (
     HELD_USAGE_GROUP,
     PAYER_RULE_GROUP,
     HELD_GROUP_GROUP,
+    INTAKE_GROUP,
     MODEL_ALIAS_GROUP,
     CATALOGUE_VERSION_GROUP,
     PRICE_CORRECTION_GROUP,

@@ -77,6 +77,7 @@ WORDS = {
     "url_invalid": "Give a whole address, like https://example.com/hooks.",
     "loopback_only_in_test_mode": "An address of this machine is allowed in test mode only.",
     "usage_is_counted": "This usage was counted already.",
+    "code_of_a_metric": "A metric counts events of this code: they would be billed twice.",
     "alias_is_missing": "Add an alias first that says which model this name is.",
     "charge_is_gone": "The charge is gone since.",
     "charge_is_changed": "The charge was saved again since: its prices may be others for that, too.",

@@ -14,6 +14,7 @@ from permille.web import (
     add_ons,
     alerts,
     api_reference,
+    api_requests,
     audit_log,
     billing_entities,
     catalogue_versions,
@@ -21,6 +22,7 @@ from permille.web import (
     connect,
     coupons,
     credit_notes,
+    current_prices,
     custom_sections,
     customers,
     developers,
@@ -113,6 +115,7 @@ def _account(engine: Engine) -> list[Route]:
         action(engine, "/users/{user_id}/reset-second-factor", account.reset_second_factor, writers=ADMINS),
         action(engine, "/users/{user_id}/remove", account.remove_user, writers=ADMINS),
         page(engine, "/settings", settings.show, settings.update),
+        page(engine, "/api-requests", api_requests.listing),
         page(engine, "/audit-log", audit_log.listing),
         page(engine, "/audit-log.csv", audit_log.as_csv),
         page(engine, "/audit-log.jsonl", audit_log.as_json_lines),
@@ -174,6 +177,12 @@ def _catalogue(engine: Engine) -> list[Route]:
         form_page(engine, "/new-custom-section", custom_sections.blank, custom_sections.create),
         form_page(engine, "/edit-custom-section/{code:path}", custom_sections.before, custom_sections.update),
         action(engine, "/delete-custom-section/{code:path}", custom_sections.delete),
+        form_page(
+            engine,
+            "/subscription-sections/{external_id:path}",
+            custom_sections.of_subscription,
+            custom_sections.choose_of_subscription,
+        ),
         page(engine, "/add-ons", add_ons.listing),
         form_page(engine, "/new-add-on", add_ons.blank, add_ons.create),
         form_page(engine, "/edit-add-on/{code:path}", add_ons.before, add_ons.update),
@@ -204,6 +213,7 @@ def _catalogue(engine: Engine) -> list[Route]:
         action(engine, "/delete-catalogue-version/{lago_id}", catalogue_versions.delete),
         action(engine, "/credit-corrections/{lago_id}", catalogue_versions.credit),
         page(engine, "/templates", plans.gallery, plans.apply_price_list),
+        page(engine, "/templates/{provider}", current_prices.show, current_prices.create),
     ]
 
 

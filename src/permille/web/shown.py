@@ -146,6 +146,11 @@ def json_lines(value: Any) -> str:
     return msgspec.json.format(exact_json(value), indent=2)
 
 
+def indented(text: str) -> str:
+    """JSON as it is, on several lines."""
+    return msgspec.json.format(text, indent=2)
+
+
 def listed_text(key: str, listed: Sequence[str]) -> str:
     """The values of one dimension that a filter wants."""
     return f"any listed {key}" if ALL_FILTER_VALUES in listed else ", ".join(listed)
@@ -212,6 +217,7 @@ FILTERS = {
     "group_text": group_text,
     "json_text": json_text,
     "json_lines": json_lines,
+    "indented": indented,
     "symbol": symbol,
     "understood": understood,
     "two_readings": typed_number.two_readings,

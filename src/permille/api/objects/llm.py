@@ -10,6 +10,7 @@ from permille.core.invoice.price_correction import CorrectionProblem, Correction
 from permille.core.llm.apis import APIS
 from permille.core.llm.call import UsageStatus
 from permille.core.llm.catalogue.sources import SOURCES
+from permille.core.llm.intake import IntakeFormat
 from permille.core.llm.parts import CallType, TokenType
 from permille.core.llm.payer import PayerName
 from permille.core.period import Interval
@@ -165,6 +166,33 @@ class PayerRule(Answer, kw_only=True):
     created_at: CreatedAt
 
 
+IntakeFormats = Annotated[str, one_of(*IntakeFormat, says="What sends the events.")]
+PayerKind = Annotated[
+    str | None,
+    one_of(
+        *PayerName, None, says="Which kind of name an event's subscription is; null: the subscription itself."
+    ),
+]
+
+
+class IntakeInput(Input, kw_only=True):
+    """Events of another program that are usage of language models."""
+
+    format: IntakeFormats
+    code: Annotated[str, says("The code of its events, where you have chosen another.", example="litellm")]
+    payer_kind: PayerKind
+
+
+class Intake(Answer, kw_only=True):
+    """Events of another program, sent to `/events`, that are usage of language models."""
+
+    lago_id: Id
+    format: IntakeFormats
+    codes: Annotated[list[str], says("The codes of its events.")]
+    payer_kind: PayerKind
+    created_at: CreatedAt
+
+
 AliasName = Annotated[str, says("The provider and the name as it is sent.", example="azure/prod-chat-eu")]
 AliasModel = Annotated[str, says("The provider and the model that is billed.", example="azure/gpt-4o")]
 
@@ -291,6 +319,20 @@ class ModelInput(Input, kw_only=True):
             f"What a million tokens costs, by type: {', '.join(TokenType)}. Left out: what the catalogue says today, in USD."
             " A type without a price costs what the type that contains it does.",
             example={"input": "1.25", "cached_input": "0.125", "output": "10"},
+        ),
+    ]
+
+
+class CurrentModel(Answer):
+    """A model that the catalogue prices today."""
+
+    provider: Annotated[str, says("Who serves it.", example="openai")]
+    model: Annotated[str, says("The model.", example="gpt-5.4")]
+    prices: Annotated[
+        dict[str, str],
+        says(
+            "What a million tokens costs in USD at the standard tier, by the types that have a price of their own.",
+            example={"input": "2.5", "cached_input": "0.25", "output": "15.0"},
         ),
     ]
 
