@@ -16,6 +16,7 @@ create table organization (
     updated_at timestamptz not null,
     test_target timestamptz, -- where the test clock is on its way to
     requires_second_factor boolean not null default false, -- of users in the web admin
+    auto_approve_prices boolean not null default false, -- versions of the price catalogue without outliers
     constraint organization_clock check (test_mode = (test_now is not null)),
     constraint organization_target check (test_target is null or test_mode)
 );
