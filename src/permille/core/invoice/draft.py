@@ -16,6 +16,7 @@ from uuid import UUID
 
 from permille.core.contract.plan import Plan
 from permille.core.coupon import CouponCredit
+from permille.core.custom_section import CustomSection
 from permille.core.customer import Customer
 from permille.core.invoice.billing import InvoicingReason, SubscriptionBilling
 from permille.core.invoice.credit_note import Spent
@@ -190,6 +191,8 @@ class InvoiceDraft:
     """When to look again whether usage on it that is held has a price."""
     late_usage_ids: tuple[UUID, ...] = ()
     """The late usage that it bills."""
+    custom_sections: tuple[CustomSection, ...] = ()
+    """The texts that it prints below its totals."""
     replaces: ReplacedInvoice | None = None
     """The voided invoice that it replaces: it bills the periods of that one, and has none of its own."""
 
