@@ -300,8 +300,17 @@ def test_a_start_can_be_given_up(make: Make) -> None:
     put(server, 1)
 
 
-def test_a_start_is_given_up_also_where_the_signal_is_ignored_at_first(make: Make) -> None:
+class NeverReady:
+    @staticmethod
+    def ping(_: bytes) -> psycopg.pq.Ping:
+        return psycopg.pq.Ping.NO_RESPONSE
+
+
+def test_a_start_is_given_up_also_where_the_signal_is_ignored_at_first(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As it is in what a shell runs in the background: the first signals may come before PostgreSQL's handler."""
+    monkeypatch.setattr(psycopg.pq, "PGconn", NeverReady)  # else a quick server is ready when first asked
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         for _ in range(5):
