@@ -29,6 +29,7 @@ PAGES: dict[str, list[Quantities]] = {
     "logfire": [{"sub_acme": total(OPENAI, OPENAI)}, {"sub_acme": OPENAI}],
     "openinference": [{"sub_acme": OPENAI}],
     "langfuse": [{"sub_acme": OPENAI}],
+    "lago-agent-sdk": [{"sub_acme": total(OPENAI, OPENAI), "sub_globex": ANTHROPIC}],
 }
 CASES = [
     pytest.param(program, expected, id=f"{page}-{number}")

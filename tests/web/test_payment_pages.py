@@ -63,7 +63,15 @@ def test_a_campaign_is_made_changed_and_applied_to_a_new_billing_entity(browser)
     browser.sent("/new-billing-entity", {**entity, "dunning_campaign_code": "late"})
     assert "Second Ltd second SEC, for each customer 9 days UTC" in text_of(browser.ok("/billing-entities"))
     assert '<option value="late" selected>' in browser.ok("/edit-billing-entity/second")
-    browser.sent("/edit-billing-entity/second", {**entity, "dunning_campaign_code": ""})
+    browser.sent(
+        "/edit-billing-entity/second", {**entity, "dunning_campaign_code": "", "brand_color": "#1f4e79"}
+    )
+    assert 'value="#1f4e79"' in browser.ok("/edit-billing-entity/second")
+    assert 'id="brand_color-error"' in browser.refused(
+        "/edit-billing-entity/second", {**entity, "brand_color": "#ffff00"}
+    )
+    browser.sent("/edit-billing-entity/second", {**entity, "brand_color": ""})
+    assert 'value="#1f4e79"' not in browser.ok("/edit-billing-entity/second")
     assert '<option value="late" selected>' not in browser.ok("/edit-billing-entity/second")
     browser.sent("/delete-dunning-campaign/late")
     assert "No campaigns yet" in text_of(browser.ok("/dunning"))

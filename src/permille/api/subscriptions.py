@@ -10,6 +10,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.api.custom_sections import read_choice, show_choices
 from permille.api.customers import customer_of, render_customer
 from permille.api.features import render_subscription_entitlement
 from permille.api.fixed_charge_input import read_units_alone, units_at_once
@@ -41,7 +42,7 @@ from permille.usecases.catalogue.subscriptions import NewSubscription
 from permille.usecases.subscriptions import SubscriptionTerms
 
 BILLING_TIMES = tuple(BillingTime)
-UNBUILT = ("invoice_custom_section", "activation_rules")
+UNBUILT = ("activation_rules",)
 
 
 def create_subscription(call: Call) -> dict[str, Any]:
@@ -60,7 +61,9 @@ def read_subscription(
     customer_id = fields.text("external_customer_id", mandatory=True) or ""
     plan_code = fields.text("plan_code") or ""
     _refuse_unbuilt(fields)
-    terms = _terms(fields, now=now)
+    terms = replace(
+        _terms(fields, now=now), section_choice=read_choice(conn, organization_id, fields, now=now)
+    )
     locks.use_catalogue(conn, organization_id)
     plan = plans.plan_by_code(conn, organization_id, plan_code)
     plan = in_force(plan, now) if plan else None
@@ -207,6 +210,7 @@ def update_subscription(call: Call) -> dict[str, Any]:
         call.conn,
         before,
         columns=columns,
+        section_choice=read_choice(call.conn, call.organization.id, fields, now=call.now),
         own_plan=own_plan,
         own_units=own_units,
         units_at_once=at_once,
@@ -322,6 +326,7 @@ def render_subscriptions(
         for row in rows
     ]
     show_entitlements(conn, rows, known_plans, shown)
+    show_choices(conn, shown)
     return shown
 
 

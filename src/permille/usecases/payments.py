@@ -14,6 +14,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.errors import Forbidden, Invalid, NotAllowed, NotFound
+from permille.core.invoice.draft import InvoiceStatus
 from permille.core.invoice.payment import PayableType, PaymentStatus, amount_problem
 from permille.core.mail import MailKind
 from permille.ids import new_id
@@ -54,7 +55,7 @@ Each is called with the invoices as they are now, whose customers are locked.
 
 
 def set_status(
-    conn: Connection[Any], changing: Sequence[StoredInvoice], payment_status: str, *, now: datetime
+    conn: Connection[Any], changing: Sequence[StoredInvoice], payment_status: PaymentStatus, *, now: datetime
 ) -> list[StoredInvoice]:
     """Set the payment status of invoices of an organization whose customers are locked, with all that follows.
 
@@ -74,7 +75,7 @@ def update(
     conn: Connection[Any],
     invoice: StoredInvoice,
     *,
-    payment_status: str | None,
+    payment_status: PaymentStatus | None,
     metadata: Sequence[Mapping[str, Any]] | None,
     now: datetime,
 ) -> StoredInvoice:
@@ -85,11 +86,11 @@ def update(
     """
     customers.lock(conn, invoice.customer_id)
     before = single.by_id(conn, invoice.organization_id, invoice.id)
-    if before.status == "voided":
+    if before.status is InvoiceStatus.VOIDED:
         raise NotAllowed("update_on_voided_invoice")
-    if before.status == "draft" and payment_status is not None:
+    if before.status is InvoiceStatus.DRAFT and payment_status is not None:
         raise NotAllowed("payment_status_update_on_draft_invoice")
-    if before.status == "draft" and metadata is not None:
+    if before.status is InvoiceStatus.DRAFT and metadata is not None:
         raise NotAllowed("metadata_on_draft_invoice")
     if metadata is not None:
         invoice_search.set_metadata(conn, before.id, metadata, now=now)
@@ -193,7 +194,10 @@ def provider() -> PaymentProvider:
 
 def retry(conn: Connection[Any], invoice: StoredInvoice, *, now: datetime) -> None:
     """Try again to collect what is due of an invoice. Raises NotAllowed when there is nothing to collect."""
-    if invoice.status in ("draft", "voided") or invoice.payment_status == PaymentStatus.SUCCEEDED:
+    if (
+        invoice.status in (InvoiceStatus.DRAFT, InvoiceStatus.VOIDED)
+        or invoice.payment_status == PaymentStatus.SUCCEEDED
+    ):
         raise NotAllowed("invalid_status")
     customer = customers.by_ids(conn, [invoice.customer_id])[invoice.customer_id]
     outcome = provider().collect(

@@ -7,7 +7,7 @@ each organization gives its own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
@@ -19,7 +19,7 @@ from permille.core.errors import Invalid, NotAllowed, NotFound
 from permille.core.llm.catalogue import outlier
 from permille.core.llm.catalogue.diff import PriceChange, changes
 from permille.core.llm.catalogue.prices import Catalogue
-from permille.core.llm.catalogue.rows import UnreadablePricesError
+from permille.core.llm.catalogue.rows import UnreadablePricesError, UnreadPrices
 from permille.database import locks
 from permille.ids import new_id
 from permille.store import catalogue_versions, price_files, shipped_prices
@@ -79,11 +79,16 @@ def by_id(conn: Connection[Any], organization_id: UUID, version_id: UUID | None)
     return found
 
 
+def unread_of(conn: Connection[Any], version: CatalogueVersion) -> Sequence[UnreadPrices]:
+    """What a version's file says that is not understood and left out."""
+    return _read(conn, version).unread
+
+
 def changes_of(conn: Connection[Any], version: CatalogueVersion, *, on: date) -> list[PriceChange]:
-    """What a version changes of the prices of a UTC date, as its source has had them before."""
+    """What a version changes of the prices of a UTC date, as its source has had them before; outliers first."""
     last = catalogue_versions.approved_last(conn, version.organization_id, version.source)
     before = _read(conn, last) if last is not None else Catalogue(label="", providers=())
-    return changes(before, _read(conn, version), on=on)
+    return sorted(changes(before, _read(conn, version), on=on), key=lambda each: not outlier.is_outlier(each))
 
 
 def _read(conn: Connection[Any], version: CatalogueVersion) -> Catalogue:

@@ -32,13 +32,22 @@ from permille.core.contract.threshold import (
     threshold_json,
     thresholds_of_json,
 )
+from permille.core.custom_section import SectionChoice
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
 from permille.core.period import INSTANT
 from permille.database import locks
 from permille.events.engine import event_log
 from permille.ids import new_id
-from permille.store import customers, fixed_charges, plans, progressive, subscriptions, webhooks
+from permille.store import (
+    customers,
+    fixed_charges,
+    plans,
+    progressive,
+    section_choices,
+    subscriptions,
+    webhooks,
+)
 from permille.usecases.invoices import advance, run
 from permille.usecases.invoices.credit_notes import credit_unused
 from permille.usecases.invoices.run import PlanChange
@@ -62,6 +71,8 @@ class SubscriptionTerms:
     """Units of the plan's fixed charges that are the subscription's own."""
     usage_thresholds: tuple[UsageThreshold, ...] | None = None
     """Thresholds of its own; None where nothing is said of them."""
+    section_choice: SectionChoice | None = None
+    """What its invoices print instead of its customer's sections; None where nothing is said of it."""
 
 
 def subscribe(
@@ -94,6 +105,7 @@ def subscribe(
     (current,) = living
     current_plan = plans.plan_by_id(conn, current.plan_id)
     if sold_plan_id(current_plan) == sold_plan_id(plan) and (plan.parent_id is None or is_agreed):
+        _choose_sections(conn, current, terms.section_choice)
         return _with_thresholds(conn, current, terms.usage_thresholds, now=now)
     following = [
         row for row in rows if row.previous_subscription_id == current.id and row.status == "pending"
@@ -108,6 +120,7 @@ def subscribe(
         note = _note(current.on_termination_credit_note, plan)
         columns = {"plan_id": plan.id, "name": name, "on_termination_credit_note": note}
         fixed_charges.set_own_units(conn, current.id, terms.own_units)
+        _choose_sections(conn, current, terms.section_choice)
         return subscriptions.update(conn, subscription_id=current.id, columns=columns, now=now)
     for row in following:
         cancel(conn, row, now=now)
@@ -120,6 +133,8 @@ def subscribe(
     )
     subscriptions.add(conn, new)
     fixed_charges.set_own_units(conn, new.id, terms.own_units)
+    before = section_choices.of(conn, [current.id]).get(current.id)
+    _choose_sections(conn, new, terms.section_choice or before)
     if yearly_amount_cents(in_force(plan, now)) >= yearly_amount_cents(in_force(current_plan, now)):
         return _take_over(conn, current, new, now=now, upgraded=True)
     schedule(conn, new, now=now)
@@ -141,6 +156,12 @@ def _with_thresholds(
     changed = subscriptions.update(conn, subscription_id=row.id, columns=columns, now=now)
     progressive.mark(conn, {(row.organization_id, row.external_id)})
     return changed
+
+
+def _choose_sections(conn: Connection[Any], row: Subscription, choice: SectionChoice | None) -> None:
+    """Set what the subscription prints on its invoices; None leaves what it has chosen."""
+    if choice is not None:
+        section_choices.choose(conn, row.organization_id, row.id, choice)
 
 
 def _store_own(conn: Connection[Any], plan: Plan) -> None:
@@ -259,6 +280,7 @@ def _begin(
     made = pending(customer, plan, terms, now)
     subscriptions.add(conn, made)
     fixed_charges.set_own_units(conn, made.id, terms.own_units)
+    _choose_sections(conn, made, terms.section_choice)
     start = start_of(terms.subscription_at, now=now, timezone=customer.applicable_timezone)
     if start is Start.FUTURE:
         return schedule(conn, made, now=now)
@@ -421,9 +443,15 @@ def _take_overs(
 
 
 def update(
-    conn: Connection[Any], subscription: Subscription, *, columns: Mapping[str, Any], now: datetime
+    conn: Connection[Any],
+    subscription: Subscription,
+    *,
+    columns: Mapping[str, Any],
+    section_choice: SectionChoice | None = None,
+    now: datetime,
 ) -> Subscription:
     """Change a subscription; one that waits starts at once when its new day is today or past."""
+    _choose_sections(conn, subscription, section_choice)
     changed = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=now)
     changed = schedule(conn, changed, now=now)
     if changed.is_waiting and "subscription_at" in columns:

@@ -41,7 +41,7 @@ from permille.usecases.usage.daily_usage import calendar_of
 from permille.usecases.usage.lifetime_usage import lifetime_usage
 from permille.usecases.usage.usage import UsageSearch
 from permille.web import chart, coupons, wallets
-from permille.web.custom_sections import known_sections, read_chosen
+from permille.web.custom_sections import choice_body, choice_menu, known_sections, read_chosen
 from permille.web.daily import charted_days, order_of, stacking_key
 from permille.web.shown import countries, currencies, group_text, in_path, listed_text
 from permille.web.visit import Done, Form, HtmlPage, Show, Visit
@@ -260,7 +260,7 @@ def _subscriptions(visit: Visit) -> list[Subscription]:
 def _subscribing(visit: Visit, rows: Sequence[Subscription]) -> dict[str, Any]:
     """What the Subscriptions tab shows beside them: plans to choose, and whose prices are its own."""
     own = {key for key, plan in _plans_of(visit, rows).items() if plan.parent_id is not None}
-    return {"plans": _plans(visit), "owners": own}
+    return {"plans": _plans(visit), "owners": own, **choice_menu(visit, None)}
 
 
 def _plans_of(visit: Visit, rows: Sequence[Subscription]) -> dict[UUID, Plan]:
@@ -410,6 +410,7 @@ def subscribe(visit: Visit) -> Done:
 def subscription_body(form: Form, external_customer_id: str) -> dict[str, Any]:
     return {
         **form.filled("name", "billing_time", "subscription_at", "ending_at"),
+        **choice_body(form),
         "external_customer_id": external_customer_id,
         "external_id": form.get("external_id"),
         "plan_code": form.get("plan_code"),

@@ -21,6 +21,7 @@ from permille.api.objects.base import (
     one_of,
     says,
 )
+from permille.api.objects.custom_section import ChosenSections, SectionChoice
 from permille.api.objects.customer import Customer
 from permille.api.objects.feature import SubscriptionEntitlement
 from permille.api.objects.plan import Plan, PlanOverrides
@@ -88,7 +89,7 @@ class Subscription(Answer, kw_only=True):
     applicable_usage_thresholds: Annotated[
         list[ApplicableUsageThreshold], says("Its usage thresholds: its own, without any its plan's.")
     ]
-    applied_invoice_custom_sections: EmptyList
+    applied_invoice_custom_sections: ChosenSections
     activation_rules: EmptyList
     plan: Annotated[Plan | UnsetType, says("The plan; left out in lists and on invoices.")] = UNSET
     customer: Annotated[Customer | UnsetType, says("The customer; only in webhooks.")] = UNSET
@@ -113,6 +114,7 @@ class SubscriptionUpdate(Input):
         list[UsageThresholdInput], says("Thresholds of its own instead of its plan's; all of them.")
     ]
     plan_overrides: Annotated[PlanOverrides, says("What differs from the plan.")]
+    invoice_custom_section: SectionChoice
 
 
 class SubscriptionInput(SubscriptionUpdate):

@@ -16,10 +16,12 @@ from uuid import UUID
 
 from permille.core.contract.plan import Plan
 from permille.core.coupon import CouponCredit
+from permille.core.custom_section import CustomSection
 from permille.core.customer import Customer
 from permille.core.invoice.billing import InvoicingReason, SubscriptionBilling
 from permille.core.invoice.credit_note import Spent
 from permille.core.invoice.numbering import InvoiceNumber, number_text
+from permille.core.invoice.payment import PaymentStatus
 from permille.core.invoice.progressive import ProgressiveCredit
 from permille.core.money import ZERO, exact
 from permille.core.rating.fee import Fee
@@ -67,7 +69,7 @@ _ALWAYS_FINAL = (InvoiceKind.CREDIT, InvoiceKind.PROGRESSIVE, InvoiceKind.REGENE
 
 
 class InvoiceStatus(StrEnum):
-    """What becomes of an invoice when it is saved."""
+    """How far an invoice is."""
 
     DRAFT = "draft"
     FINALIZED = "finalized"
@@ -75,6 +77,8 @@ class InvoiceStatus(StrEnum):
     """It waits for its payment: neither numbered nor shown."""
     CLOSED = "closed"
     """It is for nothing: neither numbered nor shown."""
+    VOIDED = "voided"
+    DELETED = "deleted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +191,8 @@ class InvoiceDraft:
     """When to look again whether usage on it that is held has a price."""
     late_usage_ids: tuple[UUID, ...] = ()
     """The late usage that it bills."""
+    custom_sections: tuple[CustomSection, ...] = ()
+    """The texts that it prints below its totals."""
     replaces: ReplacedInvoice | None = None
     """The voided invoice that it replaces: it bills the periods of that one, and has none of its own."""
 
@@ -268,9 +274,11 @@ class InvoiceDraft:
         return InvoiceStatus.CLOSED
 
     @property
-    def payment_status(self) -> str:
+    def payment_status(self) -> PaymentStatus:
         """Whether there is anything left to pay."""
-        return "pending" if self.total_amount_cents and not self.is_paid else "succeeded"
+        return (
+            PaymentStatus.PENDING if self.total_amount_cents and not self.is_paid else PaymentStatus.SUCCEEDED
+        )
 
     @cached_property
     def fees_amount_cents(self) -> int:

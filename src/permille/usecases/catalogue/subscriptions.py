@@ -12,6 +12,7 @@ from psycopg import Connection
 
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
+from permille.core.custom_section import SectionChoice
 from permille.core.customer import Customer
 from permille.core.errors import NotFound
 from permille.database import locks
@@ -81,6 +82,7 @@ def change(
     before: Subscription,
     *,
     columns: Mapping[str, Any],
+    section_choice: SectionChoice | None = None,
     own_plan: tuple[Plan, Plan] | None = None,
     own_units: Mapping[UUID, UnitsWanted] | None = None,
     units_at_once: Collection[UUID] = (),
@@ -93,7 +95,7 @@ def change(
     if own_units:
         plan = own_plans.current(conn, before, now=now)
         fixed_units.set_own(conn, before, plan, own_units, now=now)
-    after = lifecycle.update(conn, before, columns=columns, now=now)
+    after = lifecycle.update(conn, before, columns=columns, section_choice=section_choice, now=now)
     progressive.mark(conn, {(after.organization_id, after.external_id)})
     if own_plan is None:
         return after

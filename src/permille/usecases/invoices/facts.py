@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from psycopg import Connection
 
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
+from permille.core.custom_section import SectionChoice
 from permille.core.customer import Customer
 from permille.core.invoice.billing import (
     BillingRequest,
@@ -29,7 +30,15 @@ from permille.core.rating.commitment import COUNTED
 from permille.events.engine import usage
 from permille.events.usage import UsageQuery
 from permille.ids import new_id
-from permille.store import customers, fees, fixed_charges, plans, progressive, subscriptions
+from permille.store import (
+    customers,
+    fees,
+    fixed_charges,
+    plans,
+    progressive,
+    section_choices,
+    subscriptions,
+)
 from permille.usecases.invoices import adjustments, balances
 from permille.usecases.usage.windows import carried_over_query, usage_windows
 
@@ -112,9 +121,20 @@ def load_facts(
         usage=_usage(conn, billings, facts),
         **_fixed_charges(conn, billings),
         carried_over=_carried_over(conn, billings, facts),
+        section_choices=load_section_choices(conn, drafts),
         counted_cents=_counted_cents(conn, ending, [draft.id for draft in billed]),
         billed_before=_billed_before(conn, with_usage),
     )
+
+
+def load_section_choices(
+    conn: Connection[Any], drafts: Iterable[InvoiceDraft]
+) -> Mapping[UUID, SectionChoice]:
+    """What the subscriptions on these invoices have chosen to print."""
+    billed = {
+        billing.subscription.id for draft in drafts if draft.is_on_invoice for billing in draft.billings
+    }
+    return section_choices.of(conn, billed)
 
 
 def _fixed_charges(conn: Connection[Any], billings: Sequence[SubscriptionBilling]) -> dict[str, Any]:

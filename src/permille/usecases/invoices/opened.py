@@ -9,8 +9,9 @@ from typing import Any
 
 from psycopg import Connection
 
-from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
+from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, InvoiceStatus
 from permille.core.invoice.facts import Facts
+from permille.core.invoice.payment import PaymentStatus
 from permille.core.invoice.steps.dates import dates
 from permille.store import billing_entities, customers, invoices
 from permille.store.invoices import StoredInvoice
@@ -21,7 +22,11 @@ _KINDS = {"credit": InvoiceKind.CREDIT}
 
 def payment_changed(conn: Connection[Any], changed: Sequence[StoredInvoice], now: datetime) -> None:
     """Number those that were open and are paid now."""
-    opened = [each for each in changed if each.status == "open" and each.payment_status == "succeeded"]
+    opened = [
+        each
+        for each in changed
+        if each.status is InvoiceStatus.OPEN and each.payment_status is PaymentStatus.SUCCEEDED
+    ]
     if not opened:
         return
     payers = customers.by_ids(conn, {each.customer_id for each in opened})
