@@ -1047,6 +1047,7 @@ create index fee_alone on fee (subscription_id) where invoice_id is null;
 create index fee_of_invoice on fee (invoice_id, position);
 create index fee_newest on fee (organization_id, created_at desc, id);
 create index fee_of_subscription on fee (subscription_id, created_at desc);
+create index fee_by_catalogue on fee (organization_id, to_at, invoice_id) where amount_details ? 'catalogue';
 create index fee_succeeded on fee (organization_id, succeeded_at) where succeeded_at is not null;
 create index fee_failed on fee (organization_id, failed_at) where failed_at is not null;
 create index fee_refunded on fee (organization_id, refunded_at) where refunded_at is not null;
@@ -1495,7 +1496,8 @@ create table credit_note (
     voided_amount_cents bigint not null default 0, -- credit that was given up; the balance is what is neither that nor spent
     voided_at timestamptz,
     refunded_at timestamptz,
-    metadata jsonb not null default '{}'
+    metadata jsonb not null default '{}',
+    catalogue_version_id uuid -- whose corrected prices it gives back
 );
 
 create unique index credit_note_of_invoice on credit_note (invoice_id, sequential_id);

@@ -109,6 +109,8 @@ class NewCreditNote:
     metadata: Mapping[str, str | None] = field(default_factory=dict)
     is_void: bool = False
     """Whether its credit is given up as it is made."""
+    catalogue_version_id: UUID | None = None
+    """The version of the price catalogue whose correction it gives back."""
 
 
 def add(conn: Connection[Any], new: Sequence[NewCreditNote]) -> list[UUID]:
@@ -165,6 +167,7 @@ def _row(new: NewCreditNote, note_id: UUID, sequential_id: int) -> dict[str, Any
         "voided_amount_cents": split.credit_cents - balance,
         "voided_at": new.at if new.is_void else None,
         "metadata": dict(new.metadata),
+        "catalogue_version_id": new.catalogue_version_id,
         "sub_total_excluding_taxes_amount_cents": amounts.sub_total_excluding_taxes_amount_cents,
         "taxes_amount_cents": amounts.taxes_amount_cents,
         "precise_taxes_amount_cents": amounts.precise_taxes_amount_cents,

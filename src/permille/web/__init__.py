@@ -211,6 +211,7 @@ def _catalogue(engine: Engine) -> list[Route]:
             catalogue_versions.approve,
         ),
         action(engine, "/delete-catalogue-version/{lago_id}", catalogue_versions.delete),
+        action(engine, "/credit-corrections/{lago_id}", catalogue_versions.credit),
         page(engine, "/templates", plans.gallery, plans.apply_price_list),
         page(engine, "/templates/{provider}", current_prices.show, current_prices.create),
     ]
