@@ -11,6 +11,7 @@ from uuid import UUID
 from msgspec import UNSET
 from psycopg import Connection
 
+from permille.api.activation_rules import show_rules
 from permille.api.alerts import render_triggered_alerts
 from permille.api.billable_metrics import render_billable_metric
 from permille.api.credit_notes import render_whole_credit_note
@@ -99,6 +100,7 @@ def _subscription(conn: Connection[Any], object_id: UUID) -> Shown:
     shown = whole_subscription(row, customer, plan, now=_clock(conn, row.organization_id), around=around)
     show_entitlements(conn, [row], {plan.id: plan}, [shown])
     show_choices(conn, [shown])
+    show_rules(conn, [shown])
     return shown
 
 

@@ -517,6 +517,14 @@ def finalize_opened(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> No
     )
 
 
+def close(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
+    """Invoices that waited for their payment, and never become final."""
+    conn.execute(
+        "update invoice set status = 'closed', updated_at = %s where id = any(%s) and status = 'open'",
+        [now, list(invoice_ids)],
+    )
+
+
 def take_off_due(conn: Connection[Any], offsets: Mapping[UUID, int], *, now: datetime) -> list[UUID]:
     """Take so much off what is due of invoices; those of which nothing is due any more, and that were not paid before."""
     rows = conn.execute(

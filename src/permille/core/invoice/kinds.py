@@ -28,21 +28,24 @@ Step = Callable[[InvoiceDraft, Facts], InvoiceDraft]
 
 _PAYABLE: tuple[Step, ...] = (coupons, line_taxes, invoice_taxes, credit_notes, prepaid_credits, dates)
 
+_OF_PERIODS: tuple[Step, ...] = (
+    subscription_fee,
+    usage_charges,
+    minimum_charge,
+    renewals,
+    fixed_charges,
+    late_usage,
+    commitment,
+    due_subscriptions,
+    progressive_credit,
+    *_PAYABLE,
+    custom_sections,
+)
+
 STEPS: Mapping[InvoiceKind, tuple[Step, ...]] = MappingProxyType(
     {
-        InvoiceKind.SUBSCRIPTION: (
-            subscription_fee,
-            usage_charges,
-            minimum_charge,
-            renewals,
-            fixed_charges,
-            late_usage,
-            commitment,
-            due_subscriptions,
-            progressive_credit,
-            *_PAYABLE,
-            custom_sections,
-        ),
+        InvoiceKind.SUBSCRIPTION: _OF_PERIODS,
+        InvoiceKind.ACTIVATION: _OF_PERIODS,
         InvoiceKind.IN_ADVANCE: (*_PAYABLE, custom_sections),
         InvoiceKind.LATE_USAGE: (late_usage, *_PAYABLE, custom_sections),
         InvoiceKind.ONE_OFF: (line_taxes, invoice_taxes, dates),
