@@ -303,7 +303,7 @@ def unsaved(draft: InvoiceDraft) -> list[StoredFee]:
 class TaxTexts:
     """Applied taxes as JSON in lines of COPY: what is the same of a tax in all lines of an instant is rendered once.
 
-    It knows taxes by their objects: whoever has it keeps these.
+    It knows taxes by their objects: its owner keeps these.
     """
 
     def __init__(self) -> None:
