@@ -6,8 +6,8 @@ PERMILLE_DATABASE_URL=... python -m benchmarks.ingest.naive PORT
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import uvicorn
