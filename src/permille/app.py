@@ -22,6 +22,7 @@ from permille.api.http import Engine, application
 from permille.clock import system_now
 from permille.config import Config
 from permille.core.llm.call import PreparedCall, SentCall
+from permille.core.llm.intake import by_code
 from permille.database.connections import Limits, Pool, is_unavailable, open_pool
 from permille.events.engine import event_log
 from permille.http.bodies import BodyMemory
@@ -30,7 +31,7 @@ from permille.http.shares import Turns, Workshop
 from permille.ingest.asgi import Answers, EventIntake
 from permille.ingest.decoders import FORMATS, USAGE_FORMATS
 from permille.monitoring import metrics_route
-from permille.store import api_keys
+from permille.store import api_keys, llm_intakes
 from permille.usecases import llm_usages
 from permille.usecases.event_warnings import warnings_of
 from permille.usecases.key_use import KeyUse, hear_changes
@@ -44,7 +45,9 @@ Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
-INTAKE_PATHS = (*(each.path for each in FORMATS), *(each.path for each in USAGE_FORMATS))
+INTAKE_PATHS = tuple(
+    dict.fromkeys([*(each.path for each in FORMATS), *(each.path for each in USAGE_FORMATS)])
+)
 _USUAL_INTAKE_PATHS = frozenset(path.encode() for path in INTAKE_PATHS)
 POOL_SIZE = 20
 WRITERS = 2
@@ -146,6 +149,7 @@ def intake_of(
         event_log.writers(dsn, WRITERS, series_bytes=config.series_memory_mb * 1024**2),
         Answers(
             key=lambda secret: asked(lambda conn: api_keys.by_secret(conn, secret, now=system_now())),
+            intakes=lambda owner: asked(lambda conn: by_code(llm_intakes.of_organization(conn, owner))),
             used=(key_use or KeyUse(pool)).note,
             warnings=lambda owner, drafts: asked(lambda conn: warnings_of(conn, owner, drafts)),
             unevaluable=lambda owner, drafts: asked(lambda conn: event_log.unevaluable(conn, owner, drafts)),

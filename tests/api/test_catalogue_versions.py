@@ -76,7 +76,7 @@ def test_a_version_is_charged_by_from_its_date_on(api: Api, metric: Any, send: A
 
 def test_versions_are_refused_withdrawn_and_each_organizations_own(api: Api, stranger: Api) -> None:
     path = "/llm/catalogue_versions"
-    wrong = {"catalogue_version": {"label": "", "prices": {"id": "acme"}}}
+    wrong = {"catalogue_version": {"label": "", "prices": "much"}}
     assert api.details("POST", path, wrong) == {
         "label": ["value_is_mandatory"],
         "prices": ["value_is_invalid"],
@@ -97,6 +97,64 @@ def test_versions_are_refused_withdrawn_and_each_organizations_own(api: Api, str
     [first] = api.get(path)["catalogue_versions"]
     for method, below in (("POST", "/approve"), ("DELETE", "")):
         assert api.code(405, method, f"{path}/{first['lago_id']}{below}", {}) == "already_approved"
+
+
+def test_litellms_file_is_a_second_source(api: Api, metric: Any, send: Any) -> None:
+    path = "/llm/catalogue_versions"
+    prices: dict[str, Any] = {
+        "acme/new": {
+            "litellm_provider": "acme",
+            "input_cost_per_token": 0.000_003,
+            "output_cost_per_token": 0,
+        },
+        "acme/a": {
+            "litellm_provider": "acme",
+            "input_cost_per_token": 9e-06,
+            "input_cost_per_token_batches": 5e-07,
+        },
+        "acme/odd": {"litellm_provider": "acme", "input_cost_per_token": 1e-06, "off_peak_pricing": {}},
+    }
+    body = {"catalogue_version": {"label": "lite", "source": "litellm", "prices": prices}}
+    wrong = {"catalogue_version": {"label": "lite", "source": "somebody", "prices": prices}}
+    assert api.details("POST", path, wrong) == {"source": ["value_is_invalid"]}
+    wrong = {"catalogue_version": {"label": "lite", "prices": prices}}
+    assert api.details("POST", path, wrong) == {"prices": ["unreadable_prices"]}
+    made = api.post(path, body)["catalogue_version"]
+    assert (made["source"], made["status"]) == ("litellm", "pending")
+    found = api.get(f"{path}/{made['lago_id']}/unread_prices", per_page=1)
+    assert found["unread_prices"] == [{"what": "off_peak_pricing", "models_count": 1, "example": "acme/odd"}]
+    assert found["meta"]["total_count"] == 2
+    approved(api, imported(api, "first", file(a="1")), _all_shipped(), valid_from="2024-03-01")
+    # It changes no price of the other source, so nothing of it has to be accepted by name.
+    assert approved(api, made, valid_from="2024-03-01")["accepted_outliers"] == []
+    subscribed(api, metric)
+    move(api, 2024, 3, 10)
+    send(1_000_000, provider="acme", model="a")
+    send(1_000_000, provider="acme", model="a", tier="batch")
+    send(1_000_000, provider="acme", model="new")
+    lines = [
+        (each["grouped_by"]["model"], each["grouped_by"]["tier"], each["amount_cents"])
+        for each in usage(api)["grouped_usage"]
+    ]
+    assert sorted(lines, key=str) == [("a", "batch", 50), ("a", None, 100), ("new", None, 300)]
+
+
+def test_versions_without_outliers_are_approved_by_themselves_where_that_is_wanted(api: Api) -> None:
+    assert api.get("/organizations")["organization"]["auto_approve_prices"] is False
+    approved(api, imported(api, "first", file(a="1", b="1")), _all_shipped(), valid_from="2024-03-01")
+    assert imported(api, "waits", file(a="2", b="1"))["status"] == "pending"
+    wanted = {"organization": {"auto_approve_prices": True}}
+    assert api.put("/organizations", wanted)["organization"]["auto_approve_prices"] is True
+    made = imported(api, "by itself", file(a="3", b="1"))
+    assert (made["status"], made["approved_by"], made["valid_from"]) == ("approved", "Permille", "2024-03-05")
+    assert imported(api, "an outlier", file(a="30", b="1"))["status"] == "pending"
+    body = {"catalogue_version": {"label": "other", "source": "litellm",
+        "prices": {"acme/a": {"litellm_provider": "acme", "input_cost_per_token": 1}}}}  # fmt: skip
+    assert api.post("/llm/catalogue_versions", body)["catalogue_version"]["status"] == "pending"
+    entries = api.get("/activity_logs")["activity_logs"]
+    changed = [name for each in entries for name in (each["activity_object_changes"] or {})]
+    assert "auto_approve_prices" in changed
+    assert "approved_by" in changed
 
 
 def _all_shipped() -> list[str]:

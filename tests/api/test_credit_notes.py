@@ -116,6 +116,69 @@ def test_an_upgrade_gives_its_own_day_back(subscribed: Api) -> None:
     assert (invoice["fees_amount_cents"], invoice["credit_notes_amount_cents"]) == (10_000, 1_200)
 
 
+def test_what_a_note_by_hand_has_given_back_comes_off_what_an_upgrade_gives_back(subscribed: Api) -> None:
+    """10 of 31 days are left: 10.00, of which 1.50 came back before."""
+    api = subscribed
+    (invoice,) = api.get("/invoices")["invoices"]
+    (fee,) = api.get(f"/invoices/{invoice['lago_id']}")["invoice"]["fees"]
+    items = [{"fee_id": fee["lago_id"], "amount_cents": 150}]
+    body = {"invoice_id": invoice["lago_id"], "items": items, "credit_amount_cents": 180}
+    api.post("/credit_notes", {"credit_note": body})
+    api.plan("max", amount_cents=31_000, pay_in_advance=True)
+    move(api, 2024, 3, 22, 12)
+    api.subscribe(plan="max")
+    assert sorted(note["total_amount_cents"] for note in notes(api)) == [180, (1_000 - 150) * 120 // 100]
+
+
+@pytest.mark.parametrize("upgraded", [True, False])
+@pytest.mark.parametrize(("before", "after"), [("UTC", "Asia/Tokyo"), ("Asia/Tokyo", "America/Los_Angeles")])
+def test_the_days_of_a_customer_that_has_moved_are_those_that_it_was_billed(
+    api: Api, before: str, after: str, upgraded: bool
+) -> None:
+    """45.00 for the 30 days of April; the end is on the 20th there where the customer is then."""
+    api.plan("pro", amount_cents=4_500, pay_in_advance=True)
+    api.plan("max", amount_cents=9_000, pay_in_advance=True)
+    api.customer(timezone=before)
+    api.subscribe()
+    move(api, 2024, 4, 2)
+    api.customer(timezone=after)
+    move(api, 2024, 4, 20, 12)
+    if upgraded:
+        api.subscribe(plan="max")
+    else:
+        api.delete("/subscriptions/sub")
+    (note,) = notes(api)
+    assert note["total_amount_cents"] == (11 if upgraded else 10) * 150
+
+
+@pytest.mark.parametrize(("billed", "given_back"), [(4_000, 1_650), (1_000, 1_000), (9_000, 1_650)])
+@pytest.mark.parametrize("upgraded", [True, False])
+def test_a_fee_that_was_billed_again_at_another_price_is_given_back_at_the_price_of_its_plan(
+    api: Api, billed: int, given_back: int, upgraded: bool
+) -> None:
+    """11 or 10 days of 45.00 for the 30 of April, at most what was billed for them."""
+    api.plan("pro", amount_cents=4_500, pay_in_advance=True)
+    api.plan("max", amount_cents=90_000, pay_in_advance=True)
+    api.customer()
+    api.subscribe()
+    move(api, 2024, 4, 2)
+    first = max(api.get("/invoices")["invoices"], key=lambda each: each["fees_amount_cents"])
+    (fee,) = api.get(f"/invoices/{first['lago_id']}")["invoice"]["fees"]
+    api.post(f"/invoices/{first['lago_id']}/void", {})
+    changes = {"fees": [{"id": fee["lago_id"], "unit_amount_cents": billed}]}
+    made = api.post(f"/invoices/{first['lago_id']}/regenerate", changes)["invoice"]
+    assert made["fees_amount_cents"] == billed
+    explained = api.get(f"/fees/{made['fees'][0]['lago_id']}/explanation")["fee_explanation"]
+    assert not [step for step in explained["formula"] if "plan" in step["text"]]
+    move(api, 2024, 4, 20, 12)
+    if upgraded:
+        api.subscribe(plan="max")
+    else:
+        api.delete("/subscriptions/sub")
+    (note,) = notes(api)
+    assert note["total_amount_cents"] == (given_back if upgraded else min(given_back, 1_500))
+
+
 def test_nothing_comes_back_when_it_is_skipped_or_used_up(subscribed: Api) -> None:
     api = subscribed
     api.subscribe("other")
@@ -176,7 +239,7 @@ def test_a_webhook_names_the_note(subscribed: Api) -> None:
     assert told == 1
 
 
-def test_notes_of_one_instant_are_spent_in_the_order_of_their_numbers(api: Api) -> None:
+def test_notes_of_one_instant_are_spent_in_the_order_in_which_they_were_made(api: Api) -> None:
     api.plan("pro", amount_cents=3_100, pay_in_advance=True)
     api.plan("small", amount_cents=620, pay_in_advance=True)
     api.customer()
@@ -197,3 +260,21 @@ def test_notes_of_one_instant_are_spent_in_the_order_of_their_numbers(api: Api) 
     # 6 of 31 days of 6.20 are 1.20: all of the first note and 30 of the second
     left = {each["number"][-5:]: each["balance_amount_cents"] for each in notes(api)}
     assert left == {"CN001": 0, "CN002": 50, "CN003": 70, "CN004": 60}
+
+
+def test_of_notes_of_one_instant_the_first_is_spent_first_whatever_its_number(api: Api) -> None:
+    api.plan("pro", amount_cents=3_100, pay_in_advance=True)
+    api.plan("small", amount_cents=620, pay_in_advance=True)
+    api.customer()
+    api.subscribe("one")
+    move(api, 2024, 3, 6)
+    api.subscribe("two")
+    for invoice in api.get("/invoices")["invoices"]:
+        fee = api.get(f"/invoices/{invoice['lago_id']}")["invoice"]["fees"][0]["lago_id"]
+        items = [{"fee_id": fee, "amount_cents": 100}]
+        note = {"reason": "other", "credit_amount_cents": 100, "items": items}
+        api.post("/credit_notes", {"credit_note": {"invoice_id": invoice["lago_id"], **note}})
+    move(api, 2024, 3, 26, 12)
+    api.subscribe("next", plan="small")
+    left = {each["number"][-9:]: each["balance_amount_cents"] for each in notes(api)}
+    assert left == {"002-CN001": 0, "001-CN001": 80}

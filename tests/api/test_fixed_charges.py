@@ -154,6 +154,26 @@ def test_days_are_billed_at_the_units_that_they_had(sold: Api) -> None:
     assert billed(sold) == [[("seat", 5.0, 2_000 + 5_500)]]
 
 
+def test_days_are_billed_also_where_no_units_are_left_at_the_end(sold: Api) -> None:
+    tier = {"from_value": 0, "to_value": None, "per_unit_amount": "30", "flat_amount": "1"}
+    tiers: dict[str, Any] = {"charge_model": "graduated", "properties": {"graduated_ranges": [tier]}}
+    sold.plan(
+        "pro",
+        fixed_charges=[
+            fixed(sold, units=2, amount="30", prorated=True),
+            fixed(sold, "support", 0, prorated=True, **tiers),
+        ],
+    )
+    at(sold, "2024-04-01T00:00:00Z")
+    sold.subscribe("sub", "pro")
+    at(sold, "2024-04-11T12:00:00Z")
+    none = {"fixed_charge": {"units": 0, "apply_units_immediately": True}}
+    sold.put("/subscriptions/sub/fixed_charges/seat", none)
+    at(sold, "2024-06-01T00:00:00Z")
+    # 10 of 30 days of 2; then nothing, and of the other never anything: not even its flat amount
+    assert billed(sold) == [[("seat", 0.0, 2_000)], []]
+
+
 def test_own_units_stay_when_the_plan_changes_and_go_into_a_plan_of_its_own(sold: Api) -> None:
     sold.plan("pro", fixed_charges=[fixed(sold, units=2, amount="1", pay_in_advance=True)])
     charge = sold.get("/plans/pro/fixed_charges/seat")["fixed_charge"]

@@ -48,6 +48,7 @@ BODIES: dict[str, Any] = {
         "held_usage": {"external_subscription_id": "sub-2"},
         "payer_rule": {"field": "team", "value": "taken", "external_customer_id": "cus"},
         "model_alias": {"name": "azure/chat", "model": "azure/gpt-4o"},
+        "intake": {"format": "openmeter"},
     },
     "/test_clock": {"test_clock": {"now": "2024-06-01T00:00:00Z"}},
     "/billing_entities": {"billing_entity": {"name": "Taken over"}},
@@ -127,6 +128,7 @@ def settle(api: Api, dsn: str) -> None:
     _hold_usage(api, dsn)
     rule = {"field": "key", "value": "Secret customer", "external_customer_id": "cus"}
     api.post("/llm/payer_rules", {"payer_rule": rule})
+    api.post("/llm/intakes", {"intake": {"format": "lago_agent"}})
     _pay(api)
     dearer = {"charge": {"properties": {"amount": "9"}}, "effective": "next_period"}
     api.put("/plans/pro/charges/by_token", dearer)
@@ -209,6 +211,7 @@ IDENTIFIERS = {
     "feature_code": "code",
     "privilege_code": "code",
     "name": "name",
+    "format": "format",
 }
 """Parameter of a path -> the field of the objects that has it."""
 

@@ -29,6 +29,11 @@ LLM_USAGES = [
 """One of an unknown model, one that nobody pays for, and one that doesn't add up."""
 
 
+MODEL = {"id": "gpt-4.1", "match": {"equals": "gpt-4.1"}, "prices": {"input_mtok": 30, "odd_mtok": 1}}
+PRICES = {"label": "newer", "prices": [{"id": "openai", "models": [MODEL]}]}
+"""A price file in which nearly all is gone, one price is an outlier, and one is not understood."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Filled:
     """What is in it: customer acme with subscription acme-1 of the plan openai-gpt-4."""
@@ -39,6 +44,8 @@ class Filled:
     fee_id: str
     wallet_id: str
     transaction_id: str
+    catalogue_version_id: str
+    rule_id: str
 
 
 def fill(live: LiveServer) -> Filled:
@@ -68,6 +75,10 @@ def fill(live: LiveServer) -> Filled:
         ]
         sent = client.post("/llm/usage", json={"usages": LLM_USAGES})
         assert sent.status_code == 200, sent.text
+        imported = client.post("/llm/catalogue_versions", json={"catalogue_version": PRICES})
+        assert imported.status_code == 200, imported.text
+        rule = {"field": "team", "value": "a-team-of-a-rather-long-name", "external_customer_id": "acme"}
+        ruled = client.post("/llm/payer_rules", json={"payer_rule": rule}).json()["payer_rule"]
         (billed,) = client.get("/invoices").json()["invoices"]
         invoice = client.get(f"/invoices/{billed['lago_id']}").json()["invoice"]
     return Filled(
@@ -76,6 +87,8 @@ def fill(live: LiveServer) -> Filled:
         invoice_number=invoice["number"],
         wallet_id=wallet["lago_id"],
         transaction_id=filled["lago_id"],
+        catalogue_version_id=imported.json()["catalogue_version"]["lago_id"],
+        rule_id=ruled["lago_id"],
         fee_id=next(fee["lago_id"] for fee in invoice["fees"] if fee["amount_cents"]),
     )
 

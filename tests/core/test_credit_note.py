@@ -128,7 +128,10 @@ def test_nothing_comes_back_of_a_fee_of_nothing() -> None:
 def paid(
     cents: int, days: int, to: datetime, timezone: str = "UTC", trial: datetime | None = None
 ) -> PaidPeriod:
-    return PaidPeriod(plan_amount_cents=cents, days=days, to=to, timezone=timezone, trial_ends_at=trial)
+    last_day = (to - timedelta(days=1)).date()
+    return PaidPeriod(
+        plan_amount_cents=cents, days=days, last_day=last_day, timezone=timezone, trial_ends_at=trial
+    )
 
 
 VECTORS = [

@@ -13,6 +13,7 @@ from hypothesis import given, strategies as st
 
 from permille.core.contract.compiled import compile_plan_charge
 from permille.core.contract.plan import Charge, PlanFilter
+from permille.core.fee_kind import FeeKind
 from permille.core.metering import aggregations
 from permille.core.metering.aggregations import Aggregation
 from permille.core.metering.billable_metric import BillableMetric
@@ -98,7 +99,7 @@ def test_tokens_by_model_and_type() -> None:
     ]
     assert [fee.invoice_display_name for fee in rows][-2:] == ["32K context, output", "Calls"]
     assert rows[0] == Fee(
-        kind="charge",
+        kind=FeeKind.CHARGE,
         subscription_id="sub",
         charge_id="charge",
         charge_filter_id="8K input",

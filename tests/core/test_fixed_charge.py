@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from permille.core.period import Period
 from permille.core.rating.fixed_charge import (
@@ -140,6 +140,7 @@ DAYS = st.integers(0, 40)
     st.lists(st.tuples(DAYS, st.integers(0, 23), st.integers(0, 50)), min_size=1, max_size=6),
     st.integers(1, 31),
 )
+@example([(0, 0, 10), (20, 0, 0)], 31)
 def test_prorated_units_are_the_sum_of_their_days(drawn, last_day):
     """An oracle that walks the days: the units of a day are those of its last change."""
     first = datetime(2024, 2, 20, tzinfo=UTC)

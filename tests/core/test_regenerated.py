@@ -10,6 +10,7 @@ import pytest
 
 from permille.core.contract.plan import Charge
 from permille.core.errors import Invalid
+from permille.core.fee_kind import FeeKind
 from permille.core.invoice.regenerated import LineChange, changed_fee
 from permille.core.rating.fee import Fee
 from permille.core.rating.models import ChargeModel
@@ -27,7 +28,7 @@ GRADUATED = replace(
 )
 
 
-def fee(kind: str = "charge", **fields: Any) -> Fee:
+def fee(kind: FeeKind = FeeKind.CHARGE, **fields: Any) -> Fee:
     """7 units of 15.00 in all, rounded with others."""
     found = Fee(
         kind=kind,
@@ -66,7 +67,7 @@ def test_units_alone_are_priced_again_and_units_with_a_price_are_multiplied() ->
     assert (yen.units, yen.amount_cents, yen.precise_unit_amount) == (7, 11, Decimal("1.5"))
     named = changed(fee(), invoice_display_name="Words", description="agreed")
     assert named == replace(fee(), invoice_display_name="Words", own_name="Words", description="agreed")
-    plan_fee = fee("subscription", units=Decimal(1), precise_unit_amount=Decimal(15))
+    plan_fee = fee(FeeKind.SUBSCRIPTION, units=Decimal(1), precise_unit_amount=Decimal(15))
     assert changed(plan_fee, None, units=Decimal("0.5")).amount_cents == 750
 
 
@@ -78,7 +79,7 @@ def test_units_alone_are_priced_again_and_units_with_a_price_are_multiplied() ->
         (fee(), replace(GRADUATED, prorated=True)),
         (fee(), replace(GRADUATED, charge_model=ChargeModel.PERCENTAGE, properties={"rate": "1"})),
         (fee(charge_filter_id="gone"), GRADUATED),
-        (fee("fixed_charge"), None),
+        (fee(FeeKind.FIXED_CHARGE), None),
     ],
 )
 def test_units_alone_have_no_price_where_it_depends_on_more(before: Fee, by: Charge | None) -> None:

@@ -11,6 +11,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given, strategies as st
 
+from permille.core.fee_kind import FeeKind
 from permille.core.invoice.draft import Line
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
@@ -64,7 +65,7 @@ def filled(number: int, *lots: int, granted: int = 99, **fields: Any) -> FilledW
 
 
 def bucket(
-    cents: str, kind: str = "charge", metric: int | None = None, target: str | None = None
+    cents: str, kind: FeeKind = FeeKind.CHARGE, metric: int | None = None, target: str | None = None
 ) -> FeeBucket:
     return FeeBucket(kind, UUID(int=metric) if metric else None, target, Decimal(cents))
 
@@ -111,7 +112,7 @@ def test_lots_are_taken_one_after_the_other() -> None:
 
 def test_the_worked_example() -> None:
     """5.7: a limited wallet serves its metric, the other one the largest fees first."""
-    some = [bucket("18001.7991", "subscription"), bucket("7013.2009", metric=1)]
+    some = [bucket("18001.7991", FeeKind.SUBSCRIPTION), bucket("7013.2009", metric=1)]
     limited, free = filled(1, 3_000, billable_metric_ids=(UUID(int=1),)), filled(2, 10_000)
     assert amounts(spend([limited, free], some, 25_015)) == {"w1": 3_000, "w2": 10_000}
     assert amounts(spend([filled(1, 30_000)], some, 25_015)) == {"w1": 25_015}
@@ -133,7 +134,7 @@ def test_limits_are_either_or_and_usage_may_name_its_wallet(limits: dict[str, An
         bucket("300", metric=1),
         bucket("200", metric=2),
         bucket("200", metric=3),
-        bucket("300", "subscription"),
+        bucket("300", FeeKind.SUBSCRIPTION),
         bucket("100", metric=1, target="mine"),
     ]
     spent = spend([filled(1, 5_000, **limits)], some, 1_100)
@@ -153,7 +154,7 @@ def test_wallets_pay_as_a_slow_oracle_says(
         left[metric] = left.get(metric, Fraction(0)) + cents + Fraction(hundredths, 100)
     total = half_up(sum(left.values(), Fraction(0)))
     some = [
-        FeeBucket("charge", UUID(int=1 + metric), None, Decimal(value.numerator) / value.denominator)
+        FeeBucket(FeeKind.CHARGE, UUID(int=1 + metric), None, Decimal(value.numerator) / value.denominator)
         for metric, value in left.items()
     ]
     rows = [

@@ -54,6 +54,8 @@ class Billing:
             "PERMILLE_SPOOL": str(self.folder),
             "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{self.server.url}/v1/traces",
             "OTEL_EXPORTER_OTLP_HEADERS": f"Authorization=Bearer {self.key}",
+            "LAGO_API_URL": f"{self.server.url}/api/v1",
+            "LAGO_API_KEY": self.key,
             "LANGFUSE_HOST": self.server.url,
             "LANGFUSE_PUBLIC_KEY": "permille",
             "LANGFUSE_SECRET_KEY": self.key,
@@ -143,6 +145,8 @@ def billing(live: LiveServer, models: ModelServer, tmp_path: Path) -> Billing:
             "amount_currency": "USD",
         }
         sent("/plans", {"plan": {**plan, "pay_in_advance": False, "charges": [charge]}})
+        for name in ("lago_agent", "litellm_lago", "openmeter"):
+            sent("/llm/intakes", {"intake": {"format": name}})
         for customer in ("acme", "globex"):
             sent("/customers", {"customer": {"external_id": customer, "currency": "USD"}})
             subscription = {

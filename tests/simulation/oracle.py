@@ -712,7 +712,7 @@ class Oracle:
                 Fraction(0),
             )
         unit = 10 ** DECIMALS[row.customer.currency]
-        precise = price(charge["model"], charge["terms"], priced, []) * unit if units else Fraction(0)
+        precise = price(charge["model"], charge["terms"], priced, []) * unit if priced else Fraction(0)
         return Fee(
             kind="fixed_charge",
             code=charge["code"],
@@ -749,10 +749,7 @@ class Oracle:
     def _move(self, action: Action) -> bool:
         progressive.look(self)
         until = self.now + timedelta(seconds=action["seconds"])
-        entered = [row for row in self.rows if row.ended is None and row.owes_today]
-        for row in entered:
-            row.owes_today = False
-        self._bill_due(entered)
+        self._bill_entered()
         while due := [*self._due(until)]:
             self.now = min(at for at, _ in due)
             self._expire()
@@ -762,6 +759,18 @@ class Oracle:
         self.now = until
         self._expire()
         return True
+
+    def _bill_entered(self) -> None:
+        """Rows that were entered on a billing day after its bills: these are made as of the beginning of that day."""
+        entered = [row for row in self.rows if row.ended is None and row.owes_today]
+        now = self.now
+        for row in entered:
+            row.owes_today = False
+        for customer in {id(row.customer): row.customer for row in entered}.values():
+            own = [row for row in entered if row.customer is customer]
+            self.now = days.opens(days.day_of(now, customer.zone), customer.zone)
+            self._bill(customer, [(row, "period") for row in own])
+        self.now = now
 
     def _due(self, until: datetime) -> Iterator[tuple[datetime, Subscription | None]]:
         for who, wallet in self._with_rules():

@@ -15,8 +15,9 @@ import pytest
 from permille.cli import price_versions
 from permille.config import from_environment
 from permille.core.llm.catalogue.rows import Conditions, Measure
+from permille.core.llm.catalogue.sources import DEFAULT
 from permille.store import catalogue_versions, organizations, shipped_prices
-from permille.store.price_files import GENAI_PRICES, PriceFile
+from permille.store.price_files import PriceFile
 from permille.usecases import price_catalogue
 
 NOW = datetime(2026, 11, 3, 10, tzinfo=UTC)
@@ -29,7 +30,7 @@ def model(name: str, amount: str) -> dict[str, Any]:
 def release(monkeypatch: pytest.MonkeyPatch, label: str, **prices: str) -> None:
     """The package is another one from now on: its price file has acme's models with these input prices."""
     models = [model(name, amount) for name, amount in prices.items()]
-    file = PriceFile(GENAI_PRICES, json.dumps([{"id": "acme", "models": models}]).encode())
+    file = PriceFile(DEFAULT, json.dumps([{"id": "acme", "models": models}]).encode())
     monkeypatch.setattr(shipped_prices, "price_file", lambda: file)
     monkeypatch.setattr(shipped_prices, "name", lambda: label)
     monkeypatch.setattr(shipped_prices, "catalogue", lambda: file.read(label))
@@ -68,6 +69,26 @@ def test_a_release_changes_no_price_by_itself(
     assert price(db, first) == ("r2", "2")
 
 
+def test_a_release_is_approved_where_the_organization_lets_it(
+    db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release(monkeypatch, "r1", a="1", b="1")
+    first, second = (organizations.add(db, name=name, test_now=NOW, entity={}, now=NOW) for name in "AB")
+    organizations.auto_approve_prices(db, first.id, is_on=True)
+    release(monkeypatch, "r2", a="2", b="1")
+    price_catalogue.adopt_shipped(db, now=NOW)
+    assert (price(db, first), price(db, second)) == (("r2", "2"), ("r1", "1"))
+    entry = db.execute("select organization_id, action, subject from audit_entry").fetchall()
+    assert entry == [(first.id, "approved catalogue version", "r2")]
+    release(monkeypatch, "r3", a="2")
+    price_catalogue.adopt_shipped(db, now=NOW)
+    assert price(db, first, "b") == ("r2", "1"), "a price that is gone is an outlier"
+    release(monkeypatch, "r4", a="4", b="1")
+    organizations.auto_approve_prices(db, first.id, is_on=False)
+    price_catalogue.adopt_shipped(db, now=NOW)
+    assert price(db, first) == ("r2", "2")
+
+
 def test_versions_are_imported_and_approved_on_the_command_line(
     dsn: str, db: psycopg.Connection[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -77,7 +98,7 @@ def test_versions_are_imported_and_approved_on_the_command_line(
     config = replace(from_environment(), database_url=dsn)
     path = tmp_path / "newer.json"
     path.write_text(json.dumps([{"id": "acme", "models": [model("a", "1.5")]}]))
-    assert price_versions.import_file(config, path, label=None, organization=None) == 0
+    assert price_versions.import_file(config, path, source=DEFAULT, label=None, organization=None) == 0
     said = capsys.readouterr().out
     version_id = UUID(said.split()[0])
     assert "newer  pending: it changes 2 prices" in said
@@ -91,7 +112,17 @@ def test_versions_are_imported_and_approved_on_the_command_line(
     assert lines[-2].endswith("newer  approved by command line, from 2026-11-03 on")
     assert lines[-1].endswith("r1  approved by Permille, always")
     assert price(db, organization) == ("newer", "1.5")
+    path.write_text(
+        json.dumps({"acme/x": {"litellm_provider": "acme", "input_cost_per_token": 1, "rate_cost": 2}})
+    )
+    assert price_versions.import_file(config, path, source="litellm", label=None, organization=None) == 0
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "  not understood: rate_cost, 1 models, such as acme/x"
+    ]
     path.write_text("nothing")
-    assert price_versions.import_file(config, path, label="x", organization=None) == 1
-    assert "no price file" in capsys.readouterr().err
-    assert price_versions.import_file(config, tmp_path / "none", label="x", organization=None) == 1
+    assert price_versions.import_file(config, path, source=DEFAULT, label="x", organization=None) == 1
+    assert "price file of that source" in capsys.readouterr().err
+    assert (
+        price_versions.import_file(config, tmp_path / "none", source=DEFAULT, label="x", organization=None)
+        == 1
+    )

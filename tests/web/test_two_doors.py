@@ -10,7 +10,15 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from permille.api import billable_metrics, billing_entities, charges, customers, plans, taxes
+from permille.api import (
+    billable_metrics,
+    billing_entities,
+    catalogue_versions,
+    charges,
+    customers,
+    plans,
+    taxes,
+)
 
 from .conftest import START, Browser
 
@@ -44,7 +52,24 @@ def add_charge(browser: Browser, api: Any) -> None:
     api(charges.create_charge, body, code="payg")
 
 
+def import_prices(api: Any) -> str:
+    """A pending version of the price catalogue."""
+    prices = {"acme/a": {"litellm_provider": "acme", "input_cost_per_token": 1}}
+    body = {"catalogue_version": {"label": "newer", "source": "litellm", "prices": prices}}
+    return str(api(catalogue_versions.import_version, body)["catalogue_version"]["lago_id"])
+
+
+def approve_by_api(_: Browser, api: Any) -> None:
+    api(catalogue_versions.approve_version, {"catalogue_version": {}}, lago_id=import_prices(api))
+
+
+def approve_by_form(browser: Browser, api: Any) -> None:
+    browser.sent(f"/catalogue-versions/{import_prices(api)}")
+
+
 CHANGES = {
+    "prices approved, API": approve_by_api,
+    "prices approved, web": approve_by_form,
     "metric changed, API": by_api(
         billable_metrics.update_billable_metric, {"billable_metric": {"name": "Words"}}, code="tokens"
     ),
@@ -103,7 +128,7 @@ def test_what_is_held_is_tried_again_soon(
     assert retry_at < START + timedelta(days=1)
 
 
-PRICED = [name for name in CHANGES if name.split()[0] in ("metric", "charge")]
+PRICED = [name for name in CHANGES if name.split()[0] in ("metric", "charge", "prices")]
 
 
 @pytest.mark.parametrize("name", PRICED)

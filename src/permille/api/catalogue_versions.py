@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -15,11 +16,14 @@ from permille.api.validation import INVALID, MANDATORY, Fields, parse_uuid
 from permille.core.llm.catalogue.diff import PriceChange
 from permille.core.llm.catalogue.outlier import is_outlier
 from permille.core.llm.catalogue.rows import Rate
+from permille.core.llm.catalogue.sources import DEFAULT, SOURCES
 from permille.core.money import decimal_text, exact
 from permille.store import catalogue_versions as store
 from permille.store.catalogue_versions import CatalogueVersion
-from permille.store.price_files import GENAI_PRICES, PriceFile
-from permille.usecases import price_catalogue
+from permille.store.credit_notes import CreditNote
+from permille.store.price_files import PriceFile
+from permille.usecases import price_catalogue, price_corrections
+from permille.usecases.price_corrections import InvoiceCorrection
 
 MODELS_NAMED_MAX = 10_000
 _SHARE = Decimal("0.0001")
@@ -29,20 +33,36 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 def import_version(call: Call) -> dict[str, Any]:
     """POST /llm/catalogue_versions: the version is pending."""
     fields = Fields(call.root("catalogue_version"))
-    label = fields.text("label", mandatory=True) or ""
     prices = fields.given.get("prices")
-    if not isinstance(prices, list) or not prices:
-        fields.refuse("prices", MANDATORY if prices in (None, []) else INVALID)
-    fields.check()
+    if not isinstance(prices, list | dict) or not prices:
+        fields.refuse("prices", MANDATORY if prices in (None, [], {}) else INVALID)
+    given = read_import(fields)
     made = price_catalogue.import_file(
         call.conn,
         call.organization.id,
-        PriceFile(GENAI_PRICES, _encode(prices)),
-        label=label,
+        PriceFile(given.source, _encode(prices)),
+        label=given.label,
         who=_who(call),
         now=call.now,
     )
     return {"catalogue_version": render_version(made)}
+
+
+class Import(NamedTuple):
+    """What is said about a price file: what the version is called, and whose file it is."""
+
+    label: str
+    source: str
+
+
+def read_import(fields: Fields) -> Import:
+    """What is said about a price file. Raises Invalid, with what was refused of the fields before."""
+    label = fields.text("label", mandatory=True) or ""
+    source = fields.text("source") or DEFAULT
+    if source not in SOURCES:
+        fields.refuse("source", INVALID, allowed=SOURCES)
+    fields.check()
+    return Import(label, source)
 
 
 def list_versions(call: Call) -> dict[str, Any]:
@@ -63,30 +83,74 @@ def list_changes(call: Call) -> dict[str, Any]:
     page = call.page()
     version = price_catalogue.by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
     fields = Fields(dict(call.query))
-    on = _date(fields, "on") or call.now.date()
+    on = read_date(fields, "on") or call.now.date()
     fields.check()
     found = price_catalogue.changes_of(call.conn, version, on=on)
-    found.sort(key=lambda each: not is_outlier(each))
     shown = found[page.offset : page.offset + page.per_page]
     return {"changes": [render_change(each) for each in shown], "meta": page.meta(len(found))}
 
 
+def list_unread(call: Call) -> dict[str, Any]:
+    """GET /llm/catalogue_versions/{lago_id}/unread_prices: what its file says that is not understood."""
+    page = call.page()
+    version = price_catalogue.by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
+    found = price_catalogue.unread_of(call.conn, version)
+    shown = found[page.offset : page.offset + page.per_page]
+    return {
+        "unread_prices": [objects.UnreadPrices(**each._asdict()) for each in shown],
+        "meta": page.meta(len(found)),
+    }
+
+
 def approve_version(call: Call) -> dict[str, Any]:
     """POST /llm/catalogue_versions/{lago_id}/approve."""
-    fields = Fields(call.optional_root("catalogue_version"))
-    valid_from = _date(fields, "valid_from")
-    accepted = fields.texts("accept_outliers", limit=MODELS_NAMED_MAX) or []
-    fields.check()
+    given = read_approval(Fields(call.optional_root("catalogue_version")))
     approved = price_catalogue.approve(
         call.conn,
         call.organization.id,
         parse_uuid(call.path["lago_id"]),
-        accept_outliers=accepted,
-        valid_from=valid_from,
+        accept_outliers=given.accept_outliers,
+        valid_from=given.valid_from,
         who=_who(call),
         now=call.now,
     )
     return {"catalogue_version": render_version(approved)}
+
+
+def list_corrections(call: Call) -> dict[str, Any]:
+    """GET /llm/catalogue_versions/{lago_id}/corrections."""
+    page = call.page()
+    version = price_catalogue.by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
+    found, total = price_corrections.listing(call.conn, version, limit=page.per_page, offset=page.offset)
+    return {"corrections": [render_correction(each) for each in found], "meta": page.meta(total)}
+
+
+def credit_corrections(call: Call) -> dict[str, Any]:
+    """POST /llm/catalogue_versions/{lago_id}/corrections/credit: of one invoice, or of all."""
+    version = price_catalogue.by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
+    fields = Fields(call.optional_root("correction"))
+    invoice_id = fields.text("invoice_id")
+    fields.check()
+    if invoice_id is None:
+        notes = price_corrections.credit_all(call.conn, version, now=call.now)
+    else:
+        notes = [price_corrections.credit(call.conn, version, parse_uuid(invoice_id), now=call.now)]
+    return {"credit_notes": [_render_note(each) for each in notes]}
+
+
+class Approval(NamedTuple):
+    """From which UTC date on a version holds, None: today, and the models whose outliers are accepted."""
+
+    valid_from: date | None
+    accept_outliers: Sequence[str]
+
+
+def read_approval(fields: Fields) -> Approval:
+    """How a version is approved. Raises Invalid."""
+    valid_from = read_date(fields, "valid_from")
+    accepted = fields.texts("accept_outliers", limit=MODELS_NAMED_MAX) or []
+    fields.check()
+    return Approval(valid_from, accepted)
 
 
 def withdraw_version(call: Call) -> dict[str, Any]:
@@ -95,7 +159,8 @@ def withdraw_version(call: Call) -> dict[str, Any]:
     return {"catalogue_version": render_version(gone)}
 
 
-def _date(fields: Fields, name: str) -> date | None:
+def read_date(fields: Fields, name: str) -> date | None:
+    """A UTC date, None where none is said."""
     text = fields.text(name)
     if not text:
         return None
@@ -124,6 +189,35 @@ def render_version(version: CatalogueVersion) -> objects.CatalogueVersion:
         valid_from=None if version.valid_from is None else version.valid_from.isoformat(),
         accepted_outliers=list(version.accepted_outliers),
         created_at=instant(version.created_at),
+    )
+
+
+def render_correction(found: InvoiceCorrection) -> objects.PriceCorrection:
+    """A correction as it is answered."""
+    invoice, correction = found.invoice, found.correction
+    is_said = correction.is_priced
+    return objects.PriceCorrection(
+        lago_invoice_id=invoice.id,
+        invoice_number=invoice.number,
+        lago_customer_id=invoice.customer_id,
+        currency=invoice.currency,
+        billed_amount_cents=correction.billed_cents,
+        corrected_amount_cents=correction.corrected_cents if is_said else None,
+        credited_amount_cents=correction.credited_cents,
+        difference_amount_cents=correction.difference_cents if is_said else None,
+        creditable_amount_cents=sum(correction.items.values()),
+        status=correction.status,
+        problem=correction.problem,
+    )
+
+
+def _render_note(note: CreditNote) -> objects.CorrectionNote:
+    return objects.CorrectionNote(
+        lago_credit_note_id=note.id,
+        number=note.number,
+        lago_invoice_id=note.invoice_id,
+        total_amount_cents=note.total_amount_cents,
+        currency=note.currency,
     )
 
 

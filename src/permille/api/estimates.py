@@ -19,6 +19,7 @@ from permille.api.http import Call
 from permille.api.objects import fee as objects
 from permille.core.errors import Invalid
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, Line
+from permille.core.invoice.payment import PaymentStatus
 from permille.core.metering.event import numeric_value, timestamp_microseconds
 from permille.core.money import ZERO, decimal_text, exact, subunits
 from permille.events.draft import properties_errors
@@ -145,7 +146,7 @@ def _render_instant(one: InstantEstimate) -> objects.InstantFee:
         precise_unit_amount=unit_cents,
         precise_coupons_amount_cents="0.0",
         events_count=1,
-        payment_status="pending",
+        payment_status=PaymentStatus.PENDING,
         created_at=None,
         succeeded_at=None,
         failed_at=None,

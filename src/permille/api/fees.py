@@ -20,7 +20,9 @@ from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
+from permille.core.fee_kind import FeeKind
 from permille.core.instants import parse_instant
+from permille.core.invoice.payment import PaymentStatus
 from permille.core.money import decimal_text, exact, round_cents, subunits
 from permille.core.rating.filters import ALL_FILTER_VALUES
 from permille.store import (
@@ -36,7 +38,7 @@ from permille.store.fees import StoredFee
 from permille.store.invoice_search import FeeSearch
 from permille.usecases.invoices import single
 
-OF_ADD_ONS = ("fixed_charge", "add_on")
+OF_ADD_ONS = (FeeKind.FIXED_CHARGE, FeeKind.ADD_ON)
 """The types of fees whose item is an add-on."""
 
 
@@ -122,7 +124,9 @@ def update_fee(call: Call) -> dict[str, Any]:
     fee = fee_of(call)
     status = given.choice("payment_status", objects.PAYMENT_STATUSES)
     given.check()
-    fee = single.pay_fee(call.conn, fee, payment_status=status, now=call.now)
+    fee = single.pay_fee(
+        call.conn, fee, payment_status=PaymentStatus(status) if status else None, now=call.now
+    )
     return {"fee": render_fee(fee, surroundings(call.conn, [fee]))}
 
 
@@ -242,7 +246,7 @@ def _number(value: Decimal) -> float:
 def render_charge_item(item: FeeItem, *, grouped_by: Mapping[str, str | None]) -> objects.FeeItem:
     """What the fee of a charge is for."""
     return objects.FeeItem(
-        type="charge",
+        type=FeeKind.CHARGE,
         code=item.metric_code,
         name=item.metric_name,
         description=item.metric_description,
@@ -286,7 +290,7 @@ def _credit_item(fee: StoredFee) -> objects.FeeItem:
 
 def _other_item(fee: StoredFee, plan: Plan | None, sold: AddOnItem | None) -> objects.FeeItem:
     """What a fee is for that is none of a charge: an add-on, or the plan itself."""
-    if fee.fee_type == "credit":
+    if fee.fee_type is FeeKind.CREDIT:
         return _credit_item(fee)
     if sold is None:
         return _plan_item(fee, plan)
@@ -305,7 +309,7 @@ def _other_item(fee: StoredFee, plan: Plan | None, sold: AddOnItem | None) -> ob
 
 
 def _plan_item(fee: StoredFee, plan: Plan | None) -> objects.FeeItem:
-    if fee.fee_type == "commitment":
+    if fee.fee_type is FeeKind.COMMITMENT:
         name: str | None = fee.invoice_display_name or "Minimum commitment"
     else:
         name = fee.own_name or ((plan.invoice_display_name or plan.name) if plan else None)

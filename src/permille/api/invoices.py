@@ -32,6 +32,7 @@ from permille.core.instants import parse_instant
 from permille.core.invoice.billing import InvoicingReason
 from permille.core.invoice.credit import BEFORE_TAXES, InvoiceCredit
 from permille.core.invoice.crediting import CreditSplit
+from permille.core.invoice.payment import PaymentStatus
 from permille.core.organization import Organization
 from permille.http.query import query_flag
 from permille.ids import new_id
@@ -156,7 +157,13 @@ def update_invoice(call: Call) -> dict[str, Any]:
     status = fields.choice("payment_status", objects.PAYMENT_STATUSES)
     metadata = _metadata(call, fields, invoice)
     fields.check()
-    changed = payments.update(call.conn, invoice, payment_status=status, metadata=metadata, now=call.now)
+    changed = payments.update(
+        call.conn,
+        invoice,
+        payment_status=PaymentStatus(status) if status else None,
+        metadata=metadata,
+        now=call.now,
+    )
     return {"invoice": render_whole(call.conn, changed)}
 
 

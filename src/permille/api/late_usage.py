@@ -15,6 +15,7 @@ from permille.api.render import MICROSECOND, instant
 from permille.api.validation import INVALID, LONG_TEXT, Fields, parse_uuid
 from permille.core.contract.price_versions import versions_of
 from permille.core.errors import Invalid
+from permille.core.invoice.draft import InvoiceStatus
 from permille.core.invoice.late_usage import LateUsageStatus
 from permille.core.money import decimal_text
 from permille.store import customers, invoices, late_usage as store, plans, subscriptions
@@ -88,7 +89,7 @@ def render_late_usage(conn: Connection[Any], found: Sequence[LateUsage]) -> list
     ids = {each.invoice_id for each in found}
     ids |= {each.adjusting_invoice_id for each in found if each.adjusting_invoice_id}
     numbers = {
-        invoice.id: invoice.number if invoice.status == "finalized" else None
+        invoice.id: invoice.number if invoice.status is InvoiceStatus.FINALIZED else None
         for invoice in invoices.invoices_by_ids(conn, ids).values()
     }
     changed = store.changed_since(conn, [(each.charge_id, each.invoice_id) for each in found])

@@ -45,6 +45,7 @@ DESCRIBED = {
 ALWAYS = (400, 401, 403, 429, 500, 503)
 IN_PATH = {
     "name": "Its name, percent-encoded: azure%2Fprod-chat-eu.",
+    "format": "What sends the events.",
     "charge_code": "Code of the charge.",
     "fixed_charge_code": "Code of the fixed charge.",
     "code": "Code of the object.",

@@ -38,6 +38,7 @@ from permille.api import (
     invoices,
     late_usage,
     lifetime_usage,
+    llm_intakes,
     llm_setup,
     mail_servers,
     mails,
@@ -515,6 +516,21 @@ HELD_GROUP_GROUP = OperationGroup(
         ),
     ),
 )
+INTAKES = Resource("/llm/intakes", "format", "intake", llm.Intake)
+INTAKE_GROUP = OperationGroup(
+    "Intakes",
+    "billable_metric",
+    "Events that other programs send to `/events`, and that are usage of language models: Lago's agent SDK, LiteLLM's"
+    " callbacks for Lago and OpenMeter. They count for events that come from then on.",
+    (
+        INTAKES.create(
+            llm_intakes.create_intake, "Create an intake", takes=llm.IntakeInput, needs=("format",)
+        ),
+        INTAKES.page(llm_intakes.list_intakes, "List intakes"),
+        INTAKES.show(llm_intakes.show_intake, "Get an intake"),
+        INTAKES.delete(llm_intakes.delete_intake, "Delete an intake"),
+    ),
+)
 MODEL_ALIASES = Resource("/llm/model_aliases", "name", "model_alias", llm.ModelAlias)
 MODEL_ALIAS_GROUP = OperationGroup(
     "Model aliases",
@@ -573,6 +589,47 @@ CATALOGUE_VERSION_GROUP = OperationGroup(
             description="Against the version of its source that was approved last; outliers first.",
             query={"on": Annotated[str, says("The prices of which UTC date; today by default.")], **PAGE},
         ),
+        Operation(
+            "GET",
+            "/llm/catalogue_versions/{lago_id}/unread_prices",
+            catalogue_versions.list_unread,
+            "List what of a version's file is not understood",
+            page_of("unread_prices", llm.UnreadPrices),
+            description="It is left out, never guessed: such usage is priced by another source, by an own price, or is unpriced.",
+            query=PAGE,
+        ),
+    ),
+)
+PRICE_CORRECTION_GROUP = OperationGroup(
+    "Price corrections",
+    "credit_note",
+    "What final invoices would come to by prices of the catalogue that were approved from a past date on, and credit notes for it.",
+    (
+        Operation(
+            "GET",
+            "/llm/catalogue_versions/{lago_id}/corrections",
+            catalogue_versions.list_corrections,
+            "List what final invoices would come to",
+            page_of("corrections", llm.PriceCorrection),
+            description="Of a version that is approved from a past date on: the invoices with usage since then that were final before the"
+            " approval, the newest first.",
+            query=PAGE,
+        ),
+        Operation(
+            "POST",
+            "/llm/catalogue_versions/{lago_id}/corrections/credit",
+            catalogue_versions.credit_corrections,
+            "Give back what final invoices have billed too much",
+            {
+                "credit_notes": Annotated[
+                    list_of(llm.CorrectionNote), says("The credit notes that were made.")
+                ]
+            },
+            description="One credit note for each invoice with the status to_credit, off what is due on it, the rest as credit for later ones."
+            " Repeat it while it answers any; what came back doesn't come back again.",
+            body=sends("correction", llm.CorrectionInput),
+            errors=(422,),
+        ),
     ),
 )
 UNKNOWN_MODELS = Resource("/llm/unknown_models", "name", "unknown_model", llm.UnknownModel)
@@ -615,6 +672,15 @@ LLM_SETUP_GROUP = OperationGroup(
             description="What is there already is left as it is; metrics get the values that they don't list yet.",
             takes=llm.SetupInput,
             needs=("plan_code", "models"),
+        ),
+        Operation(
+            "GET",
+            "/llm/current_models",
+            llm_setup.list_current_models,
+            "List the models that the catalogue prices today",
+            page_of("models", llm.CurrentModel),
+            description="By the versions of the catalogue that you have approved. `/llm/setup` takes them as they are.",
+            query={"provider": Annotated[str, says("Only those of a provider.", example="openai")], **PAGE},
         ),
     ),
 )
@@ -1040,8 +1106,10 @@ GROUPS = (
     HELD_USAGE_GROUP,
     PAYER_RULE_GROUP,
     HELD_GROUP_GROUP,
+    INTAKE_GROUP,
     MODEL_ALIAS_GROUP,
     CATALOGUE_VERSION_GROUP,
+    PRICE_CORRECTION_GROUP,
     UNKNOWN_MODEL_GROUP,
     RECENT_USAGE_GROUP,
     LLM_SETUP_GROUP,

@@ -28,7 +28,6 @@ def read_rule(
 
 def _rule(entry: Fields, paid: Decimal | None, granted: Decimal | None, *, now: datetime) -> NewRule:
     refuse_other_payment_method(entry)
-    entry.refuse_unbuilt("invoice_custom_section")
     trigger = entry.choice("trigger", list(Trigger), mandatory=True, code="invalid_recurring_rule")
     method = entry.choice("method", list(Method), code="invalid_recurring_rule") or Method.FIXED
     interval = entry.choice("interval", list(Interval), code="invalid_recurring_rule")
@@ -47,8 +46,8 @@ def _rule(entry: Fields, paid: Decimal | None, granted: Decimal | None, *, now: 
     if expiration_at is not None and expiration_at <= now:
         entry.refuse("expiration_at", "invalid_date")
     return NewRule(
-        trigger=trigger or "",
-        method=method,
+        trigger=Trigger(trigger or Trigger.INTERVAL),
+        method=Method(method),
         interval=Interval(interval) if interval and trigger == Trigger.INTERVAL else None,
         threshold_credits=threshold,
         paid_credits=own["paid_credits"] or ZERO,

@@ -18,7 +18,7 @@ from permille.core.organization import Organization
 from permille.http.words import message_of
 from permille.store import catalogue_versions
 from permille.store.catalogue_versions import CatalogueVersion
-from permille.store.price_files import GENAI_PRICES, PriceFile
+from permille.store.price_files import PriceFile
 from permille.usecases import price_catalogue
 from permille.usecases.catalogue.price_lists import command_in_organization
 
@@ -37,17 +37,19 @@ def versions(config: Config, *, organization: str | None) -> int:
     return _command(config, listed, operation="permille prices versions", organization=organization)
 
 
-def import_file(config: Config, path: Path, *, label: str | None, organization: str | None) -> int:
+def import_file(
+    config: Config, path: Path, *, source: str, label: str | None, organization: str | None
+) -> int:
     """Make a pending version of a price file; the exit code."""
     try:
-        file = PriceFile(GENAI_PRICES, path.read_bytes())
+        file = PriceFile(source, path.read_bytes())
     except OSError as error:
         print(f"permille: {path} can't be read: {error}", file=sys.stderr)
         return 1
 
     def imported(conn: Connection[Any], of: Organization, now: datetime) -> list[str]:
         made = price_catalogue.import_file(conn, of.id, file, label=label or path.stem, who=WHO, now=now)
-        return _lines(conn, made, now)
+        return [*_lines(conn, made, now), *_unread(conn, made)]
 
     return _command(config, imported, operation="permille prices import", organization=organization)
 
@@ -85,6 +87,14 @@ def _command(config: Config, work: Any, *, operation: str, organization: str | N
 
 def _reason(refusal: Refusal) -> str:
     return message_of(refusal)
+
+
+def _unread(conn: Connection[Any], version: CatalogueVersion) -> list[str]:
+    """What is left out of its file."""
+    found = price_catalogue.unread_of(conn, version)
+    return [
+        f"  not understood: {each.what}, {each.models_count} models, such as {each.example}" for each in found
+    ]
 
 
 def _lines(conn: Connection[Any], version: CatalogueVersion, now: datetime) -> list[str]:

@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
+from permille.core.fee_kind import FeeKind
 from permille.core.money import ZERO, exact, minor, round_cents, subunits
 
 CREDIT_DIGITS = Decimal("0.00001")
@@ -21,7 +22,7 @@ CREDIT_DIGITS = Decimal("0.00001")
 LOWEST_PRIORITY = 50
 ACTIVE_MAX = 6
 """Active wallets of a customer."""
-FEE_TYPES = ("charge", "subscription", "commitment", "fixed_charge")
+FEE_TYPES = (FeeKind.CHARGE, FeeKind.SUBSCRIPTION, FeeKind.COMMITMENT, FeeKind.FIXED_CHARGE)
 """What a wallet can be limited to."""
 
 
@@ -32,6 +33,21 @@ class TransactionStatus(StrEnum):
     GRANTED = "granted"
     VOIDED = "voided"
     INVOICED = "invoiced"
+
+
+class Direction(StrEnum):
+    """Whether a transaction fills a wallet or empties it."""
+
+    INBOUND = "inbound"
+    OUTBOUND = "outbound"
+
+
+class Settlement(StrEnum):
+    """Whether a transaction counts: bought credits do once they are paid."""
+
+    PENDING = "pending"
+    SETTLED = "settled"
+    FAILED = "failed"
 
 
 class Source(StrEnum):
@@ -99,7 +115,7 @@ class Wallet:
                 self.ongoing_usage_balance_cents, self.rate_amount, self.currency
             )
 
-    def pays(self, *, fee_type: str, metric_id: UUID | None, target_code: str | None) -> bool:
+    def pays(self, *, fee_type: FeeKind, metric_id: UUID | None, target_code: str | None) -> bool:
         """Whether it pays for such a fee: the one that usage names, else one that is limited to it, or to nothing."""
         if target_code is not None:
             return self.code == target_code
@@ -218,7 +234,7 @@ def take(lots: Iterable[Lot], amount_cents: int) -> tuple[LotPart, ...]:
 class FeeBucket(NamedTuple):
     """Fees that the same wallets pay for, and what they come to with taxes, unrounded."""
 
-    fee_type: str
+    fee_type: FeeKind
     metric_id: UUID | None
     target_code: str | None
     cents: Decimal

@@ -37,8 +37,8 @@ class WalletRule:
     organization_id: UUID
     wallet_id: UUID
     status: str
-    trigger: str
-    method: str
+    trigger: Trigger
+    method: Method
     interval: Interval | None
     threshold_credits: Decimal
     paid_credits: Decimal
@@ -84,12 +84,12 @@ def rule_credits(rule: WalletRule, wallet: Wallet, pending: Decimal) -> RuleCred
     """By how much a rule that is set off tops the wallet up; by nothing where its target is reached."""
     with exact():
         ongoing = ongoing_credits(wallet)
-        if rule.method == Method.TARGET:
+        if rule.method is Method.TARGET:
             gap = max((rule.target_ongoing_balance or ZERO) - ongoing, ZERO)
             if not gap or rule.grants_target_top_up:
                 return RuleCredits(ZERO, gap)
             return RuleCredits(max(gap, _least_credits(rule, wallet)), ZERO)
-        if rule.trigger == Trigger.THRESHOLD and rule.paid_credits:
+        if rule.trigger is Trigger.THRESHOLD and rule.paid_credits:
             gap = rule.threshold_credits - ongoing - rule.granted_credits - pending
             return RuleCredits(_multiple(rule, wallet, gap), rule.granted_credits)
         return RuleCredits(rule.paid_credits, rule.granted_credits)
@@ -116,7 +116,7 @@ def _multiple(rule: WalletRule, wallet: Wallet, gap: Decimal) -> Decimal:
 
 def next_top_up(rule: WalletRule, wallet: Wallet, *, after: datetime, timezone: str) -> datetime | None:
     """When an interval of the rule is over next: on its day, by the same rule as subscriptions' anniversaries."""
-    if rule.trigger != Trigger.INTERVAL or rule.interval is None:
+    if rule.trigger is not Trigger.INTERVAL or rule.interval is None:
         return None
     anchor = rule.started_at or wallet.created_at
     if anchor > after:

@@ -27,7 +27,7 @@ WORDS = {
     "missing_amount_cents": "Give each threshold an amount.",
     "duplicated_values": "Give each amount once.",
     "multiple_recurring_thresholds": "Only one threshold can be recurring.",
-    "incompatible_params": "Give usage_thresholds once: of the subscription or in plan_overrides.",
+    "incompatible_params": "Give only one of the fields that exclude each other.",
     "value_is_duplicated": "Give each one once.",
     "value_already_exist": "This is taken already.",
     "cannot_be_stored": "The database refuses a value in it, and always will; the server's log says which. Shorten or leave out what is unusual.",
@@ -77,10 +77,19 @@ WORDS = {
     "url_invalid": "Give a whole address, like https://example.com/hooks.",
     "loopback_only_in_test_mode": "An address of this machine is allowed in test mode only.",
     "usage_is_counted": "This usage was counted already.",
+    "code_of_a_metric": "A metric counts events of this code: they would be billed twice.",
     "alias_is_missing": "Add an alias first that says which model this name is.",
+    "charge_is_gone": "The charge is gone since.",
+    "charge_is_changed": "The charge was saved again since: its prices may be others for that, too.",
+    "late_usage": "There is late usage of the period: decide about both together.",
+    "usage_is_changed": "Events of the period came in or were amended since.",
+    "price_is_gone": "Some of its usage has no price any more.",
+    "minimum_commitment": "The plan has a minimum: what comes back may be missing to it.",
+    "nothing_left_to_credit": "What has become cheaper came back already, by other credit notes.",
+    "nothing_to_credit": "Nothing of it comes back by itself: look at its status and its problem.",
     "already_approved": "It is approved: charges may go by it. Import another version.",
     "outliers_not_accepted": "Some prices are gone, become 0 or change tenfold: name their models to accept that.",
-    "unreadable_prices": "This is no price file of genai-prices.",
+    "unreadable_prices": "This can't be read as a price file of that source.",
     "provider_is_missing": "Give the provider too, like azure/prod-chat-eu.",
     "exceeded_limit": "There are as many as there can be: delete one first.",
     "currencies_does_not_match": "The customer pays in another currency than this.",
@@ -180,6 +189,7 @@ WORDS = {
     "invalid_status": "The invoice has a status that doesn't go with this.",
     "invoiced_fee": "The fee is on an invoice, which is paid or not as a whole.",
 }
+_THRESHOLDS_TWICE = "Give usage_thresholds once: of the subscription or in plan_overrides."
 _WORDS_OF_FIELDS = {
     (
         "timestamp",
@@ -188,6 +198,9 @@ _WORDS_OF_FIELDS = {
     ("document_locale", "value_is_invalid"): (
         "Documents are not written in this language. Give one of those allowed, or a regional variant like de-CH."
     ),
+    ("usage_thresholds", "incompatible_params"): _THRESHOLDS_TWICE,
+    ("plan_overrides", "incompatible_params"): _THRESHOLDS_TWICE,
+    ("external_subscription_id", "incompatible_params"): "Give a customer or a subscription, not both.",
     ("transaction_id", "value_already_exist"): "An event with this id is stored already: it counts once.",
 }
 

@@ -12,7 +12,7 @@ from base64 import b64decode
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -27,7 +27,8 @@ from permille.core.api_key import ApiKey, Mode
 from permille.core.bounds import EXPRESSION_LENGTH_MAX, EXPRESSION_WORK_AT_ONCE
 from permille.core.errors import Invalid, Refusal, Unevaluable
 from permille.core.instants import microseconds
-from permille.core.llm.call import CallSource
+from permille.core.llm.call import CallSource, DroppedSpans, PreparedCall
+from permille.core.llm.intake import Intakes
 from permille.core.organization import Organization
 from permille.events.draft import TOO_LONG, Draft
 from permille.events.log import ChangingError, Request, UnacceptableError, UnavailableError, Writer
@@ -39,6 +40,7 @@ from permille.http.shares import Shares, too_many_requests
 from permille.http.words import in_words
 from permille.ingest.calls import CallDesk, CallNotes, CallStore
 from permille.ingest.decoders import FORMATS, USAGE_FORMATS
+from permille.ingest.intakes import SortedEvents, answered, sort_events
 from permille.ingest.usage_format import CallBatch, UsageFormat
 from permille.ingest.wire_format import Faulty, Warnings, WireFormat
 
@@ -75,7 +77,8 @@ LOOKUPS_AT_ONCE, LOOKUPS_WAITING = 2, 2_000
 CLIENT_MAX = 200
 _JSON = "application/json"
 _encode = msgspec.json.Encoder(decimal_format="number").encode
-_formats = {each.path: each for each in FORMATS}
+_formats = {each.path: each for each in FORMATS if not each.media_type}
+_other_formats = {(each.path, each.media_type): each for each in FORMATS if each.media_type}
 _usage_formats = {each.path: each for each in USAGE_FORMATS}
 
 
@@ -85,6 +88,8 @@ class Answers:
 
     key: Callable[[str], ApiKey | None]
     """What the API key is."""
+    intakes: Callable[[UUID], Intakes]
+    """Which events of an organization are usage of language models."""
     used: Callable[[UUID, datetime], None]
     """Note that a key was used, and when; not for each request while the key is remembered."""
     warnings: Callable[[UUID, Sequence[Draft]], Warnings]
@@ -97,6 +102,27 @@ class Answers:
     """What becomes of usage of language models."""
     notes: CallNotes
     """Keeps what came of it lately."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApiSender:
+    """A key, and which events of its organization are usage of language models."""
+
+    key: ApiKey
+    intakes: Intakes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventBatch:
+    """Events of a request that are to be stored together."""
+
+    wire: WireFormat
+    scope: Scope
+    organization_id: UUID
+    drafts: Sequence[Draft]
+    places: Sequence[int]
+    """Their indices in what was sent."""
+    at: datetime
 
 
 @dataclass(slots=True)
@@ -218,7 +244,7 @@ class EventIntake:
         self.max_body_bytes = max_body_bytes
         self.batch_max = batch_max
         self.queue = Queue()
-        self.keys: dict[str, tuple[ApiKey, float]] = {}
+        self.keys: dict[str, tuple[ApiSender, float]] = {}
         self.changes_of_keys = 0
         self.tasks: list[asyncio.Task[None]] = []
         self.repeating: set[asyncio.Task[None]] = set()
@@ -255,24 +281,23 @@ class EventIntake:
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes, str]:
-        key = await self._key(scope["headers"])
-        if key is None:
+        sender = await self._sender(scope["headers"])
+        if sender is None:
             return 401, _encode(error_body(401, in_words("unauthorized"))), _JSON
-        key.require("event", Mode.WRITE)
-        organization = key.organization
+        sender.key.require("event", Mode.WRITE)
+        organization = sender.key.organization
         telemetry.belongs_to(organization.id)
         with self.bodies.of(organization.id) as share:
             body = await read_body(scope["headers"], receive, self.max_body_bytes, share)
-            return await self._answer_body(scope, organization, body)
+            return await self._answer_body(scope, sender, body)
 
-    async def _answer_body(
-        self, scope: Scope, organization: Organization, body: bytes
-    ) -> tuple[int, bytes, str]:
+    async def _answer_body(self, scope: Scope, sender: ApiSender, body: bytes) -> tuple[int, bytes, str]:
+        organization = sender.key.organization
         now = organization.now(system_now())
         path = scope["path"].rstrip("/")
         if path in _usage_formats:
             return await self._take_calls(_usage_formats[path], scope, organization, body, now)
-        wire = _formats[path]
+        wire = _other_formats.get((path, _media_type(scope))) or _formats[path]
         try:
             if len(body) <= LARGE_BODY_BYTES:
                 drafts = wire.decode(body, now, self.batch_max)
@@ -281,32 +306,66 @@ class EventIntake:
         except Faulty as faulty:
             await self._raise_unevaluable(organization.id, faulty)
             raise
-        request = Request(organization_id=organization.id, drafts=drafts, created_at=microseconds(now))
         telemetry.brings(len(drafts))
+        batch = EventBatch(
+            wire=wire,
+            scope=scope,
+            organization_id=organization.id,
+            drafts=drafts,
+            places=range(len(drafts)),
+            at=now,
+        )
+        if sender.intakes:
+            sorted_events = sort_events(drafts, sender.intakes, is_batch=wire.is_batch)
+            if sorted_events.calls:
+                return await self._take_mixed(batch, sorted_events)
+        request, warnings = await self._take_events(batch)
+        return 200, wire.answer(request, warnings), _JSON
+
+    async def _take_events(self, batch: EventBatch) -> tuple[Request, Warnings | None]:
+        """Store events. What is wrong with them is said by their places."""
+        drafts, places, organization_id = batch.drafts, batch.places, batch.organization_id
+        request = Request(organization_id=organization_id, drafts=drafts, created_at=microseconds(batch.at))
         if len(drafts) * EXPRESSION_LENGTH_MAX > EXPRESSION_WORK_AT_ONCE:
             await self._derive(request)
         await self._store([request])
         if request.failure is not None:
             if isinstance(request.failure, UnacceptableError):
-                raise await self._unacceptable(request, wire)
+                raise await self._unacceptable(request, batch)
             raise try_again()
         if request.is_refused or request.duplicates:
             duplicates = len(request.duplicates or ())
             telemetry.duplicate.inc(duplicates)
             telemetry.brings(len(drafts) - duplicates)
-            raise _refused(request, wire)
+            raise _refused(request, batch)
         telemetry.stored.inc(len(drafts))
-        warnings = None
-        if scope.get("query_string") and query_flag(QueryParams(scope["query_string"]), "strict"):
-            async with self.lookups.turn(organization.id):
-                warnings = await asyncio.to_thread(self.answers.warnings, organization.id, drafts)
-        return 200, wire.answer(request, warnings), _JSON
+        query = batch.scope.get("query_string")
+        if not query or not query_flag(QueryParams(query), "strict"):
+            return request, None
+        async with self.lookups.turn(organization_id):
+            warnings = await asyncio.to_thread(self.answers.warnings, organization_id, drafts)
+        return request, [(places[index], each) for index, each in warnings]
+
+    async def _take_mixed(self, batch: EventBatch, events: SortedEvents) -> tuple[int, bytes, str]:
+        """Store events of which some are usage of language models. A call that was counted before is no error."""
+        organization_id, now = batch.organization_id, batch.at
+        warnings: Warnings | None = None
+        if events.others:
+            others = [batch.drafts[index] for index in events.others]
+            _, warnings = await self._take_events(replace(batch, drafts=others, places=events.others))
+        source = CallSource(road=batch.wire.path, client=_client(batch.scope), at=now)
+        store = CallStore(desk=self.answers.calls, turns=self.lookups, store=self._store)
+        calls = await store.take(organization_id, list(events.calls.values()), now=now, is_dry_run=False)
+        self._note_calls(organization_id, source, calls)
+        by_index = dict(zip(events.calls, calls, strict=True))
+        shown = answered(organization_id, batch.drafts, by_index, created_at=microseconds(now))
+        return 200, batch.wire.answer(shown, warnings), _JSON
 
     async def _take_calls(
         self, wire: UsageFormat, scope: Scope, organization: Organization, body: bytes, now: datetime
     ) -> tuple[int, bytes, str]:
         """Usage of language models: read, stored, and noted for those who look at what came in."""
-        source = CallSource(road=wire.path, client=_header(scope, b"user-agent")[:CLIENT_MAX] or None, at=now)
+        source = CallSource(road=wire.path, client=_client(scope), at=now)
         try:
             batch = await self._read_calls(wire, scope, organization, body, now)
         except Refusal as refusal:
@@ -315,19 +374,27 @@ class EventIntake:
         store = CallStore(desk=self.answers.calls, turns=self.lookups, store=self._store)
         calls = await store.take(organization.id, batch.calls, now=now, is_dry_run=batch.is_dry_run)
         if not batch.is_dry_run:
-            telemetry.stored.inc(sum(len(call.events) + len(call.shared) for call in calls))
-            telemetry.duplicate.inc(sum(call.is_repeated for call in calls))
-            self.answers.notes.note(organization.id, source, [*batch.dropped, *calls])
+            self._note_calls(organization.id, source, calls, batch.dropped)
         return 200, wire.answer(calls, batch), batch.media_type
+
+    def _note_calls(
+        self,
+        organization_id: UUID,
+        source: CallSource,
+        calls: Sequence[PreparedCall],
+        dropped: Sequence[DroppedSpans] = (),
+    ) -> None:
+        telemetry.stored.inc(sum(len(call.events) + len(call.shared) for call in calls))
+        telemetry.duplicate.inc(sum(call.is_repeated for call in calls))
+        self.answers.notes.note(organization_id, source, [*dropped, *calls])
 
     async def _read_calls(
         self, wire: UsageFormat, scope: Scope, organization: Organization, body: bytes, now: datetime
     ) -> CallBatch:
         """The calls of a body. Those of an organization are read one at a time, as large ones of events are."""
-        media_type = _header(scope, b"content-type").partition(";")[0].strip().lower()
         async with self.readings.turn(organization.id):
             await asyncio.sleep(0)
-            return wire.decode(body, now, media_type)
+            return wire.decode(body, now, _media_type(scope))
 
     async def _read(self, wire: WireFormat, organization_id: UUID, body: bytes, now: datetime) -> list[Draft]:
         """The drafts of a large body. Those of an organization are read one at a time, with others' requests in between."""
@@ -363,16 +430,18 @@ class EventIntake:
         for waiting in queued:
             await waiting.answered
 
-    async def _unacceptable(self, request: Request, wire: WireFormat) -> Refusal:
+    async def _unacceptable(self, request: Request, batch: EventBatch) -> Refusal:
         """Why nothing of the request is stored: the database refuses what is in it, in a batch the event with this index."""
         problem = {"event": ["cannot_be_stored"]}
-        if not wire.is_batch:
+        if not batch.wire.is_batch:
             return Invalid(problem)
         async with self.lookups.turn(request.organization_id):
             index = await asyncio.to_thread(self.answers.unacceptable, request)
-        return Invalid({"events": ["cannot_be_stored"]} if index is None else {str(index): problem})
+        return Invalid(
+            {"events": ["cannot_be_stored"]} if index is None else {str(batch.places[index]): problem}
+        )
 
-    async def _key(self, headers: Iterable[tuple[bytes, bytes]]) -> ApiKey | None:
+    async def _sender(self, headers: Iterable[tuple[bytes, bytes]]) -> ApiSender | None:
         """The key. That of a live organization is remembered for a few seconds; a test clock is read each time."""
         secret = _secret(headers)
         if secret is None:
@@ -382,20 +451,25 @@ class EventIntake:
             return known[0]
         changes = self.changes_of_keys
         async with self.lookups.turn(secret):
-            key = await asyncio.to_thread(self.answers.key, secret)
-        if key is not None:
-            self.answers.used(key.id, system_now())
-        if key is not None and not key.organization.test_mode and changes == self.changes_of_keys:
+            found = await asyncio.to_thread(self._looked_up, secret)
+        if found is None:
+            return None
+        self.answers.used(found.key.id, system_now())
+        if not found.key.organization.test_mode and changes == self.changes_of_keys:
             if len(self.keys) >= KEYS_REMEMBERED:
                 self.keys.pop(next(iter(self.keys)))
-            self.keys[secret] = (key, time.monotonic() + _seconds_to_remember(key))
-        return key
+            self.keys[secret] = (found, time.monotonic() + _seconds_to_remember(found.key))
+        return found
+
+    def _looked_up(self, secret: str) -> ApiSender | None:
+        key = self.answers.key(secret)
+        return None if key is None else ApiSender(key, self.answers.intakes(key.organization.id))
 
     def forget_key(self, key_id: UUID | None) -> None:
         """The key has changed, None: any may have. What is being looked up meanwhile is not remembered."""
         self.changes_of_keys += 1
         self.keys = {
-            secret: known for secret, known in self.keys.items() if key_id not in (None, known[0].id)
+            secret: known for secret, known in self.keys.items() if key_id not in (None, known[0].key.id)
         }
 
     async def _write(self, writer: Writer) -> None:
@@ -424,6 +498,14 @@ class EventIntake:
 
 def _header(scope: Scope, wanted: bytes) -> str:
     return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), "")
+
+
+def _media_type(scope: Scope) -> str:
+    return _header(scope, b"content-type").partition(";")[0].strip().lower()
+
+
+def _client(scope: Scope) -> str | None:
+    return _header(scope, b"user-agent")[:CLIENT_MAX] or None
 
 
 def _is_large(waiting: WaitingRequest) -> bool:
@@ -506,14 +588,19 @@ def _password(encoded: bytes) -> str | None:
     return password or user or None
 
 
-def _refused(request: Request, wire: WireFormat) -> Refusal:
+def _refused(request: Request, batch: EventBatch) -> Refusal:
     """Why nothing of the request is stored: an expression without a value, a dimension that is too long, or events that are stored already."""
+    is_batch, places = batch.wire.is_batch, batch.places
     if problems := request.unevaluable:
         return Unevaluable(
-            {str(index): text for index, text in problems.items()} if wire.is_batch else problems[0]
+            {str(places[index]): text for index, text in problems.items()} if is_batch else problems[0]
         )
     if request.too_long:
-        errors = {str(index): {f"properties.{name}": [TOO_LONG]} for index, name in request.too_long.items()}
-        return Invalid(errors if wire.is_batch else errors["0"])
+        errors = {
+            str(places[index]): {f"properties.{name}": [TOO_LONG]} for index, name in request.too_long.items()
+        }
+        return Invalid(errors if is_batch else errors["0"])
     error = {"transaction_id": ["value_already_exist"]}
-    return Invalid({str(index): error for index in request.duplicates or ()} if wire.is_batch else error)
+    if not is_batch:
+        return Invalid(error)
+    return Invalid({str(places[index]): error for index in request.duplicates or ()})

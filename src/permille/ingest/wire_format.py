@@ -21,6 +21,8 @@ class WireFormat:
     """`decode(body, now, most)` answers drafts, or raises BadRequest or Invalid; `answer` is the body after the commit."""
 
     path: str
+    media_type: str = ""
+    """The content type that chooses it among the formats of its path; empty for the usual one."""
     is_batch: bool
     """Whether errors are by the index of their event."""
     decode: Callable[[bytes, datetime, int], list[Draft]]

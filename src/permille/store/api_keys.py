@@ -138,6 +138,11 @@ def _notify(conn: Connection[Any], key_id: UUID) -> None:
     conn.execute("select pg_notify(%s, %s)", [CHANNEL, str(key_id)])
 
 
+def look_up_again(conn: Connection[Any]) -> None:
+    """Let every server forget what it remembers of keys and of whose they are, from the commit on."""
+    conn.execute("select pg_notify(%s, '')", [CHANNEL])
+
+
 def used(conn: Connection[Any], at: Mapping[UUID, datetime]) -> None:
     """When keys were last used, as far as that is later than what is known."""
     conn.execute(

@@ -16,8 +16,9 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from permille.core.llm.catalogue.effective import SOURCES, DatedCatalogue, EffectiveCatalogue
+from permille.core.llm.catalogue.effective import DatedCatalogue, EffectiveCatalogue
 from permille.core.llm.catalogue.prices import Catalogue
+from permille.core.llm.catalogue.sources import SOURCES
 from permille.ids import new_id
 from permille.store import price_files, shipped_prices
 

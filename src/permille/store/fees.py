@@ -13,7 +13,9 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.bounds import EARLIEST
+from permille.core.fee_kind import FeeKind
 from permille.core.invoice.draft import InvoiceDraft, Line
+from permille.core.invoice.payment import PaymentStatus
 from permille.core.money import LineAmounts, decimal_text
 from permille.core.period import Period
 from permille.core.rating.fee import Breakdown, Fee, Presentation
@@ -47,7 +49,7 @@ class StoredFee:
     invoice_id: UUID | None
     customer_id: UUID
     subscription_id: UUID | None
-    fee_type: str
+    fee_type: FeeKind
     charge_id: UUID | None
     charge_filter_id: UUID | None
     position: int
@@ -69,7 +71,7 @@ class StoredFee:
     precise_coupons_amount_cents: Decimal
     amount_details: Mapping[str, Any]
     grouped_by: Mapping[str, str | None]
-    payment_status: str
+    payment_status: PaymentStatus
     from_at: datetime | None
     to_at: datetime | None
     event_transaction_id: str | None
@@ -268,7 +270,7 @@ def unsaved(draft: InvoiceDraft) -> list[StoredFee]:
             precise_coupons_amount_cents=line.discount_cents,
             amount_details=line.fee.amount_details,
             grouped_by=line.fee.grouped_by,
-            payment_status="pending",
+            payment_status=PaymentStatus.PENDING,
             from_at=line.fee.from_,
             to_at=line.fee.to,
             event_transaction_id=line.fee.event_transaction_id,

@@ -9,7 +9,6 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
-from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from permille.database.typed_rows import typed_row
@@ -102,7 +101,7 @@ def invoices(
         )
     for key, value in search.metadata.items():
         where.add("metadata @> %s", Jsonb([{"key": key, "value": value} if value else {"key": key}]))
-    with conn.cursor(row_factory=class_row(StoredInvoice)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredInvoice)) as cursor:
         rows = cursor.execute(
             f"select {INVOICE_COLUMNS} from invoice where {where.text}"
             " order by created_at desc, id limit %s offset %s",
@@ -114,7 +113,7 @@ def invoices(
 
 def visible_invoice(conn: Connection[Any], organization_id: UUID, invoice_id: UUID) -> StoredInvoice | None:
     """The organization's invoice with this id, unless its status hides it."""
-    with conn.cursor(row_factory=class_row(StoredInvoice)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredInvoice)) as cursor:
         return cursor.execute(
             f"select {INVOICE_COLUMNS} from invoice where id = %s and organization_id = %s and status = any(%s)",
             [invoice_id, organization_id, list(VISIBLE)],

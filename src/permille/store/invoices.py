@@ -16,9 +16,10 @@ from psycopg.rows import class_row
 
 from permille.core.contract.subscription import Subscription
 from permille.core.contract.timeline import BillingPeriods
-from permille.core.customer import Customer
+from permille.core.custom_section import CustomSection
 from permille.core.invoice.billing import BillingProgress, SubscriptionBilling
 from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus
+from permille.core.invoice.payment import PaymentStatus
 from permille.core.metering.event import Arrival
 from permille.core.period import Period
 from permille.database.bulk import (
@@ -33,6 +34,7 @@ from permille.database.bulk import (
     uuid_array,
 )
 from permille.database.connections import exact_json
+from permille.database.typed_rows import typed_row
 from permille.store import fees, progressive, subscriptions as subscription_store
 from permille.store.billing_holds import NOT_HELD
 
@@ -50,8 +52,8 @@ class StoredInvoice:
     number: str
     purchase_order_number: str | None
     invoice_type: str
-    status: str
-    payment_status: str
+    status: InvoiceStatus
+    payment_status: PaymentStatus
     payment_overdue: bool
     payment_dispute_lost_at: datetime | None
     currency: str
@@ -95,7 +97,7 @@ class StoredInvoice:
     @property
     def due_amount_cents(self) -> int:
         """What is still to be paid."""
-        if self.status == "voided":
+        if self.status is InvoiceStatus.VOIDED:
             return 0
         return self.total_amount_cents - self.total_paid_amount_cents - self.offset_amount_cents
 
@@ -131,7 +133,7 @@ _PERIOD_COLUMNS = ", ".join(f"p.{name}" for name in _SUBSCRIPTION_COLUMNS.split(
 
 def invoices_by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, StoredInvoice]:
     """Invoices of any status by id."""
-    with conn.cursor(row_factory=class_row(StoredInvoice)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredInvoice)) as cursor:
         rows = cursor.execute(
             f"select {INVOICE_COLUMNS} from invoice where id = any(%s)", [list(ids)]
         ).fetchall()
@@ -282,7 +284,7 @@ def _row(draft: InvoiceDraft) -> dict[str, Any]:
         "prepaid_purchased_credit_amount_cents": draft.prepaid_purchased_credit_amount_cents,
         "total_amount_cents": draft.total_amount_cents,
         "total_paid_amount_cents": draft.total_paid_amount_cents,
-        "custom_sections": _custom_sections(draft.customer),
+        "custom_sections": _custom_sections(draft.custom_sections),
         "skip_charges": draft.skip_charges,
         "finalizes_at": dates.finalizes_at,
         "waits_for_price": draft.waits_for_price,
@@ -295,8 +297,8 @@ def _row(draft: InvoiceDraft) -> dict[str, Any]:
     }
 
 
-def _custom_sections(customer: Customer) -> list[dict[str, Any]]:
-    """What an invoice prints of its customer's sections."""
+def _custom_sections(printed: Sequence[CustomSection]) -> list[dict[str, Any]]:
+    """The sections as an invoice keeps them."""
     return [
         {
             "lago_id": str(each.id),
@@ -304,7 +306,7 @@ def _custom_sections(customer: Customer) -> list[dict[str, Any]]:
             "display_name": each.display_name,
             "details": each.details,
         }
-        for each in customer.applicable_custom_sections
+        for each in printed
     ]
 
 
@@ -512,6 +514,14 @@ def finalize_opened(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> No
         f"update invoice i set status = 'finalized', finalized_at = %s, {', '.join(f'{name} = w.{name}' for name in shown)}"
         " from jsonb_populate_recordset(null::invoice, %s::jsonb) w where i.id = w.id and i.status = 'open'",
         [drafts[0].made_at, exact_json(rows)],
+    )
+
+
+def close(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
+    """Invoices that waited for their payment, and never become final."""
+    conn.execute(
+        "update invoice set status = 'closed', updated_at = %s where id = any(%s) and status = 'open'",
+        [now, list(invoice_ids)],
     )
 
 

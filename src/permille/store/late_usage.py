@@ -17,6 +17,7 @@ from permille.core.invoice.late_usage import LateUsageStatus, Line
 from permille.core.metering.event import Arrived, PlacedEvent, Series
 from permille.core.money import decimal_text
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
+from permille.database.typed_rows import typed_row
 
 CHUNK = 200_000
 UNDECIDED_MAX = 1_000
@@ -426,7 +427,7 @@ def too_late(conn: Connection[Any], events: Sequence[PlacedEvent]) -> dict[UUID,
 
 
 def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[LateUsage]:
-    with conn.cursor(row_factory=class_row(LateUsage)) as cursor:
+    with conn.cursor(row_factory=typed_row(LateUsage)) as cursor:
         return cursor.execute(f"select {_COLUMNS} from late_usage where {condition}", values).fetchall()
 
 

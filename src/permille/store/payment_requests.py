@@ -10,10 +10,11 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
-from psycopg.rows import class_row
 
+from permille.core.invoice.payment import PaymentStatus
 from permille.database.bulk import columns_of, int_array, uuid_array
 from permille.database.connections import exact_json
+from permille.database.typed_rows import typed_row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,7 @@ class StoredRequest:
     email: str | None
     amount_cents: int
     currency: str
-    payment_status: str
+    payment_status: PaymentStatus
     created_at: datetime
     updated_at: datetime
     dunning_campaign_id: UUID | None
@@ -61,7 +62,7 @@ def add(conn: Connection[Any], request: StoredRequest, dues: Mapping[UUID, int])
 
 
 def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, StoredRequest]:
-    with conn.cursor(row_factory=class_row(StoredRequest)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredRequest)) as cursor:
         rows = cursor.execute(
             f"select {_COLUMNS} from payment_request where id = any(%s)", [list(ids)]
         ).fetchall()
@@ -104,7 +105,7 @@ def listing(
         "limit": limit,
         "offset": offset,
     }
-    with conn.cursor(row_factory=class_row(StoredRequest)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredRequest)) as cursor:
         rows = cursor.execute(
             f"select {_COLUMNS} from payment_request where {where}"
             " order by created_at desc, id limit %(limit)s offset %(offset)s",
@@ -118,7 +119,7 @@ def pay_settled(
     conn: Connection[Any], paid_invoice_ids: Collection[UUID], *, now: datetime
 ) -> list[StoredRequest]:
     """Those of the pending requests with any of these invoices of which all invoices are paid: they have succeeded."""
-    with conn.cursor(row_factory=class_row(StoredRequest)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredRequest)) as cursor:
         return cursor.execute(
             "update payment_request r set payment_status = 'succeeded', updated_at = %(now)s"
             " where payment_status <> 'succeeded' and id in"

@@ -12,8 +12,10 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.invoice.payment import PayableType, PaymentStatus
 from permille.database.bulk import columns_of, int_array, uuid_array
 from permille.database.connections import exact_json
+from permille.database.typed_rows import typed_row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +25,13 @@ class StoredPayment:
     id: UUID
     organization_id: UUID
     customer_id: UUID
-    payable_type: str
+    payable_type: PayableType
     payable_id: UUID
     amount_cents: int
     currency: str
     payment_type: str
     status: str
-    payment_status: str
+    payment_status: PaymentStatus
     reference: str | None
     created_at: datetime
     updated_at: datetime
@@ -108,7 +110,7 @@ def add_receipt(
 
 
 def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, StoredPayment]:
-    with conn.cursor(row_factory=class_row(StoredPayment)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredPayment)) as cursor:
         rows = cursor.execute(f"select {_COLUMNS} from payment where id = any(%s)", [list(ids)]).fetchall()
     return {row.id: row for row in rows}
 
@@ -131,7 +133,7 @@ def listing(
         "limit": limit,
         "offset": offset,
     }
-    with conn.cursor(row_factory=class_row(StoredPayment)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredPayment)) as cursor:
         rows = cursor.execute(
             f"select {_COLUMNS} from payment where {where}"
             " order by created_at desc, id limit %(limit)s offset %(offset)s",
@@ -210,7 +212,7 @@ def receipt(conn: Connection[Any], receipt_id: UUID) -> tuple[UUID, Receipt] | N
 
 
 def set_invoice_statuses(
-    conn: Connection[Any], invoice_ids: Sequence[UUID], payment_status: str, *, now: datetime
+    conn: Connection[Any], invoice_ids: Sequence[UUID], payment_status: PaymentStatus, *, now: datetime
 ) -> None:
     """Set the payment status of invoices and of their fees; one that is paid is not overdue any more."""
     values = {"ids": list(invoice_ids), "status": payment_status, "now": now}

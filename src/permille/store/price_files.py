@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -14,15 +13,9 @@ from typing import Any
 
 from psycopg import Connection
 
-from permille.core.llm.catalogue import genai_prices
 from permille.core.llm.catalogue.prices import Catalogue
 from permille.core.llm.catalogue.rows import UnreadablePricesError
-
-GENAI_PRICES = genai_prices.SOURCE
-
-_Reader = Callable[..., Catalogue]
-READERS: Mapping[str, _Reader] = {GENAI_PRICES: genai_prices.read_catalogue}
-"""How the files of each source are read."""
+from permille.core.llm.catalogue.sources import SOURCES
 
 
 @dataclass(frozen=True)
@@ -47,7 +40,7 @@ class PriceFile:
 
     def read(self, label: str) -> Catalogue:
         """The prices in it. Raises UnreadablePricesError."""
-        return READERS[self.source](self.document, label=label)
+        return SOURCES[self.source].read(self.document, label=label)
 
 
 def add(conn: Connection[Any], file: PriceFile, *, now: datetime) -> None:

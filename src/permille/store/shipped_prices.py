@@ -8,7 +8,8 @@ from importlib import resources
 from typing import Any
 
 from permille.core.llm.catalogue.prices import Catalogue
-from permille.store.price_files import GENAI_PRICES, PriceFile
+from permille.core.llm.catalogue.sources import DEFAULT
+from permille.store.price_files import PriceFile
 
 _FOLDER = "price_catalogue"
 _SUFFIX = ".json.xz"
@@ -22,7 +23,7 @@ def name() -> str:
 @cache
 def price_file() -> PriceFile:
     """The file as its source has written it."""
-    return PriceFile(source=GENAI_PRICES, content=lzma.decompress(_file().read_bytes()))
+    return PriceFile(source=DEFAULT, content=lzma.decompress(_file().read_bytes()))
 
 
 def document() -> Any:

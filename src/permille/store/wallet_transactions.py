@@ -13,9 +13,18 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.core.money import exact
-from permille.core.wallet import CREDIT_DIGITS, LOWEST_PRIORITY, LotPart, Source
+from permille.core.wallet import (
+    CREDIT_DIGITS,
+    LOWEST_PRIORITY,
+    Direction,
+    LotPart,
+    Settlement,
+    Source,
+    TransactionStatus,
+)
 from permille.database.bulk import columns_of, int_array, uuid_array
 from permille.database.connections import exact_json
+from permille.database.typed_rows import typed_row
 from permille.ids import new_ids
 
 
@@ -26,10 +35,10 @@ class WalletTransaction:
     id: UUID
     organization_id: UUID
     wallet_id: UUID
-    transaction_type: str
-    transaction_status: str
-    status: str
-    source: str = Source.MANUAL
+    transaction_type: Direction
+    transaction_status: TransactionStatus
+    status: Settlement
+    source: Source = Source.MANUAL
     amount_cents: int
     credit_amount: Decimal
     remaining_amount_cents: int | None = None
@@ -113,7 +122,7 @@ def _credits(taker: WalletTransaction, part: LotPart) -> Decimal:
 
 
 def _select(conn: Connection[Any], condition: str, values: Any) -> list[WalletTransaction]:
-    with conn.cursor(row_factory=class_row(WalletTransaction)) as cursor:
+    with conn.cursor(row_factory=typed_row(WalletTransaction)) as cursor:
         return cursor.execute(
             f"select {_COLUMNS} from wallet_transaction where {condition}", values
         ).fetchall()

@@ -13,9 +13,20 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.fee_kind import FeeKind
 from permille.core.invoice.draft import InvoiceDraft
 from permille.core.money import ZERO
-from permille.core.wallet import FeeBucket, FilledWallet, Lot, LotPart, Source, TransactionStatus, Wallet
+from permille.core.wallet import (
+    Direction,
+    FeeBucket,
+    FilledWallet,
+    Lot,
+    LotPart,
+    Settlement,
+    Source,
+    TransactionStatus,
+    Wallet,
+)
 from permille.database.bulk import columns_of, int_array, text_array, uuid_array
 from permille.database.connections import exact_json
 from permille.ids import new_id
@@ -161,7 +172,7 @@ class Movement:
 
     @property
     def sign(self) -> int:
-        return 1 if self.transaction.transaction_type == "inbound" else -1
+        return 1 if self.transaction.transaction_type is Direction.INBOUND else -1
 
     @property
     def consumed(self) -> tuple[int, Decimal]:
@@ -216,9 +227,9 @@ def take(conn: Connection[Any], drafts: Iterable[InvoiceDraft]) -> list[WalletTr
                 id=new_id(draft.made_at),
                 organization_id=draft.customer.organization_id,
                 wallet_id=each.wallet.id,
-                transaction_type="outbound",
+                transaction_type=Direction.OUTBOUND,
                 transaction_status=TransactionStatus.INVOICED,
-                status="settled",
+                status=Settlement.SETTLED,
                 source=Source.MANUAL,
                 amount_cents=each.amount_cents,
                 credit_amount=each.worth.credits,
@@ -243,6 +254,15 @@ def set_out_of_date(conn: Connection[Any], customer_ids: Collection[UUID], *, at
         "update wallet set refresh_at = %s where customer_id = any(%s::uuid[]) and status = 'active'"
         " and refresh_at is null",
         [at, uuid_array(customer_ids)],
+    )
+
+
+def set_shares_out_of_date(conn: Connection[Any], wallet_ids: Collection[UUID], *, at: datetime) -> None:
+    """What the customers of these wallets use is to be shared again; the customers are locked."""
+    conn.execute(
+        "update wallet set refresh_at = %s where status = 'active' and refresh_at is null"
+        " and customer_id in (select customer_id from wallet where id = any(%s::uuid[]))",
+        [at, uuid_array(wallet_ids)],
     )
 
 
@@ -285,6 +305,38 @@ def mark_of_subscriptions(conn: Connection[Any], of: Collection[tuple[UUID, str]
     )
     left = conn.execute(f"select exists ({concerned})", values).fetchone()
     return not (left and left[0])
+
+
+def mark(conn: Connection[Any], of: Collection[tuple[UUID, str]]) -> None:
+    """What these subscriptions have used, by organization and external id, may have changed. It waits for nobody."""
+    conn.execute(
+        "insert into wallet_mark (organization_id, customer_id) select distinct s.organization_id, s.customer_id"
+        " from unnest(%s::uuid[], %s::text[]) as e (organization_id, external_id)"
+        " join subscription s on s.organization_id = e.organization_id and s.external_id = e.external_id"
+        " where s.status = 'active' and exists ("
+        "   select from wallet w where w.customer_id = s.customer_id and w.status = 'active')",
+        [uuid_array(owner for owner, _ in of), text_array(external_id for _, external_id in of)],
+    )
+
+
+def take_marks(conn: Connection[Any], *, limit: int, now: datetime) -> bool:
+    """Say of the wallets of marked customers that they are out of date; whether there were any.
+
+    Customers that someone else has locked stay marked.
+    """
+    rows = conn.execute(
+        "select c.id from customer c where c.id in (select customer_id from wallet_mark limit %s)"
+        " order by c.id for no key update skip locked",
+        [limit],
+    ).fetchall()
+    ids = uuid_array(customer_id for (customer_id,) in rows)
+    conn.execute("delete from wallet_mark where customer_id = any(%s::uuid[])", [ids])
+    conn.execute(
+        "update wallet w set refresh_at = coalesce(o.test_now, %s) from organization o where o.id = w.organization_id"
+        " and w.status = 'active' and w.refresh_at is null and w.customer_id = any(%s::uuid[])",
+        [now, ids],
+    )
+    return bool(rows)
 
 
 def mark_organization(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:
@@ -361,8 +413,8 @@ def draft_buckets(
         [list(customer_ids)],
     ).fetchall()
     found: dict[tuple[UUID, str], list[FeeBucket]] = defaultdict(list)
-    for customer_id, currency, *bucket in rows:
-        found[customer_id, currency].append(FeeBucket(*bucket))
+    for customer_id, currency, kind, *bucket in rows:
+        found[customer_id, currency].append(FeeBucket(FeeKind(kind), *bucket))
     return found
 
 

@@ -85,7 +85,7 @@ async def hear_changes(dsn: str, forget: Callable[[UUID | None], None]) -> None:
                 await conn.execute(f"listen {api_keys.CHANNEL}")
                 forget(None)
                 async for notice in conn.notifies():
-                    forget(UUID(notice.payload))
+                    forget(UUID(notice.payload) if notice.payload else None)
         except psycopg.Error as error:
             log.warning("Changes of API keys can't be heard: %s", error)
         forget(None)

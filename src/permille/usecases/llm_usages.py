@@ -22,6 +22,7 @@ from permille.core.llm.call import (
     events_of,
     unknown_models,
 )
+from permille.core.llm.litellm import other_identities
 from permille.core.llm.model_name import Aliases, provider_name
 from permille.core.llm.parts import Metric, UnreadableUsage, Warned, identity_of
 from permille.core.llm.payer import PayerRule, PayerRules, rule_for
@@ -107,14 +108,12 @@ def prepare(conn: Connection[Any], organization_id: UUID, calls: Sequence[SentCa
     listed: Listed = {code: metric.filters for code, metric in metrics.items()}
     aliases = model_aliases.of_organization(conn, organization_id)
     looked = [_looked_at(call, aliases, listed, payers) for call in calls]
-    known = event_log.known_transactions(
-        conn, organization_id, [each.identity for each in looked if each.identity]
-    )
-    seen: set[str] = set()
+    named = [name for each in looked if each.identity for name in (each.identity, *each.other_identities)]
+    seen = event_log.known_transactions(conn, organization_id, named)
     found: list[PreparedCall] = []
     for each in looked:
-        is_repeated = each.identity in known or each.identity in seen
-        if each.identity and each.problem is None:
+        is_repeated = each.identity in seen or not each.other_identities.isdisjoint(seen)
+        if each.identity and each.problem is None and not is_repeated:
             seen.add(each.identity)
         found.append(
             replace(each, is_repeated=True, problem=None, events=(), shared=()) if is_repeated else each
@@ -159,13 +158,17 @@ def _looked_at(call: SentCall, aliases: Aliases, listed: Listed, payers: _Payers
     if len(identity) > IDENTITY_MAX:
         problem = Problem(code="id_too_long", message=f"The id is longer than {IDENTITY_MAX} characters.")
         return PreparedCall(sent=call, identity=None, warnings=usage.warnings, problem=problem)
+    others = other_identities(usage)
     payer = payers.find(call)
     if isinstance(payer, Problem):
-        return PreparedCall(sent=call, identity=identity, warnings=usage.warnings, problem=payer)
+        return PreparedCall(
+            sent=call, identity=identity, other_identities=others, warnings=usage.warnings, problem=payer
+        )
     events, shared = events_of(usage, identity, listed, call.properties)
     return PreparedCall(
         sent=call,
         identity=identity,
+        other_identities=others,
         warnings=usage.warnings,
         external_subscription_id=payer,
         events=events,

@@ -19,6 +19,7 @@ from psycopg_pool import ConnectionPool
 from permille.core.contract.plan import Plan
 from permille.core.contract.price_versions import versions_of
 from permille.core.customer import Customer
+from permille.core.fee_kind import FeeKind
 from permille.core.invoice.progressive import BilledBefore, fee_key, unbilled_cents
 from permille.core.invoice.tax_choice import taxes_of_charge
 from permille.core.money import ZERO, exact
@@ -40,7 +41,7 @@ from permille.usecases import wallet_rules as rules
 from permille.usecases.arrivals import counted_after, follow
 from permille.usecases.fences import Task
 from permille.usecases.usage.usage import ChargeUsage, UsageSearch, running_usages
-from permille.usecases.wallets.changes import changed
+from permille.usecases.wallets.changes import ongoing_changed
 
 BATCH = 500
 
@@ -63,7 +64,9 @@ def refresh_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
 
 
 def detect(conn: Connection[Any], *, now: datetime) -> bool:
-    """Mark the wallets of whose customers events were counted; whether there is more to look through."""
+    """Mark the wallets of whose customers events were counted or amended; whether there is more to look through."""
+    if wallets.take_marks(conn, limit=BATCH, now=now):
+        return True
     piece = counted_after(conn, Follows.WALLETS, is_any=wallets.is_any_active)
     if piece is None:
         return False
@@ -99,10 +102,11 @@ def refresh(conn: Connection[Any], organization_id: UUID, *, now: datetime, wait
         usage |= share(own, absorbing, buckets.get(key, ()))
     depleted = wallets.set_ongoing(conn, usage, now=now)
     webhooks.enqueue_of(conn, "wallet.depleted_ongoing_balance", organization_id, depleted, now=now)
-    changed(conn, list(usage), now=now)
+    ongoing_changed(conn, list(usage), now=now)
     if absorbing:
         after = wallets.by_ids(conn, absorbing)
         rules.top_up_below(conn, [(known[wallet_id], after[wallet_id]) for wallet_id in absorbing], now=now)
+        wallets.set_ongoing(conn, usage, now=now)  # they pay for the same usage, and may be depleted no more
     return len(claimed)
 
 
@@ -119,7 +123,7 @@ def _buckets(
     billed = progressive.billed_before(
         conn, organization_id, {row.id: each.period for row, each in zip(rows, used, strict=True)}
     )
-    cents: dict[tuple[UUID, str], dict[tuple[str, UUID | None, str | None], Decimal]] = defaultdict(
+    cents: dict[tuple[UUID, str], dict[tuple[FeeKind, UUID | None, str | None], Decimal]] = defaultdict(
         lambda: defaultdict(lambda: ZERO)
     )
     with exact():
@@ -138,7 +142,7 @@ def _buckets(
 
 
 def _add(
-    found: dict[tuple[str, UUID | None, str | None], Decimal],
+    found: dict[tuple[FeeKind, UUID | None, str | None], Decimal],
     charges: Sequence[ChargeUsage],
     factors: Mapping[UUID, Decimal],
     billed: BilledBefore | None,
@@ -153,7 +157,7 @@ def _add(
         [(key, line.amount_cents) for key, (_, line) in zip(keys, lines, strict=True)], billed
     )
     for (charge, line), cents in zip(lines, rests, strict=True):
-        key = "charge", charge.metric_id, line.grouped_by.get(TARGET_WALLET)
+        key = FeeKind.CHARGE, charge.metric_id, line.grouped_by.get(TARGET_WALLET)
         found[key] += cents * factors[charge.charge_id]
 
 

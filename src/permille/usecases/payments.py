@@ -14,6 +14,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.errors import Forbidden, Invalid, NotAllowed, NotFound
+from permille.core.invoice.draft import InvoiceStatus
 from permille.core.invoice.payment import PayableType, PaymentStatus, amount_problem
 from permille.core.mail import MailKind
 from permille.ids import new_id
@@ -22,7 +23,7 @@ from permille.out.payments.provider import Collection, PaymentProvider
 from permille.store import customers, invoice_search, invoices, payments, webhooks
 from permille.store.invoices import StoredInvoice
 from permille.store.payments import Receipt, StoredPayment
-from permille.usecases import dunning, payment_requests
+from permille.usecases import activations, dunning, payment_requests
 from permille.usecases.invoices import opened, single
 from permille.usecases.mail import mail_new
 from permille.usecases.wallets import transactions
@@ -42,6 +43,7 @@ def _queue_webhooks(conn: Connection[Any], changed: Sequence[StoredInvoice], now
 
 FOLLOWS: tuple[Follow, ...] = (
     opened.payment_changed,
+    activations.payment_changed,
     transactions.payment_changed,
     _queue_webhooks,
     payment_requests.settle,
@@ -54,7 +56,7 @@ Each is called with the invoices as they are now, whose customers are locked.
 
 
 def set_status(
-    conn: Connection[Any], changing: Sequence[StoredInvoice], payment_status: str, *, now: datetime
+    conn: Connection[Any], changing: Sequence[StoredInvoice], payment_status: PaymentStatus, *, now: datetime
 ) -> list[StoredInvoice]:
     """Set the payment status of invoices of an organization whose customers are locked, with all that follows.
 
@@ -74,7 +76,7 @@ def update(
     conn: Connection[Any],
     invoice: StoredInvoice,
     *,
-    payment_status: str | None,
+    payment_status: PaymentStatus | None,
     metadata: Sequence[Mapping[str, Any]] | None,
     now: datetime,
 ) -> StoredInvoice:
@@ -85,11 +87,11 @@ def update(
     """
     customers.lock(conn, invoice.customer_id)
     before = single.by_id(conn, invoice.organization_id, invoice.id)
-    if before.status == "voided":
+    if before.status is InvoiceStatus.VOIDED:
         raise NotAllowed("update_on_voided_invoice")
-    if before.status == "draft" and payment_status is not None:
+    if before.status is InvoiceStatus.DRAFT and payment_status is not None:
         raise NotAllowed("payment_status_update_on_draft_invoice")
-    if before.status == "draft" and metadata is not None:
+    if before.status is InvoiceStatus.DRAFT and metadata is not None:
         raise NotAllowed("metadata_on_draft_invoice")
     if metadata is not None:
         invoice_search.set_metadata(conn, before.id, metadata, now=now)
@@ -118,9 +120,9 @@ def pay(conn: Connection[Any], organization_id: UUID, wanted: NewPayment, *, now
     Payments of one invoice wait for each other, so that they never come to more than is due.
     Raises NotFound, Forbidden for an invoice that is not final, and Invalid.
     """
-    invoice = _payable(conn, organization_id, wanted.invoice_id)
+    invoice = payable(conn, organization_id, wanted.invoice_id)
     customers.lock(conn, invoice.customer_id)
-    invoice = _payable(conn, organization_id, invoice.id)
+    invoice = payable(conn, organization_id, invoice.id)
     if invoice.status not in PAYABLE:
         raise Forbidden("invoice_is_not_final")
     problem = amount_problem(
@@ -162,7 +164,8 @@ def _add(conn: Connection[Any], payment: StoredPayment, shares: Mapping[UUID, in
     mail_new(conn, payment.organization_id, MailKind.PAYMENT_RECEIPT, [receipt_id], now=now)
 
 
-def _payable(conn: Connection[Any], organization_id: UUID, invoice_id: UUID | None) -> StoredInvoice:
+def payable(conn: Connection[Any], organization_id: UUID, invoice_id: UUID | None) -> StoredInvoice:
+    """The invoice, also one that is not shown before it is paid. Raises NotFound."""
     found = invoices.invoices_by_ids(conn, [invoice_id]).get(invoice_id) if invoice_id else None
     is_known = found is not None and found.status in (*PAYABLE, *invoice_search.VISIBLE)
     if found is None or not is_known or found.organization_id != organization_id:
@@ -193,7 +196,10 @@ def provider() -> PaymentProvider:
 
 def retry(conn: Connection[Any], invoice: StoredInvoice, *, now: datetime) -> None:
     """Try again to collect what is due of an invoice. Raises NotAllowed when there is nothing to collect."""
-    if invoice.status in ("draft", "voided") or invoice.payment_status == PaymentStatus.SUCCEEDED:
+    if (
+        invoice.status in (InvoiceStatus.DRAFT, InvoiceStatus.VOIDED)
+        or invoice.payment_status == PaymentStatus.SUCCEEDED
+    ):
         raise NotAllowed("invalid_status")
     customer = customers.by_ids(conn, [invoice.customer_id])[invoice.customer_id]
     outcome = provider().collect(

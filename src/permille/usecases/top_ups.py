@@ -11,15 +11,19 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.custom_section import SectionChoice
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
+from permille.core.fee_kind import FeeKind
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, Line
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
 from permille.core.money import exact, subunits
 from permille.core.rating.fee import Fee
 from permille.core.wallet import (
+    Direction,
     Lot,
+    Settlement,
     Source,
     TransactionStatus,
     Wallet,
@@ -31,7 +35,7 @@ from permille.core.wallet import (
     worth_to_void,
 )
 from permille.ids import new_id
-from permille.store import billing_entities, customers, wallet_transactions, wallets
+from permille.store import billing_entities, customers, section_choices, wallet_transactions, wallets
 from permille.store.wallet_transactions import WalletTransaction
 from permille.store.wallets import Movement
 from permille.usecases.invoices.save import save
@@ -57,6 +61,8 @@ class TopUp:
     name: str | None = None
     purchase_order_number: str | None = None
     metadata: Sequence[Mapping[str, Any]] = ()
+    section_choice: SectionChoice | None = None
+    """What its invoice prints instead of what the wallet has chosen."""
     source: Source = Source.MANUAL
 
 
@@ -70,6 +76,9 @@ def top_up(conn: Connection[Any], wallet: Wallet, wanted: TopUp, *, now: datetim
     if wanted.granted_credits:
         worth = _whole("granted_credits", wanted.granted_credits, wallet)
         made.append(_fill(conn, _inbound(wallet, wanted, worth, TransactionStatus.GRANTED, now), now))
+    if wanted.section_choice is not None:
+        for row in made:
+            section_choices.choose(conn, wallet.organization_id, row.id, wanted.section_choice)
     if wanted.voided_credits:
         emptied = wallets.by_ids(conn, [wallet.id])[wallet.id]
         made.append(_void(conn, emptied, wanted, wanted.voided_credits, now))
@@ -94,9 +103,9 @@ def _inbound(
         id=new_id(now),
         organization_id=wallet.organization_id,
         wallet_id=wallet.id,
-        transaction_type="inbound",
+        transaction_type=Direction.INBOUND,
         transaction_status=status,
-        status="pending",
+        status=Settlement.PENDING,
         source=wanted.source,
         amount_cents=worth.amount_cents,
         credit_amount=worth.credits,
@@ -111,7 +120,7 @@ def _inbound(
 
 def _fill(conn: Connection[Any], row: WalletTransaction, now: datetime) -> WalletTransaction:
     """Save what fills its wallet at once."""
-    filled = replace(row, status="settled", remaining_amount_cents=row.amount_cents, settled_at=now)
+    filled = replace(row, status=Settlement.SETTLED, remaining_amount_cents=row.amount_cents, settled_at=now)
     wallet_transactions.add(conn, [filled])
     wallets.apply(conn, [Movement(transaction=filled)])
     return filled
@@ -125,7 +134,7 @@ def _buy(
     if not wanted.ignores_limits:
         _check_limits(wallet, worth.amount_cents)
     row = _inbound(wallet, wanted, worth, TransactionStatus.PURCHASED, now)
-    draft = _invoice_of(conn, wallet, row, now)
+    draft = _invoice_of(conn, wallet, row, wanted.section_choice, now)
     bought = replace(row, invoice_id=draft.id)
     wallet_transactions.add(conn, [bought])
     save(conn, make([draft], Facts()))
@@ -140,13 +149,18 @@ def _check_limits(wallet: Wallet, amount_cents: int) -> None:
         raise Invalid({"paid_credits": ["amount_above_maximum"]})
 
 
-def _invoice_of(conn: Connection[Any], wallet: Wallet, row: WalletTransaction, now: datetime) -> InvoiceDraft:
+def _invoice_of(
+    conn: Connection[Any], wallet: Wallet, row: WalletTransaction, choice: SectionChoice | None, now: datetime
+) -> InvoiceDraft:
     """The invoice that sells the credits of a transaction."""
+    if choice is None or choice.says_nothing:
+        choice = section_choices.of(conn, [wallet.id]).get(wallet.id)
+    payer = _payer(conn, wallet)
     with exact():
         precise_rate = wallet.rate_amount
         unit_cents = int(precise_rate * subunits(wallet.currency))
     fee = Fee(
-        kind="credit",
+        kind=FeeKind.CREDIT,
         subscription_id=None,
         charge_id=None,
         charge_filter_id=None,
@@ -167,12 +181,13 @@ def _invoice_of(conn: Connection[Any], wallet: Wallet, row: WalletTransaction, n
     return InvoiceDraft(
         id=new_id(now),
         kind=InvoiceKind.CREDIT,
-        customer=_payer(conn, wallet),
+        customer=payer,
         currency=wallet.currency,
         at=now,
         made_at=now,
         lines=(Line(fee),),
         awaits_payment=row.invoice_requires_successful_payment,
+        custom_sections=payer.printed_sections([choice]),
     )
 
 
@@ -202,9 +217,9 @@ def _void(
         id=new_id(now),
         organization_id=wallet.organization_id,
         wallet_id=wallet.id,
-        transaction_type="outbound",
+        transaction_type=Direction.OUTBOUND,
         transaction_status=TransactionStatus.VOIDED,
-        status="settled",
+        status=Settlement.SETTLED,
         source=wanted.source,
         amount_cents=worth.amount_cents,
         credit_amount=worth.credits,
@@ -227,9 +242,9 @@ def void_refunded(
         id=new_id(now),
         organization_id=wallet.organization_id,
         wallet_id=wallet.id,
-        transaction_type="outbound",
+        transaction_type=Direction.OUTBOUND,
         transaction_status=TransactionStatus.VOIDED,
-        status="settled",
+        status=Settlement.SETTLED,
         amount_cents=amount_cents,
         credit_amount=credits_to_take(wallet, amount_cents),
         credit_note_id=credit_note_id,
@@ -246,7 +261,7 @@ def void_refunded(
 def _lot(conn: Connection[Any], wallet: Wallet, transaction_id: UUID) -> Lot:
     """What is left of one transaction that filled the wallet. Raises Invalid."""
     row = wallet_transactions.by_ids(conn, [transaction_id]).get(transaction_id)
-    if row is None or row.wallet_id != wallet.id or row.transaction_type != "inbound":
+    if row is None or row.wallet_id != wallet.id or row.transaction_type is not Direction.INBOUND:
         raise Invalid({"voided_transaction_id": ["wallet_transaction_not_found"]})
     if not row.remaining_amount_cents:
         raise Invalid({"voided_transaction_id": ["no_remaining_amount"]})

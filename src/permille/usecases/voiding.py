@@ -15,6 +15,7 @@ from psycopg import Connection
 
 from permille.core.errors import Invalid, NotAllowed
 from permille.core.invoice.crediting import NO_PARTS, CreditSplit, note_on_all, note_on_part, note_on_rest
+from permille.core.invoice.draft import InvoiceStatus
 from permille.store import customers, invoices, webhooks
 from permille.store.invoices import StoredInvoice
 from permille.usecases import coupons
@@ -54,7 +55,7 @@ def void(
     """
     customers.lock(conn, invoice.customer_id)
     current = single.by_id(conn, invoice.organization_id, invoice.id)
-    if current.status != "finalized":
+    if current.status is not InvoiceStatus.FINALIZED:
         raise NotAllowed("not_voidable")
     if parts is not None:
         _issue_notes(conn, current, parts, now=now)
@@ -85,7 +86,7 @@ def lose_dispute(conn: Connection[Any], invoice: StoredInvoice, *, now: datetime
     """Record that a dispute about the payment was lost. Raises NotAllowed for an invoice that is not final."""
     customers.lock(conn, invoice.customer_id)
     current = single.by_id(conn, invoice.organization_id, invoice.id)
-    if current.status not in ("finalized", "voided"):
+    if current.status not in (InvoiceStatus.FINALIZED, InvoiceStatus.VOIDED):
         raise NotAllowed("not_disputable")
     if current.payment_dispute_lost_at is None:
         invoices.lose_dispute(conn, current.id, now=now)

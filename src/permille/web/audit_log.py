@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, time, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from permille.api.csv_file import csv_file
 from permille.api.http import Raw
-from permille.core.errors import Invalid
-from permille.core.instants import parse_day
 from permille.database.connections import encode_answer
 from permille.store import activity
 from permille.store.activity import Entry, EntrySearch
+from permille.web.days import first_and_last
 from permille.web.visit import OWNERS, HtmlPage, Visit
 
 PER_PAGE = 50
@@ -24,7 +21,6 @@ COLUMNS = (
     *("at", "organization_at", "actor", "who", "operation", "action", "subject", "request_id"),
     *("object_action", "object_type", "object_id", "object_code", "field", "before", "after"),
 )
-UTC = ZoneInfo("UTC")
 
 
 def listing(visit: Visit) -> HtmlPage:
@@ -45,21 +41,13 @@ def listing(visit: Visit) -> HtmlPage:
 
 def _search(visit: Visit) -> EntrySearch:
     """Raises Invalid for what is no day."""
-    first, last = _day(visit, "from"), _day(visit, "to")
+    since, until = first_and_last(visit.query)
     return EntrySearch(
         who=visit.query.get("who", "").strip() or None,
         what=visit.query.get("what", "").strip() or None,
-        since=first,
-        until=last + timedelta(days=1) - timedelta(microseconds=1) if last else None,
+        since=since,
+        until=until,
     )
-
-
-def _day(visit: Visit, name: str) -> datetime | None:
-    text = visit.query.get(name, "").strip()
-    day = parse_day(text)
-    if text and day is None:
-        raise Invalid({name: ["invalid_date"]})
-    return datetime.combine(day, time(), UTC) if day else None
 
 
 def as_csv(visit: Visit) -> Raw:

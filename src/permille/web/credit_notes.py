@@ -11,6 +11,7 @@ from permille.api.http import Raw
 from permille.api.objects.credit_note import CREDIT_STATUSES, REASONS
 from permille.api.validation import Fields, parse_uuid
 from permille.core.errors import NotFound, Refusal
+from permille.core.invoice.draft import InvoiceStatus
 from permille.store import credit_notes as store, fees as fee_store
 from permille.store.credit_notes import CreditNote
 from permille.store.invoices import StoredInvoice
@@ -134,7 +135,7 @@ def create(visit: Visit) -> Done:
 def _invoice(visit: Visit) -> StoredInvoice:
     """The final invoice of the address. Raises NotFound."""
     invoice = single.by_id(visit.conn, visit.here.id, parse_uuid(visit.path["lago_id"]))
-    if invoice.status not in ("finalized", "voided"):
+    if invoice.status not in (InvoiceStatus.FINALIZED, InvoiceStatus.VOIDED):
         raise NotFound("invoice")
     return invoice
 

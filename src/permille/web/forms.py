@@ -12,9 +12,12 @@ from starlette.requests import Request
 
 from permille.core.errors import BadRequest, Invalid, Refusal
 from permille.http.bodies import BodyShare, read_body
+from permille.web.multipart import CONTENT_TYPE, UploadedFile, read_multipart
 from permille.web.visit import Form, Problems
 
 FORM_BYTES_MAX = 1_000_000
+FILE_FORM_BYTES_MAX = 10_000_000
+"""The most that a form with a file may have."""
 FIELDS_MAX = 5_000
 
 PLACES = {
@@ -53,14 +56,26 @@ def read_json(text: str) -> Any:
         return text
 
 
-async def read_form(request: Request, share: BodyShare) -> Form:
-    """The fields of an urlencoded form. Raises Refusal for what is too large, BadRequest for what is none."""
-    sent = await read_body(request.headers.raw, request.receive, FORM_BYTES_MAX, share)
+async def read_form(request: Request, share: BodyShare, *, takes_files: bool = False) -> Form:
+    """The fields of an urlencoded form, or of one with files where there are such. Raises Refusal for what is too large,
+    BadRequest for what is none.
+    """
+    content_type = request.headers.get("content-type", "")
+    has_files = takes_files and content_type.partition(";")[0].strip().lower() == CONTENT_TYPE
+    limit = FILE_FORM_BYTES_MAX if has_files else FORM_BYTES_MAX
+    sent = await read_body(request.headers.raw, request.receive, limit, share)
+    files: Mapping[str, UploadedFile] = {}
     try:
-        text = sent.decode()
-        pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="strict")
+        if has_files:
+            pairs, files = read_multipart(sent, content_type, FIELDS_MAX)
+        else:
+            pairs = parse_qsl(
+                sent.decode(), keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="strict"
+            )
     except ValueError as error:
         raise BadRequest("the form can't be read") from error
-    if any("\0" in key or "\0" in value for key, value in pairs):
+    if any("\0" in text for pair in pairs for text in pair) or any(
+        "\0" in each.name for each in files.values()
+    ):
         raise BadRequest("the form has a NUL character")
-    return Form(pairs=tuple(pairs))
+    return Form(pairs=tuple(pairs), files=files)

@@ -19,6 +19,7 @@ from permille.api.objects.invoice import Invoice
 from permille.api.validation import Fields, parse_uuid
 from permille.core.errors import Invalid
 from permille.core.invoice.crediting import CreditSplit
+from permille.core.invoice.draft import InvoiceStatus
 from permille.core.money import CURRENCIES, exact, subunits
 from permille.core.rating.models.price import is_average
 from permille.out.pdf import fonts
@@ -161,7 +162,7 @@ def void(visit: Visit) -> Done:
 def _done_with_draft(visit: Visit, change: Callable[..., StoredInvoice], what: str) -> Done:
     """Change the invoice of the address. Raises Invalid when it is no draft."""
     before = _named(visit)
-    if before.status != "draft":
+    if before.status is not InvoiceStatus.DRAFT:
         raise Invalid({"base": ["invoice_is_no_draft"]})
     after = change(visit.conn, before, now=visit.now)
     names = ("number", "total_amount_cents", "currency")

@@ -88,13 +88,14 @@ def page(
     *,
     readers: Sequence[str] = EVERYBODY,
     writers: Sequence[str] = WRITERS,
+    takes_files: bool = False,
 ) -> Route:
     """A page, and the form on it if it has one."""
 
     async def handle(request: Request) -> Response:
         try:
             refuse_nul(request)
-            form = await own_form(engine, request) if request.method == "POST" else None
+            form = await own_form(engine, request, takes_files) if request.method == "POST" else None
             async with engine.turns.turn(_secret(engine, request)):
                 if form is not None:
                     assert submit is not None, "only pages with a form have the method POST"
@@ -141,12 +142,12 @@ def form_page(
     return page(engine, path, show, submit, readers=writers, writers=writers)
 
 
-async def own_form(engine: Engine, request: Request) -> Form:
+async def own_form(engine: Engine, request: Request, takes_files: bool = False) -> Form:
     """The form that a page of ours sent. Raises Forbidden for one of another site."""
     if not is_from_here(request.method, request.headers):
         raise Forbidden("cross_site_request")
     with engine.bodies.of(engine.turns.owner_of(_secret(engine, request))) as share:
-        return await read_form(request, share)
+        return await read_form(request, share, takes_files=takes_files)
 
 
 def action(engine: Engine, path: str, submit: Submit, *, writers: Sequence[str] = WRITERS) -> Route:

@@ -8,6 +8,7 @@ from typing import Any
 from permille.api.regenerated_invoices import read_fee_changes
 from permille.api.validation import Fields, parse_uuid
 from permille.core.errors import NotFound
+from permille.core.invoice.draft import InvoiceStatus
 from permille.core.money import decimal_text, minor
 from permille.store import fees as fee_store
 from permille.store.fees import StoredFee
@@ -54,7 +55,7 @@ def create(visit: Visit) -> Done:
 def _voided(visit: Visit) -> StoredInvoice:
     """The voided invoice of the address. Raises NotFound."""
     invoice = single.by_id(visit.conn, visit.here.id, parse_uuid(visit.path["lago_id"]))
-    if invoice.status != "voided":
+    if invoice.status is not InvoiceStatus.VOIDED:
         raise NotFound("invoice")
     return invoice
 

@@ -54,6 +54,12 @@ def money(cents: Any, currency: str) -> str:
         return _signed(f"{abs(amount):,.{CURRENCIES[currency]}f}", currency, negative=amount < 0)
 
 
+def precise_money(cents: Decimal, currency: str) -> str:
+    """Smallest units with a fraction -> major units with six digits that say something."""
+    with exact():
+        return rounded_amount(cents / subunits(currency), currency)
+
+
 def in_unit(cents: Any, short_name: str) -> str:
     """Hundredths of a pricing unit -> 1,234.56 CR"""
     with exact():
@@ -140,6 +146,11 @@ def json_lines(value: Any) -> str:
     return msgspec.json.format(exact_json(value), indent=2)
 
 
+def indented(text: str) -> str:
+    """JSON as it is, on several lines."""
+    return msgspec.json.format(text, indent=2)
+
+
 def listed_text(key: str, listed: Sequence[str]) -> str:
     """The values of one dimension that a filter wants."""
     return f"any listed {key}" if ALL_FILTER_VALUES in listed else ", ".join(listed)
@@ -184,10 +195,17 @@ def with_query(query: Mapping[str, str], **changed: Any) -> str:
     return "?" + "&".join(f"{quote(name)}={quote(value)}" for name, value in kept.items() if value)
 
 
+def percent_change(share: str) -> str:
+    """A share by which something changes: 0.25 -> +25 %"""
+    return f"{(Decimal(share) * 100).normalize():+,f} %"
+
+
 FILTERS = {
+    "percent_change": percent_change,
     "country_name": country_name,
     "units": units,
     "money": money,
+    "precise_money": precise_money,
     "amount": amount,
     "rounded_amount": rounded_amount,
     "in_unit": in_unit,
@@ -199,6 +217,7 @@ FILTERS = {
     "group_text": group_text,
     "json_text": json_text,
     "json_lines": json_lines,
+    "indented": indented,
     "symbol": symbol,
     "understood": understood,
     "two_readings": typed_number.two_readings,

@@ -14,6 +14,7 @@ from permille.api import http
 from permille.api.http import Engine, Raw
 from permille.core.organization import Organization
 from permille.store.sessions import Session
+from permille.web.multipart import UploadedFile
 
 PER_PAGE = 25
 
@@ -30,6 +31,7 @@ class Form:
     """The fields of a form that was sent; of a name that came several times, `get` takes the last."""
 
     pairs: Pairs = ()
+    files: Mapping[str, UploadedFile] = field(default_factory=dict)
 
     def get(self, name: str, default: str = "") -> str:
         return next((value for key, value in reversed(self.pairs) if key == name), default).strip()

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from permille.core.llm.litellm import usage_in
+from permille.core.llm.litellm import other_identities, usage_in, usage_in_cloud_event, usage_in_lago_event
+from permille.core.llm.parts import UnreadableUsage, Usage
 from permille.core.llm.read import SentUsage, read_usage
 from tests.core.llm.samples import FOLDER
 
@@ -82,3 +83,74 @@ def test_audio_has_a_modality_and_text_tokens_are_no_whole() -> None:
         ("input", "audio"): 30,
         ("output", "audio"): 40,
     }
+
+
+LAGO_EVENT, CLOUD_EVENT = (
+    {
+        "model": "gpt-5.4-mini",
+        name: Decimal("0.0015585"),
+        "prompt_tokens": 2006,
+        "completion_tokens": 300,
+        "total_tokens": 2306,
+    }
+    for name in ("response_cost", "cost")
+)
+
+
+def test_events_of_the_callbacks_for_lago_and_openmeter() -> None:
+    lago = usage_in_lago_event("litellm", "8b6f", LAGO_EVENT)
+    cloud = usage_in_cloud_event("litellm_tokens", "litellm-proxy|chatcmpl-1", CLOUD_EVENT)
+    for said, identity in ((lago, "8b6f"), (cloud, "openai:chatcmpl-1")):
+        usage = read(said)
+        assert (usage.identity, usage.provider, usage.cost) == (identity, "openai", Decimal("0.0015585"))
+        assert {part.type: part.quantity for part in usage.requests[0].parts} == {
+            "input": 2006,
+            "output": 300,
+        }
+
+
+def test_an_event_without_tokens_has_no_usage() -> None:
+    with pytest.raises(UnreadableUsage, match="no tokens"):
+        read(usage_in_lago_event("litellm", "8b6f", {"model": "gpt-image-2", "response_cost": None}))
+
+
+BEHIND = [
+    ("azure", "gpt-4o-2024-08-06"),
+    ("openai", "our-own-model"),
+    ("aws", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
+    ("google", "claude-sonnet-4-5@20250929"),
+]
+
+
+@pytest.mark.parametrize(("provider", "model"), BEHIND)
+def test_an_answer_is_known_by_all_of_its_callbacks(provider: str, model: str) -> None:
+    """Whichever of them comes first: the other is looked for."""
+    event = read(
+        usage_in_cloud_event("litellm_tokens", "litellm-proxy|chatcmpl-1", {**CLOUD_EVENT, "model": model})
+    )
+    payload = usage_in(
+        {
+            "id": "chatcmpl-1",
+            "custom_llm_provider": provider,
+            "model": model,
+            "prompt_tokens": 1,
+            "total_tokens": 1,
+        }
+    )
+    assert payload is not None
+    call = read(payload)
+    assert call.identity in {event.identity, *other_identities(event)}
+    assert event.identity in {call.identity, *other_identities(call)}
+
+
+def read(said: dict[str, Any]) -> Usage:
+    return read_usage(
+        SentUsage(
+            provider=said["provider"],
+            api=said["api"],
+            usage=said["usage"],
+            model=said["model"],
+            response_id=said["id"],
+            cost=None if said.get("cost") is None else str(said["cost"]),
+        )
+    )

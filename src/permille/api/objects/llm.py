@@ -6,8 +6,11 @@ from typing import Annotated, Any
 
 from permille.api.objects.base import Answer, CreatedAt, Id, Input, UpdatedAt, instant_of, one_of, says
 from permille.api.objects.price_list import AppliedObject
+from permille.core.invoice.price_correction import CorrectionProblem, CorrectionStatus
 from permille.core.llm.apis import APIS
 from permille.core.llm.call import UsageStatus
+from permille.core.llm.catalogue.sources import SOURCES
+from permille.core.llm.intake import IntakeFormat
 from permille.core.llm.parts import CallType, TokenType
 from permille.core.llm.payer import PayerName
 from permille.core.period import Interval
@@ -163,6 +166,33 @@ class PayerRule(Answer, kw_only=True):
     created_at: CreatedAt
 
 
+IntakeFormats = Annotated[str, one_of(*IntakeFormat, says="What sends the events.")]
+PayerKind = Annotated[
+    str | None,
+    one_of(
+        *PayerName, None, says="Which kind of name an event's subscription is; null: the subscription itself."
+    ),
+]
+
+
+class IntakeInput(Input, kw_only=True):
+    """Events of another program that are usage of language models."""
+
+    format: IntakeFormats
+    code: Annotated[str, says("The code of its events, where you have chosen another.", example="litellm")]
+    payer_kind: PayerKind
+
+
+class Intake(Answer, kw_only=True):
+    """Events of another program, sent to `/events`, that are usage of language models."""
+
+    lago_id: Id
+    format: IntakeFormats
+    codes: Annotated[list[str], says("The codes of its events.")]
+    payer_kind: PayerKind
+    created_at: CreatedAt
+
+
 AliasName = Annotated[str, says("The provider and the name as it is sent.", example="azure/prod-chat-eu")]
 AliasModel = Annotated[str, says("The provider and the model that is billed.", example="azure/gpt-4o")]
 
@@ -293,6 +323,20 @@ class ModelInput(Input, kw_only=True):
     ]
 
 
+class CurrentModel(Answer):
+    """A model that the catalogue prices today."""
+
+    provider: Annotated[str, says("Who serves it.", example="openai")]
+    model: Annotated[str, says("The model.", example="gpt-5.4")]
+    prices: Annotated[
+        dict[str, str],
+        says(
+            "What a million tokens costs in USD at the standard tier, by the types that have a price of their own.",
+            example={"input": "2.5", "cached_input": "0.25", "output": "15.0"},
+        ),
+    ]
+
+
 class SetupInput(Input, kw_only=True):
     """The metrics of language models, and a plan of chosen models."""
 
@@ -342,7 +386,13 @@ class CatalogueVersionInput(Input, kw_only=True):
     """A price file to import."""
 
     label: Annotated[str, says("What it is called.", example="genai-prices-0.2.4")]
-    prices: Annotated[list[dict[str, Any]], says("The content of data.json of genai-prices.")]
+    source: Annotated[str, one_of(*SOURCES, says="Whose file it is; genai-prices by default.")]
+    prices: Annotated[
+        list[dict[str, Any]] | dict[str, Any],
+        says(
+            "The content of the file: data.json of genai-prices, model_prices_and_context_window.json of LiteLLM."
+        ),
+    ]
 
 
 class ApprovalInput(Input, kw_only=True):
@@ -351,6 +401,62 @@ class ApprovalInput(Input, kw_only=True):
     valid_from: Annotated[str, says("The UTC date from which on it holds; today by default.")]
     accept_outliers: Annotated[
         list[str], says("PROVIDER/MODEL of all whose prices are gone, become 0 or change tenfold.")
+    ]
+
+
+class UnreadPrices(Answer, kw_only=True):
+    """What a price file says that is not understood, and is left out."""
+
+    what: Annotated[str, says("The key, or what is wrong with it.", example="off_peak_pricing")]
+    models_count: Annotated[int, says("Of how many models.")]
+    example: Annotated[str, says("One of them.", example="deepseek-flash")]
+
+
+class PriceCorrection(Answer, kw_only=True):
+    """What a final invoice would come to by corrected prices of the catalogue."""
+
+    lago_invoice_id: Id
+    invoice_number: Annotated[str, says("Its number.", example="ACM-1234-001-001")]
+    lago_customer_id: Id
+    currency: Annotated[str, says("Of the amounts.", example="USD")]
+    billed_amount_cents: Annotated[
+        int, says("What it billed by the catalogue, in cents before taxes and coupons.")
+    ]
+    corrected_amount_cents: Annotated[int | None, says("What that would be; null where it can't be said.")]
+    credited_amount_cents: Annotated[int, says("What came back of it for corrected prices.")]
+    difference_amount_cents: Annotated[
+        int | None, says("What is still to be billed; below 0: to come back. Null where it can't be said.")
+    ]
+    creditable_amount_cents: Annotated[
+        int, says("What a credit note would give back, before taxes and coupons.")
+    ]
+    status: Annotated[
+        str,
+        one_of(
+            *CorrectionStatus,
+            says="to_credit: a credit note is proposed; customer_owes: it is shown and never billed by itself; by_hand: see problem.",
+        ),
+    ]
+    problem: Annotated[
+        str | None, one_of(*CorrectionProblem, None, says="Why it can't be corrected without a look at it.")
+    ]
+
+
+class CorrectionNote(Answer, kw_only=True):
+    """A credit note for corrected prices."""
+
+    lago_credit_note_id: Id
+    number: Annotated[str, says("Its number.", example="ACM-1234-001-001-CN001")]
+    lago_invoice_id: Id
+    total_amount_cents: Annotated[int, says("With taxes.")]
+    currency: Annotated[str, says("Of the amount.", example="USD")]
+
+
+class CorrectionInput(Input, kw_only=True):
+    """Which invoices are corrected."""
+
+    invoice_id: Annotated[
+        str, says("Permille's identifier of one invoice; all of them by default, up to 500 at once.")
     ]
 
 

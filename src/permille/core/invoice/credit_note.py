@@ -12,7 +12,7 @@ from decimal import ROUND_DOWN, Decimal
 from uuid import UUID
 
 from permille.core.money import ZERO, exact, round_cents
-from permille.core.period import INSTANT, day_diff, local_date
+from permille.core.period import local_date
 from permille.core.tax import AppliedTax, Tax, apply_taxes, sum_of
 
 _FIVE_DECIMALS = Decimal("0.00001")
@@ -121,13 +121,15 @@ def _coupons(item: Item) -> Decimal:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PaidPeriod:
-    """A period of a plan that was paid in advance. `to` is exclusive; the amount is the whole period's."""
+    """A period of a plan that was paid in advance."""
 
     plan_amount_cents: int
+    """The price of all `days`, of which the fee may have billed a part."""
     days: int
-    """The amount of the whole period."""
-    to: datetime
+    last_day: date
+    """As it was billed, which may have been in another timezone."""
     timezone: str
+    """The customer's now, in which the end and the trial have their days."""
     trial_ends_at: datetime | None
 
 
@@ -146,12 +148,12 @@ def unused_amount(
 
 
 def _unused_days(paid: PaidPeriod, ended_at: datetime, upgraded: bool) -> int:
-    ended_on = local_date(ended_at, paid.timezone)
-    if paid.trial_ends_at is not None and local_date(paid.trial_ends_at, paid.timezone) >= ended_on:
-        return day_diff(paid.trial_ends_at, paid.to, paid.timezone)
-    last = local_date(paid.to - INSTANT, paid.timezone)
-    used_until: date = ended_on - timedelta(days=int(upgraded))
-    return max((last - used_until).days, 0)
+    used_until = local_date(ended_at, paid.timezone) - timedelta(days=int(upgraded))
+    if paid.trial_ends_at is not None:
+        free_until = local_date(paid.trial_ends_at, paid.timezone)
+        if free_until >= local_date(ended_at, paid.timezone):
+            used_until = free_until - timedelta(days=1)
+    return max((paid.last_day - used_until).days, 0)
 
 
 @dataclass(frozen=True, slots=True)

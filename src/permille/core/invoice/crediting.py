@@ -11,6 +11,7 @@ from decimal import ROUND_DOWN, Decimal
 from uuid import UUID
 
 from permille.core.invoice.credit_note import CreditAmounts, CreditedFee, Item, credit_amounts
+from permille.core.invoice.payment import PaymentStatus
 from permille.core.money import ZERO, apportion, exact, round_cents
 
 _TOO_MUCH = "higher_than_remaining_invoice_amount"
@@ -38,7 +39,7 @@ class BilledInvoice:
     fees: Sequence[BilledFee]
     is_prepaid: bool
     """Whether it is for prepaid credits: of these nothing but refunds comes back."""
-    payment_status: str
+    payment_status: PaymentStatus
     total_cents: int
     paid_cents: int
     due_cents: int
@@ -60,7 +61,7 @@ class BilledInvoice:
     @property
     def refundable_cents(self) -> int:
         """What was paid and not refunded; nothing while it is unclear whether it was paid."""
-        if self.paid_cents == self.total_cents and self.payment_status != "succeeded":
+        if self.paid_cents == self.total_cents and self.payment_status is not PaymentStatus.SUCCEEDED:
             return 0
         return max(self.paid_cents - self.refunded_cents, 0)
 
@@ -200,7 +201,7 @@ def _refund_error(invoice: BilledInvoice, cents: int) -> str | None:
     if cents < 0:
         return "invalid_value"
     is_unpaid = not invoice.paid_cents or (
-        invoice.paid_cents == invoice.total_cents and invoice.payment_status != "succeeded"
+        invoice.paid_cents == invoice.total_cents and invoice.payment_status is not PaymentStatus.SUCCEEDED
     )
     if cents and is_unpaid:
         return "cannot_refund_unpaid_invoice"

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from permille.core.contract.plan import Plan
+from permille.core.fee_kind import FeeKind
 from permille.core.money import LineAmounts, exact, precise, subunits
 from permille.core.period import Period
 from permille.core.rating.charge import CompiledCharge
@@ -91,6 +92,16 @@ def line_of(fee: Fee) -> Line:
         unit_cents=(in_unit.amount_cents, in_unit.precise_amount_cents) if in_unit else None,
         is_unpriced=fee.is_unpriced,
     )
+
+
+def less(line: Line, cents: int) -> Line:
+    """A line of which so much came back for corrected prices."""
+    with exact():
+        return replace(
+            line,
+            amount_cents=line.amount_cents - cents,
+            precise_amount_cents=line.precise_amount_cents - cents,
+        )
 
 
 def difference(now: Iterable[Line], before: Iterable[Line]) -> list[Line]:
@@ -178,7 +189,7 @@ def adjustment_fee(
         if applied is not None and line.unit_cents is not None:
             in_unit = InUnit(applied, _amounts(*line.unit_cents, units, SUBUNITS))
     return Fee(
-        kind="charge",
+        kind=FeeKind.CHARGE,
         subscription_id=subscription_id,
         charge_id=charge_id,
         charge_filter_id=line.charge_filter_id,

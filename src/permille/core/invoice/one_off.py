@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from permille.core.add_on import AddOn
+from permille.core.fee_kind import FeeKind
 from permille.core.invoice.draft import Line
 from permille.core.money import exact, precise, round_cents, subunits
 from permille.core.period import INSTANT
@@ -38,7 +39,7 @@ def line_of(sold: SoldAddOn, *, currency: str, at: datetime) -> Line:
         cents = unit_cents * sold.units
         unit_amount = Decimal(unit_cents) / subunits(currency)
     fee = Fee(
-        kind="add_on",
+        kind=FeeKind.ADD_ON,
         subscription_id=None,
         charge_id=None,
         charge_filter_id=None,

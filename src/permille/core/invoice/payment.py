@@ -12,12 +12,14 @@ from uuid import UUID
 
 
 class PaymentStatus(StrEnum):
-    """What became of a payment, of an invoice's, or of a request's."""
+    """What became of a payment, or of the payment of an invoice, a fee or a request."""
 
     PENDING = "pending"
     PROCESSING = "processing"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
+    REFUNDED = "refunded"
+    """Only a fee's."""
 
 
 class PayableType(StrEnum):

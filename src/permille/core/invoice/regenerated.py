@@ -14,6 +14,7 @@ from uuid import UUID
 from permille.core.contract.compiled import compile_plan_charge
 from permille.core.contract.plan import Charge
 from permille.core.errors import Invalid, NotFound
+from permille.core.fee_kind import FeeKind
 from permille.core.money import exact, line_amounts, subunits
 from permille.core.rating.charge import Bucket
 from permille.core.rating.fee import Fee
@@ -73,7 +74,7 @@ def changed_fee(fee: Fee, change: LineChange, *, charge: Charge | None, currency
     with exact():
         if change.unit_amount_cents is not None:
             return _priced(named, units, _multiplied(units, change.unit_amount_cents, currency))
-        if fee.kind == "charge":
+        if fee.kind is FeeKind.CHARGE:
             return _repriced(named, units, charge=charge, currency=currency)
         unit_cents = fee.precise_unit_amount * subunits(currency)
         if unit_cents * fee.units != fee.precise_amount_cents:
@@ -87,7 +88,7 @@ def added_fee(added: AddedFee, *, charge: Charge, from_: datetime, to: datetime,
     if added.charge_filter_id is not None and added.charge_filter_id not in known:
         raise NotFound("charge_filter")
     empty = Fee(
-        kind="charge",
+        kind=FeeKind.CHARGE,
         subscription_id=added.subscription_id,
         charge_id=charge.id,
         charge_filter_id=added.charge_filter_id,
@@ -155,9 +156,14 @@ def _priced(fee: Fee, units: Decimal, due: Owed, details: Mapping[str, object] |
         precise_amount_cents=money.precise_amount_cents,
         unit_amount_cents=money.unit_amount_cents,
         precise_unit_amount=money.precise_unit_amount,
-        amount_details=details or {},
+        amount_details=_plan_details(fee) if details is None else details,
         in_unit=due.in_unit,
         presentation=None,
         rounding=Rounding.PER_FEE,
         earlier=None,
     )
+
+
+def _plan_details(fee: Fee) -> Mapping[str, object]:
+    """The plan's price of its period goes with the fee, whatever was charged: days that are not used are given back at it."""
+    return fee.amount_details if fee.kind == "subscription" else {}

@@ -101,6 +101,8 @@ class PreparedCall:
 
     sent: SentCall
     identity: str | None
+    other_identities: frozenset[str] = frozenset()
+    """What it may be known by if it came by another road before."""
     external_subscription_id: str | None = None
     events: tuple[CallEvent, ...] = ()
     """They are counted together or not at all."""

@@ -1,6 +1,6 @@
-"""What LiteLLM's `generic_api` callback sends of a call, as a usage of `POST /api/v1/llm/usage`.
+"""What LiteLLM's callbacks send of a call, as a usage of `POST /api/v1/llm/usage`.
 
-Facts: LiteLLM's StandardLoggingPayload, version 1.106.12, as its proxy sends it.
+Facts: the payload of `generic_api`, and the events of `lago` and `openmeter`, as the proxy of version 1.106.12 sends them.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from permille.core.llm.call import SUBSCRIPTION_NAMES
+from permille.core.llm.model_name import provider_of_model
+from permille.core.llm.parts import OWN_ID, Usage, identity_of
 from permille.core.llm.payer import payer_names
 
 _CUSTOMERS = ("user_api_key_team_id", "user_api_key_org_id", "user_api_key_user_id")
@@ -55,6 +57,63 @@ def usage_in(payload: Mapping[str, Any]) -> dict[str, Any] | None:
         **_payer(payload, metadata),
     }
     return {name: value for name, value in usage.items() if value not in (None, "", {}) or name == "usage"}
+
+
+def usage_in_lago_event(_code: str, transaction_id: str, properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The `lago` callback's event: its id is new for each try, and its time is that of its arrival."""
+    return _event_usage(f"{OWN_ID}{transaction_id}", properties, cost=properties.get("response_cost"))
+
+
+def usage_in_cloud_event(_code: str, transaction_id: str, properties: Mapping[str, Any]) -> dict[str, Any]:
+    """The `openmeter` callback's event: its id is the answer's."""
+    return _event_usage(transaction_id.removeprefix(_SOURCE), properties, cost=properties.get("cost"))
+
+
+_SOURCE = "litellm-proxy|"
+"""The source that all proxies name, which is before the id in an event's transaction id."""
+
+
+def _event_usage(name: str, properties: Mapping[str, Any], *, cost: Any) -> dict[str, Any]:
+    model = properties.get("model")
+    usage = {
+        "api": "litellm_event",
+        "provider": provider_of_model(model) if isinstance(model, str) else None,
+        "model": model,
+        "id": name,
+        "cost": cost,
+        "usage": _totals(properties),
+    }
+    found = {name: value for name, value in usage.items() if value is not None}
+    return {"provider": "unknown", **found}
+
+
+def other_identities(usage: Usage) -> frozenset[str]:
+    """What the same answer may be known by that came by another callback of LiteLLM.
+
+    Those for Lago and OpenMeter don't say which provider it was, so one is taken by the model.
+    """
+    name = usage.response_id
+    if name is None or usage.api not in ("litellm", "litellm_event"):
+        return frozenset()
+    guess = provider_of_model(usage.requests[0].model_sent) or "unknown"
+    providers = {guess, *(_BEHIND if usage.api == "litellm_event" else ())} - {usage.provider}
+    return frozenset(identity_of(each, name) for each in providers)
+
+
+_BEHIND = (
+    "openai",
+    "azure",
+    "anthropic",
+    "aws",
+    "google",
+    "mistral",
+    "cohere",
+    "groq",
+    "deepseek",
+    "x-ai",
+    "openrouter",
+)
+"""Providers that LiteLLM reaches models of others by, or that it names otherwise than by the model."""
 
 
 def _totals(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,6 +43,17 @@ _MODELS = re.compile(
 )
 """How names of models begin that an Azure deployment may have; other names of deployments say nothing."""
 
+_MODELS_OF = (
+    (("gpt-", "o1", "o3", "o4", "chatgpt-", "text-embedding-", "dall-e", "whisper"), "openai"),
+    (("claude-",), "anthropic"),
+    (("gemini-", "models/gemini"), "google"),
+    (("grok-",), "x-ai"),
+    (("mistral-", "ministral-", "magistral-", "codestral-", "pixtral-"), "mistral"),
+    (("deepseek-",), "deepseek"),
+    (("command-",), "cohere"),
+    (("sonar",), "perplexity"),
+)
+
 _FAMILIES = {
     "mistral": {
         "codestral",
@@ -84,6 +95,16 @@ def provider_name(sent: str) -> str:
     for shape in _SHAPES:
         name = name.removesuffix(shape)
     return PROVIDERS.get(name, name)
+
+
+def provider_of_model(sent: str) -> str | None:
+    """The provider that is known for a model, or that is written in front of it, where nobody says who served it."""
+    before, slash, _ = sent.partition("/")
+    if slash and before.lower() in _PREFIXES:
+        return provider_name(before)
+    if _GEOGRAPHY.match(sent) or sent.startswith(("anthropic.", "amazon.")):
+        return "aws"
+    return next((provider for starts, provider in _MODELS_OF if sent.startswith(starts)), None)
 
 
 def name_model(provider: str | None, sent: str, *, aliases: Aliases | None = None) -> ModelName:

@@ -173,8 +173,14 @@ class Usage:
         return None if self.response_id is None else identity_of(self.provider, self.response_id)
 
 
+OWN_ID = "event:"
+"""How an id begins that is the transaction id of the event that a call came as."""
+
+
 def identity_of(provider: str, response_id: str) -> str:
-    """What a call is known by; a span of a trace, which has no id of the provider's, by its own."""
+    """What a call is known by; a span of a trace or an event, which have no id of the provider's, by their own."""
+    if response_id.startswith(OWN_ID):
+        return response_id.removeprefix(OWN_ID)
     return response_id if response_id.startswith("span:") else f"{provider}:{response_id}"
 
 

@@ -12,6 +12,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
+from permille.core.fee_kind import FeeKind
 from permille.core.metering.aggregations import Aggregation
 from permille.core.metering.custom_aggregation import Aggregator
 from permille.core.metering.usage import (
@@ -256,7 +257,7 @@ def bucket_fee(
 ) -> Fee:
     """A fee of a charge's bucket; `more` are other fields of the fee."""
     return Fee(
-        kind="charge",
+        kind=FeeKind.CHARGE,
         subscription_id=subscription_id,
         charge_id=charge.charge_id,
         charge_filter_id=bucket.charge_filter_id,

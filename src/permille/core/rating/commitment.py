@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from permille.core.fee_kind import FeeKind
 from permille.core.money import exact, line_amounts, round_cents, subunits
 from permille.core.period import Period, days_in
 from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
 
-COUNTED = ("subscription", "charge", "fixed_charge")
+COUNTED = (FeeKind.SUBSCRIPTION, FeeKind.CHARGE, FeeKind.FIXED_CHARGE)
 """The kinds of fees that count towards a commitment, before coupons and taxes."""
 
 
@@ -47,7 +48,7 @@ def commitment_fee(
         amount = Decimal(missing_cents) / per_unit
         amounts = line_amounts(amount, amount, per_unit)
     return Fee(
-        kind="commitment",
+        kind=FeeKind.COMMITMENT,
         subscription_id=subscription_id,
         charge_id=None,
         charge_filter_id=None,

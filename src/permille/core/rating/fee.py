@@ -8,6 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from permille.core.fee_kind import FeeKind
 from permille.core.money import LineAmounts
 from permille.core.rating.filters import Id
 from permille.core.rating.pricing_unit import InUnit, Owed
@@ -34,8 +35,7 @@ class Presentation:
 class Fee:
     """A line of an invoice before it has an identity, taxes and credits. Instants are half-open."""
 
-    kind: str
-    """charge, subscription, add_on, credit, ..."""
+    kind: FeeKind
     subscription_id: Id | None
     charge_id: Id | None
     charge_filter_id: Id | None

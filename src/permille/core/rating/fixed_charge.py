@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
+from permille.core.fee_kind import FeeKind
 from permille.core.money import ZERO, exact, line_amounts, round_cents, subunits
 from permille.core.period import INSTANT, Period, days_in, local_date
 from permille.core.rating.fee import Fee
@@ -23,6 +24,8 @@ class UnitsChange:
 
     units: Decimal
     at: datetime
+    at_once: bool = False
+    """Whether it was made then; what it costs in advance is billed by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +73,11 @@ def in_effect(changes: Sequence[UnitsChange]) -> list[UnitsChange]:
 def units_at(changes: Sequence[UnitsChange], at: datetime) -> Decimal:
     """How many units there are at an instant."""
     return next((change.units for change in reversed(in_effect(changes)) if change.at <= at), ZERO)
+
+
+def units_paid_at(changes: Sequence[UnitsChange], at: datetime) -> Decimal:
+    """How many units are billed in advance as of an instant, however much later: not those that are set at once then."""
+    return units_at([change for change in changes if not (change.at_once and change.at == at)], at)
 
 
 def fee_in_advance(price: FixedPrice, units: Decimal, period: FixedPeriod, *, subscription_id: Id) -> Fee:
@@ -138,10 +146,10 @@ def _prorated(kept: Sequence[UnitsChange], period: FixedPeriod) -> Quantity:
 
 
 def _fee(price: FixedPrice, units: Decimal, quantity: Quantity, period: Period, subscription_id: Id) -> Fee:
-    priced = pricer(price.model, price.properties)(quantity) if units else Price(ZERO, ZERO, {})
+    priced = pricer(price.model, price.properties)(quantity) if quantity.units else Price(ZERO, ZERO, {})
     amounts = line_amounts(priced.amount, priced.unit_amount, quantity.subunits)
     return Fee(
-        kind="fixed_charge",
+        kind=FeeKind.FIXED_CHARGE,
         subscription_id=subscription_id,
         charge_id=None,
         charge_filter_id=None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from permille.core.fee_kind import FeeKind
 from permille.core.money import exact, line_amounts, subunits
 from permille.core.period import Period
 from permille.core.rating.fee import Fee
@@ -30,7 +31,7 @@ def subscription_fee(
         amount = Decimal(amount_cents * days) / (days_in_period * per_unit)
         amounts = line_amounts(amount, amount, per_unit)
     return Fee(
-        kind="subscription",
+        kind=FeeKind.SUBSCRIPTION,
         subscription_id=subscription_id,
         charge_id=None,
         charge_filter_id=None,

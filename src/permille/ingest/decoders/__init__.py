@@ -2,7 +2,7 @@
 USAGE_FORMATS where it is usage of language models.
 """
 
-from permille.ingest.decoders import lago, litellm, llm_usage, traces
+from permille.ingest.decoders import cloud_events, lago, litellm, llm_usage, traces
 
-FORMATS = (lago.EVENT, lago.BATCH)
+FORMATS = (lago.EVENT, lago.BATCH, cloud_events.EVENT, cloud_events.BATCH)
 USAGE_FORMATS = (llm_usage.USAGE, litellm.LITELLM, *traces.TRACES)

@@ -229,11 +229,13 @@ class EventObject(msgspec.Struct):
     lago_subscription_id: None = None
 
 
-def _answer_one(request: Request, warnings: Warnings | None) -> bytes:
+def answer_one(request: Request, warnings: Warnings | None) -> bytes:
+    """The event, as Lago answers it."""
     return _encode({"event": _events(request)[0], **_warned(request, warnings)})
 
 
-def _answer_batch(request: Request, warnings: Warnings | None) -> bytes:
+def answer_batch(request: Request, warnings: Warnings | None) -> bytes:
+    """The events in the order in which they were sent."""
     return _encode({"events": _events(request), **_warned(request, warnings)})
 
 
@@ -281,11 +283,11 @@ EVENT = WireFormat(
     path="/api/v1/events",
     is_batch=False,
     decode=lambda body, now, _most: read_one(body, now=now),
-    answer=_answer_one,
+    answer=answer_one,
 )
 BATCH = WireFormat(
     path="/api/v1/events/batch",
     is_batch=True,
     decode=lambda body, now, most: read_batch(body, now=now, limit=most),
-    answer=_answer_batch,
+    answer=answer_batch,
 )

@@ -14,6 +14,7 @@ from psycopg import Connection
 
 from permille.clock import system_now
 from permille.core.customer import BillingEntity, Customer
+from permille.core.invoice.draft import InvoiceStatus
 from permille.core.mail import MailKind, address
 from permille.out.documents import Printer, file_name
 from permille.out.kind import Context
@@ -98,7 +99,7 @@ def invoice_letter(context: Context, organization_id: UUID, invoice_id: UUID) ->
     """The letter with an invoice. Raises GoneError for one that is voided or no longer there, and UnableToTypeset."""
     with context.pool.connection() as conn:
         invoice = invoices.invoices_by_ids(conn, [invoice_id]).get(invoice_id)
-        if invoice is None or invoice.status != "finalized":
+        if invoice is None or invoice.status is not InvoiceStatus.FINALIZED:
             raise GoneError("The invoice is not final.")
         parties = _parties(context, conn, organization_id, invoice.billing_entity_id, invoice.customer_id)
         document = invoice_document(conn, invoice_id)
@@ -248,7 +249,7 @@ def _printer(
 
 
 def _is_unpaid(invoice: StoredInvoice) -> bool:
-    return invoice.status == "finalized" and invoice.due_amount_cents > 0
+    return invoice.status is InvoiceStatus.FINALIZED and invoice.due_amount_cents > 0
 
 
 def _invoice_pdf(printer: Printer, invoice: StoredInvoice, document: InvoiceDocument) -> Attachment:

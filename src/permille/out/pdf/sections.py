@@ -13,6 +13,7 @@ from uuid import UUID
 
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
+from permille.core.fee_kind import FeeKind
 from permille.core.metering.aggregations import SUM
 from permille.core.money import ZERO, exact, subunits
 from permille.core.period import INSTANT, local_date
@@ -58,7 +59,7 @@ def sections(
     named = Counter(titles.values())
     split: dict[UUID | None, list[StoredFee]] = {}
     for fee in fees:
-        if fee.fee_type != "subscription" or fee.amount_cents:
+        if fee.fee_type is not FeeKind.SUBSCRIPTION or fee.amount_cents:
             split.setdefault(fee.subscription_id, []).append(fee)
     for subscription_id, own in split.items():
         each = known.get(subscription_id) if subscription_id else None
@@ -147,9 +148,9 @@ def _in_unit(fee: StoredFee) -> InUnit | None:
 
 
 def _description(fee: StoredFee, language: Language) -> str:
-    if fee.fee_type == "subscription":
+    if fee.fee_type is FeeKind.SUBSCRIPTION:
         default = language.word("subscription_fee")
-    elif fee.fee_type == "commitment":
+    elif fee.fee_type is FeeKind.COMMITMENT:
         default = language.word("commitment")
     else:
         default = fee.fee_type.replace("_", " ").capitalize()
@@ -186,7 +187,7 @@ def _price(fee: StoredFee, item: FeeItem | None, currency: str) -> UnitPrice | P
     model = item.charge_model if item else None
     if model == ChargeModel.PACKAGE and fee.amount_details.get("per_package_size"):
         return _package_price(fee.amount_details)
-    if model is not None or fee.fee_type == "fixed_charge":
+    if model is not None or fee.fee_type is FeeKind.FIXED_CHARGE:
         return _unit_price(fee)
     with exact():
         amount = Decimal(fee.amount_cents) / subunits(currency)

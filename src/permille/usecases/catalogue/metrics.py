@@ -16,7 +16,16 @@ from permille.core.contract.price_versions import change_charges
 from permille.core.errors import Invalid
 from permille.core.metering.billable_metric import BillableMetric
 from permille.database import locks
-from permille.store import alerts, billable_metrics, billing_holds, late_usage, plans, unpriced, webhooks
+from permille.store import (
+    alerts,
+    billable_metrics,
+    billing_holds,
+    late_usage,
+    llm_intakes,
+    plans,
+    unpriced,
+    webhooks,
+)
 from permille.usecases import metering
 from permille.usecases.by_code import ByCode
 
@@ -28,9 +37,14 @@ by_code, to_change = _BY_CODE.one, _BY_CODE.to_change
 
 
 def is_code_taken(conn: Connection[Any], organization_id: UUID, code: str) -> bool:
-    """Whether a metric of the organization has the code; the answer holds while the catalogue is locked."""
+    """Whether a metric or an intake of the organization has the code; the answer holds while the catalogue is locked.
+
+    What a metric counts and an intake too would be billed twice.
+    """
     locks.change_catalogue(conn, organization_id)
-    return billable_metrics.by_code(conn, organization_id, code) is not None
+    return billable_metrics.by_code(conn, organization_id, code) is not None or llm_intakes.has_code(
+        conn, organization_id, [code]
+    )
 
 
 def add(conn: Connection[Any], metric: BillableMetric) -> None:

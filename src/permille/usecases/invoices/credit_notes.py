@@ -14,9 +14,8 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription, facts_of
-from permille.core.contract.timeline import trial_end
+from permille.core.contract.timeline import SubscriptionFacts, trial_end
 from permille.core.invoice.credit_note import (
     CreditAmounts,
     CreditedFee,
@@ -29,7 +28,7 @@ from permille.core.invoice.crediting import CreditSplit, split_at_end
 from permille.core.invoice.payment import PaymentStatus
 from permille.core.mail import MailKind
 from permille.core.money import ZERO, exact
-from permille.core.period import INSTANT, BillingTime, days_in, local_date, period_containing
+from permille.core.period import INSTANT, days_in, local_date, period_containing
 from permille.store import (
     credit_notes,
     customers,
@@ -113,17 +112,20 @@ def unused_credits(
         fee, invoice_id = fees[row.id]
         timezone = payers[row.customer_id].applicable_timezone
         given = Decimal(credited.get(fee.id, 0))
-        paid = _paid_period(row, known_plans[row.plan_id], fee, timezone, first_starts.get(row.id))
+        invoice = billed_on[invoice_id]
+        facts = facts_of(
+            row, known_plans[row.plan_id], timezone=timezone, first_started_at=first_starts.get(row.id)
+        )
         amount = unused_amount(
-            paid,
+            _paid_period(facts, fee, billed_in=invoice.timezone),
             ended_at=row.terminated_at or at,
             upgraded=row.upgraded,
             at_most=Decimal(fee.amount_cents),
             credited=given,
         )
         amounts = credit_amounts([Item(fee=credited_fee(fee), precise_amount_cents=amount)])
+        left, sent_back = fee.amount_cents - given - amount, refunded.get(invoice_id, 0)
         if amounts.total_amount_cents:  # coupons may have paid for all of it
-            invoice = billed_on[invoice_id]
             notes.append(
                 NewCreditNote(
                     organization_id=row.organization_id,
@@ -135,14 +137,7 @@ def unused_credits(
                     reason="order_cancellation",
                     currency=invoice.currency,
                     amounts=amounts,
-                    split=_split(
-                        row,
-                        fee,
-                        invoice,
-                        amounts,
-                        left=fee.amount_cents - given - amount,
-                        refunded_cents=refunded.get(invoice_id, 0),
-                    ),
+                    split=_split(row, fee, invoice, amounts, left=left, refunded_cents=sent_back),
                     at=at,
                 )
             )
@@ -183,22 +178,21 @@ def credited_fee(fee: StoredFee) -> CreditedFee:
     )
 
 
-def _paid_period(
-    ended: Subscription, plan: Plan, fee: StoredFee, timezone: str, first_started_at: datetime | None
-) -> PaidPeriod:
+def _paid_period(ended: SubscriptionFacts, fee: StoredFee, *, billed_in: str) -> PaidPeriod:
+    """`billed_in` is the timezone of the fee's invoice: the customer may have moved since."""
     assert fee.to_at is not None, "a subscription's fee has a period"
+    last = fee.to_at - INSTANT
     whole = period_containing(
-        fee.to_at - INSTANT,
-        interval=plan.interval,
-        billing_time=BillingTime(ended.billing_time),
+        last,
+        interval=ended.interval,
+        billing_time=ended.billing_time,
         anchor=ended.subscription_at,
-        timezone=timezone,
+        timezone=billed_in,
     )
-    facts = facts_of(ended, plan, timezone=timezone, first_started_at=first_started_at)
     return PaidPeriod(
         plan_amount_cents=int(fee.amount_details["plan_amount_cents"]),
-        days=days_in(whole, timezone),
-        to=fee.to_at,
-        timezone=timezone,
-        trial_ends_at=trial_end(facts),
+        days=days_in(whole, billed_in),
+        last_day=local_date(last, billed_in),
+        timezone=ended.timezone,
+        trial_ends_at=trial_end(ended),
     )

@@ -51,7 +51,7 @@ def credit_excess(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None
             [
                 _note(each.draft, billed_on[each.invoice_id], own)
                 for each, own in zip(owed, items, strict=True)
-                if own and billed_on[each.invoice_id].status == "finalized"
+                if own and billed_on[each.invoice_id].status is InvoiceStatus.FINALIZED
             ],
         )
         before = progressive.credits_of(conn, ids)

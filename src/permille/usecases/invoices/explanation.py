@@ -71,7 +71,9 @@ def explain(conn: Connection[Any], fee: StoredFee, *, after: EventPosition | Non
 def _explain(
     conn: Connection[Any], fee: StoredFee, *, after: EventPosition | None, limit: int
 ) -> Explanation:
-    basis = None if _is_agreed(conn, fee) else bases(conn, [fee]).get(fee.id)
+    if _is_agreed(conn, fee):
+        return Explanation(steps=_agreed_steps(fee))
+    basis = bases(conn, [fee]).get(fee.id)
     if basis is None:
         return Explanation(steps=_own_steps(fee))
     if fee.event_transaction_id is not None:
@@ -213,6 +215,12 @@ def _filter(fee: StoredFee, basis: Basis) -> PlanFilter | None:
     return next((each for each in basis.charge.filters if each.id == fee.charge_filter_id), None)
 
 
+def _agreed_steps(fee: StoredFee) -> tuple[Step, ...]:
+    """The step of a fee whose amount somebody has said, or about which nothing else is known."""
+    amount, _ = _priced(fee)
+    return _finished(fee, [Step("the exact amount of the fee", amount)])
+
+
 def _own_steps(fee: StoredFee) -> tuple[Step, ...]:
     """The steps of a fee whose charge is gone: what the fee itself says."""
     amount, _ = _priced(fee)
@@ -226,7 +234,7 @@ def _own_steps(fee: StoredFee) -> tuple[Step, ...]:
         )
     plan_cents = fee.amount_details.get("plan_amount_cents")
     if plan_cents is None:
-        return _finished(fee, [Step("the exact amount of the fee", amount)])
+        return _agreed_steps(fee)
     with exact():
         plan_amount = Decimal(plan_cents) / subunits(fee.amount_currency)
     return _finished(fee, [plan_step(plan_amount, amount)])

@@ -9,19 +9,24 @@ from typing import Any
 
 from psycopg import Connection
 
-from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
+from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, InvoiceStatus
 from permille.core.invoice.facts import Facts
+from permille.core.invoice.payment import PaymentStatus
 from permille.core.invoice.steps.dates import dates
 from permille.store import billing_entities, customers, invoices
 from permille.store.invoices import StoredInvoice
 from permille.usecases.invoices.save import FINAL_WEBHOOKS, queue_webhooks, with_numbers
 
-_KINDS = {"credit": InvoiceKind.CREDIT}
+_KINDS = {"credit": InvoiceKind.CREDIT, "subscription": InvoiceKind.ACTIVATION}
 
 
 def payment_changed(conn: Connection[Any], changed: Sequence[StoredInvoice], now: datetime) -> None:
     """Number those that were open and are paid now."""
-    opened = [each for each in changed if each.status == "open" and each.payment_status == "succeeded"]
+    opened = [
+        each
+        for each in changed
+        if each.status is InvoiceStatus.OPEN and each.payment_status is PaymentStatus.SUCCEEDED
+    ]
     if not opened:
         return
     payers = customers.by_ids(conn, {each.customer_id for each in opened})
@@ -30,7 +35,7 @@ def payment_changed(conn: Connection[Any], changed: Sequence[StoredInvoice], now
         dates(
             InvoiceDraft(
                 id=each.id,
-                kind=_KINDS.get(each.invoice_type, InvoiceKind.SUBSCRIPTION),
+                kind=_KINDS[each.invoice_type],
                 customer=replace(payers[each.customer_id], billing_entity=entities[each.billing_entity_id]),
                 currency=each.currency,
                 at=now,

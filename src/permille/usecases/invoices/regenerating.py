@@ -19,7 +19,15 @@ from permille.core.contract.price_versions import pricing_plan
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound, Unbillable
-from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, Line, ReplacedInvoice, out_of_range
+from permille.core.fee_kind import FeeKind
+from permille.core.invoice.draft import (
+    InvoiceDraft,
+    InvoiceKind,
+    InvoiceStatus,
+    Line,
+    ReplacedInvoice,
+    out_of_range,
+)
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
 from permille.core.invoice.progressive import BilledBefore
@@ -35,6 +43,7 @@ from permille.store import (
     invoices,
     plans,
     progressive,
+    section_choices,
     subscriptions,
 )
 from permille.store.fees import StoredFee
@@ -76,12 +85,12 @@ def regenerate(
     """
     customers.lock(conn, invoice.customer_id)
     voided = single.by_id(conn, invoice.organization_id, invoice.id)
-    if voided.status != "voided" or voided.invoice_type != "subscription":
+    if voided.status is not InvoiceStatus.VOIDED or voided.invoice_type != "subscription":
         raise NotAllowed("not_regenerable")
     if invoices.replacement_of(conn, voided.id) is not None:
         raise NotAllowed("already_regenerated")
     billed, stored = _billed(conn, voided), fee_store.of_invoices(conn, [voided.id])[voided.id]
-    customer = _payer(conn, voided)
+    customer, chosen = _payer(conn, voided), section_choices.of(conn, billed.rows.keys())
     draft = InvoiceDraft(
         id=new_id(now),
         kind=InvoiceKind.REGENERATED,
@@ -89,6 +98,7 @@ def regenerate(
         currency=voided.currency,
         at=now,
         made_at=now,
+        custom_sections=customer.printed_sections([chosen.get(row_id) for row_id in billed.rows] or [None]),
         replaces=ReplacedInvoice(
             id=voided.id,
             original_id=voided.original_invoice_id or voided.id,
@@ -154,7 +164,7 @@ def _own_taxes(fee: Fee, plan: Plan | None) -> tuple[Tax, ...]:
     """The taxes of what the fee is for, where that has its own."""
     if plan is None:
         return ()
-    if fee.kind == "commitment" and plan.minimum_commitment is not None:
+    if fee.kind is FeeKind.COMMITMENT and plan.minimum_commitment is not None:
         return plan.minimum_commitment.taxes
     return next((each.taxes for each in plan.fixed_charges if each.id == fee.item_id), ())
 

@@ -9,6 +9,8 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.errors import NotAllowed, NotFound
+from permille.core.invoice.draft import InvoiceStatus
+from permille.core.invoice.payment import PaymentStatus
 from permille.store import customers, fees, invoice_search, invoices, webhooks
 from permille.store.fees import StoredFee
 from permille.store.invoices import StoredInvoice
@@ -33,13 +35,15 @@ def fee_by_id(conn: Connection[Any], organization_id: UUID, fee_id: UUID | None)
 
 def refresh(conn: Connection[Any], invoice: StoredInvoice, *, now: datetime) -> StoredInvoice:
     """Price a draft again; any other invoice stays as it is."""
-    if invoice.status == "draft":
+    if invoice.status is InvoiceStatus.DRAFT:
         customers.lock(conn, invoice.customer_id)
         drafts.refresh(conn, [invoice.id], now=now)
     return by_id(conn, invoice.organization_id, invoice.id)
 
 
-def pay_fee(conn: Connection[Any], fee: StoredFee, *, payment_status: str | None, now: datetime) -> StoredFee:
+def pay_fee(
+    conn: Connection[Any], fee: StoredFee, *, payment_status: PaymentStatus | None, now: datetime
+) -> StoredFee:
     """Set what became of the payment of a fee on no invoice, if it is not None.
 
     Raises NotAllowed (invoiced_fee) for one on an invoice, perhaps since a moment ago: that one is paid there.
@@ -71,7 +75,7 @@ def delete(conn: Connection[Any], invoice: StoredInvoice, *, now: datetime) -> N
 def finalize(conn: Connection[Any], invoice: StoredInvoice, *, now: datetime) -> StoredInvoice:
     """Make a draft final. Raises NotFound when it is none, perhaps since a moment ago."""
     customers.lock(conn, invoice.customer_id)
-    if by_id(conn, invoice.organization_id, invoice.id).status != "draft":
+    if by_id(conn, invoice.organization_id, invoice.id).status is not InvoiceStatus.DRAFT:
         raise NotFound("invoice")
     drafts.finalize(conn, [invoice.id], at=now)
     return invoices.invoices_by_ids(conn, [invoice.id])[invoice.id]

@@ -14,7 +14,10 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.errors import NotFound
+from permille.core.invoice.payment import PaymentStatus
 from permille.core.wallet import (
+    Direction,
+    Settlement,
     TransactionStatus,
 )
 from permille.ids import new_id
@@ -37,8 +40,12 @@ def payment_changed(conn: Connection[Any], paid: Sequence[StoredInvoice], now: d
     """Credits that were bought are there once their invoice is paid; a payment that fails marks them, and may still succeed."""
     status_of = {each.id: each.payment_status for each in paid if each.invoice_type == "credit"}
     bought = wallet_transactions.purchases_of(conn, status_of) if status_of else []
-    failed = [each for each in bought if each.invoice_id and status_of[each.invoice_id] == "failed"]
-    settled = [each for each in bought if each.invoice_id and status_of[each.invoice_id] == "succeeded"]
+    failed = [
+        each for each in bought if each.invoice_id and status_of[each.invoice_id] is PaymentStatus.FAILED
+    ]
+    settled = [
+        each for each in bought if each.invoice_id and status_of[each.invoice_id] is PaymentStatus.SUCCEEDED
+    ]
     if failed:
         wallet_transactions.fail(conn, [each.id for each in failed], now=now)
     if settled:
@@ -61,9 +68,9 @@ def give_back(conn: Connection[Any], invoice_ids: Collection[UUID], now: datetim
             id=new_id(now),
             organization_id=each.organization_id,
             wallet_id=each.wallet_id,
-            transaction_type="inbound",
+            transaction_type=Direction.INBOUND,
             transaction_status=TransactionStatus.GRANTED,
-            status="settled",
+            status=Settlement.SETTLED,
             amount_cents=each.amount_cents,
             credit_amount=each.credit_amount,
             remaining_amount_cents=each.amount_cents,

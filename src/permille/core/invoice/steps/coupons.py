@@ -9,6 +9,7 @@ from uuid import UUID
 from permille.core.contract.plan import sold_plan_id
 from permille.core.contract.price_versions import versions_of
 from permille.core.coupon import AppliedCoupon, CouponCredit, spread, taken_off, used
+from permille.core.fee_kind import FeeKind
 from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus, Line, changed
 from permille.core.invoice.facts import Facts
 from permille.core.money import ZERO, exact
@@ -47,7 +48,7 @@ def _less(draft: InvoiceDraft, coupon: AppliedCoupon) -> InvoiceDraft:
 
 def _is_for(coupon: AppliedCoupon, line: Line) -> bool:
     if coupon.billable_metric_ids:
-        return line.fee.kind == "charge" and _metric_id(line) in coupon.billable_metric_ids
+        return line.fee.kind is FeeKind.CHARGE and _metric_id(line) in coupon.billable_metric_ids
     if coupon.plan_ids:
         return line.plan is not None and sold_plan_id(line.plan) in coupon.plan_ids
     return True

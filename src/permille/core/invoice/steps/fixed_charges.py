@@ -14,7 +14,7 @@ from permille.core.rating.fixed_charge import (
     fee_in_arrears,
     less_what_was_paid,
     paid_share,
-    units_at,
+    units_paid_at,
 )
 
 
@@ -31,7 +31,7 @@ def fixed_charges(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
 def _lines(draft: InvoiceDraft, billing: SubscriptionBilling, facts: Facts) -> Iterator[Line]:
     for charge in billing.plan.fixed_charges:
         fee = _fee(draft, billing, charge, facts)
-        if fee is not None and fee.units:
+        if fee is not None and (fee.units or fee.amount_cents):
             yield Line(fee, billing.plan, own_taxes=charge.taxes)
 
 
@@ -45,7 +45,8 @@ def _fee(draft: InvoiceDraft, billing: SubscriptionBilling, charge: FixedCharge,
     changes = charge.changes(facts.fixed_units.get(owner, {}), since=min(started_at, billing.at))
     if not charge.pay_in_advance:
         return fee_in_arrears(price, changes, period, subscription_id=owner)
-    fee = fee_in_advance(price, units_at(changes, max(billing.at, part.from_)), period, subscription_id=owner)
+    units = units_paid_at(changes, max(billing.at, part.from_))
+    fee = fee_in_advance(price, units, period, subscription_id=owner)
     paid = facts.paid_before.get((owner, charge.add_on.id)) if charge.prorated else None
     if paid is None:
         return fee

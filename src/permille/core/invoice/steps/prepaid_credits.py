@@ -10,6 +10,7 @@ from uuid import UUID
 
 from permille.core.contract.plan import Plan
 from permille.core.contract.price_versions import versions_of
+from permille.core.fee_kind import FeeKind
 from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus, Line, changed
 from permille.core.invoice.facts import Facts
 from permille.core.money import ZERO, exact
@@ -17,7 +18,7 @@ from permille.core.rating.filters import Id
 from permille.core.rating.models.group_keys import TARGET_WALLET
 from permille.core.wallet import FeeBucket, FilledWallet, Lot, Spending, spend
 
-_Key = tuple[str, UUID | None, str | None]
+_Key = tuple[FeeKind, UUID | None, str | None]
 
 
 def prepaid_credits(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:

@@ -10,7 +10,7 @@ from permille.core.llm.apis.deepseek import DEEPSEEK_CHAT
 from permille.core.llm.apis.embeddings import EMBEDDINGS
 from permille.core.llm.apis.google import GOOGLE, GOOGLE_INTERACTIONS, GOOGLE_SDK
 from permille.core.llm.apis.groq import GROQ_CHAT
-from permille.core.llm.apis.litellm import LITELLM
+from permille.core.llm.apis.litellm import LITELLM, LITELLM_EVENT
 from permille.core.llm.apis.mistral import MISTRAL_CHAT, MISTRAL_OCR, MISTRAL_TRANSCRIPTION
 from permille.core.llm.apis.ollama import OLLAMA
 from permille.core.llm.apis.openai_audio import OPENAI_AUDIO
@@ -22,6 +22,7 @@ from permille.core.llm.apis.openrouter import OPENROUTER_CHAT
 from permille.core.llm.apis.otel import OTEL
 from permille.core.llm.apis.perplexity import PERPLEXITY_CHAT
 from permille.core.llm.apis.xai import XAI_CHAT, XAI_RESPONSES
+from permille.core.llm.lago_agent import LAGO_AGENT
 from permille.core.llm.table import Api
 
 _OPENAI = (
@@ -53,7 +54,15 @@ _FIRST: dict[str, tuple[Api, ...]] = {
 
 APIS = {
     api.name: api
-    for api in (*_OPENAI, *(api for apis in _FIRST.values() for api in apis), AI_SDK, OTEL, LITELLM)
+    for api in (
+        *_OPENAI,
+        *(api for apis in _FIRST.values() for api in apis),
+        AI_SDK,
+        OTEL,
+        LITELLM,
+        LITELLM_EVENT,
+        LAGO_AGENT,
+    )
 }
 """Every API by its name."""
 

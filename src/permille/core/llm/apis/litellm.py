@@ -1,4 +1,7 @@
-"""LiteLLM's usage object, which has OpenAI's convention for all providers, with the lives of cache writes."""
+"""LiteLLM's usage object, which has OpenAI's convention for all providers, with the lives of cache writes.
+
+Its callbacks for Lago and OpenMeter send the totals alone, and nobody says who served the call.
+"""
 
 from __future__ import annotations
 
@@ -57,3 +60,6 @@ LITELLM = replace(
     ),
     cost=_cost,
 )
+
+LITELLM_EVENT = replace(LITELLM, name="litellm_event", missing="the event has a model and no tokens")
+"""What its callbacks for Lago and OpenMeter send."""

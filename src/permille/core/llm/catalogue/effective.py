@@ -1,7 +1,8 @@
 """The prices that hold for an organization: approved versions of price files, each from a date on, by several sources.
 
-On a date the version that was approved last of those that hold by then counts. Where it has no price, a source that
-comes later may have one, and then a version that holds only later: what was unknown is priced once it is known.
+On a date the version of a source that was approved last of those that hold by then counts. The first source that has a
+price of the usage's own tier counts, then the first that has any price of it. Where none has, a version that holds only
+later may: what was unknown is priced once it is known.
 """
 
 from __future__ import annotations
@@ -14,9 +15,6 @@ from typing import NamedTuple
 
 from permille.core.llm.catalogue.prices import Catalogue, FoundPrice
 from permille.core.llm.catalogue.rows import Conditions, Measure
-
-SOURCES = ("own", "genai-prices", "litellm")
-"""Where prices come from; the first one that has a price counts."""
 
 
 class DatedCatalogue(NamedTuple):
@@ -51,20 +49,28 @@ class EffectiveCatalogue:
         self, provider: str, name: str, measure: Measure, conditions: Conditions, *, on: date
     ) -> FoundPrice | None:
         """What a measure of a model costs on a UTC date; None where no version has such a price."""
-        for catalogue in self.on(on):
+        of_another_tier: FoundPrice | None = None
+        for catalogue in self.current(on):
             found = catalogue.price(provider, name, measure, conditions, on=on)
-            if found is not None:
+            if found is not None and found.row.conditions.tier == conditions.tier:
                 return found
-        return None
+            of_another_tier = of_another_tier or found
+        if of_another_tier is not None:
+            return of_another_tier
+        of_later = (each.price(provider, name, measure, conditions, on=on) for each in self.later(on))
+        return next((each for each in of_later if each is not None), None)
 
-    def on(self, on: date) -> Iterator[Catalogue]:
-        """The catalogues that are looked into for a date, in this order."""
-        places = [
-            max((nth for nth, each in enumerate(of) if each.holds(on)), default=-1) for of in self.sources
-        ]
-        yield from (of[nth].catalogue for nth, of in zip(places, self.sources, strict=True) if nth >= 0)
-        for nth, of in zip(places, self.sources, strict=True):
-            yield from (each.catalogue for each in of[nth + 1 :])
+    def current(self, on: date) -> Iterator[Catalogue]:
+        """The catalogue of each source that holds on a date."""
+        yield from (of[nth].catalogue for nth, of in self._places(on) if nth >= 0)
+
+    def later(self, on: date) -> Iterator[Catalogue]:
+        """Those that hold only after a date."""
+        yield from (each.catalogue for nth, of in self._places(on) for each in of[nth + 1 :])
+
+    def _places(self, on: date) -> Iterator[tuple[int, tuple[DatedCatalogue, ...]]]:
+        for of in self.sources:
+            yield max((nth for nth, each in enumerate(of) if each.holds(on)), default=-1), of
 
     def dates_of(self, provider: str, name: str) -> set[date]:
         """The UTC dates at which a price of a model may change."""

@@ -30,6 +30,7 @@ from permille.core.llm.catalogue.rows import (
     PriceRow,
     Rate,
     UnreadablePricesError,
+    UnreadPrices,
     context_class,
     joined,
 )
@@ -112,7 +113,7 @@ def read_catalogue(document: Any, *, label: str) -> Catalogue:
     """The catalogue in a price file. UnreadablePricesError says what in it is wrong."""
     if not isinstance(document, list):
         raise UnreadablePricesError("the file is no list of providers")
-    return Catalogue(label, tuple(map(_provider, document)))
+    return Catalogue(label, tuple(map(_provider, document)), _unread(document))
 
 
 def _provider(given: Any) -> ProviderPrices:
@@ -216,12 +217,22 @@ def _amount(value: Any) -> Decimal:
     return amount
 
 
-def unread_keys(document: Sequence[Mapping[str, Any]]) -> set[str]:
-    """The keys of prices in a file that this reader does not know, and therefore leaves out."""
-    return {
-        key
-        for provider in document
-        for model in provider["models"]
-        for each in (*_sets(model["prices"]), *map(_conditional, model.get("price_variants") or ()))
-        for key in each.prices
-    } - KEYS.keys()
+def _unread(document: Sequence[Mapping[str, Any]]) -> tuple[UnreadPrices, ...]:
+    """The keys of prices and the conditions that this reader does not know, and therefore leaves out."""
+    found: dict[str, list[str]] = {}
+    for provider in document:
+        for model in provider["models"]:
+            for what in dict.fromkeys(_unread_of(model)):
+                found.setdefault(what, []).append(f"{provider['id']}/{model['id']}")
+    return tuple(UnreadPrices(what, len(models), models[0]) for what, models in sorted(found.items()))
+
+
+def _unread_of(model: Mapping[str, Any]) -> Iterator[str]:
+    variants = list(map(_conditional, model.get("price_variants") or ()))
+    for each in (*_sets(model["prices"]), *variants):
+        yield from (key for key in each.prices if key not in KEYS)
+    for each in variants:
+        if each.prices and not any(
+            all(item in contexts.items() for item in each.when) for contexts in TIERS.values()
+        ):
+            yield f"prices when {' and '.join(map(' is '.join, each.when))}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,11 @@ class MatchRule:
 def equals(name: str) -> MatchRule:
     """The rule that means one name."""
     return MatchRule("equals", name)
+
+
+def any_of(rules: Iterable[MatchRule]) -> MatchRule:
+    """The rule that means what any of these mean."""
+    return MatchRule("or", rules=tuple(rules))
 
 
 def read_rule(given: Any) -> MatchRule:

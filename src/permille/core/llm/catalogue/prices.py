@@ -24,6 +24,7 @@ from permille.core.llm.catalogue.rows import (
     Conditions,
     Measure,
     PriceRow,
+    UnreadPrices,
 )
 from permille.core.llm.parts import CallType, MeasureType
 
@@ -192,6 +193,8 @@ class Catalogue:
 
     label: str
     providers: tuple[ProviderPrices, ...]
+    unread: tuple[UnreadPrices, ...] = ()
+    """What its file says beyond that, and is not understood."""
     price_dates: frozenset[date] = field(init=False, compare=False, repr=False)
     """The UTC dates at which any price changes."""
 

@@ -21,6 +21,15 @@ class UnreadablePricesError(ValueError):
     """A price file says something that cannot be read."""
 
 
+class UnreadPrices(NamedTuple):
+    """What a price file says that is not understood and left out, and of how many models."""
+
+    what: str
+    models_count: int
+    example: str
+    """One of the models."""
+
+
 class Rate(NamedTuple):
     """An amount of US dollars for so many units: as price lists say it, so that no division loses a digit."""
 

@@ -1,17 +1,7 @@
 """Who served a call, which model, at which tier, and the response's id, from the attributes of its span."""
 
-from permille.core.llm.model_name import PROVIDERS, provider_name
+from permille.core.llm.model_name import PROVIDERS, provider_name, provider_of_model
 from permille.core.llm.otlp.spans import Span
-
-_MODELS = (
-    (("gpt-", "o1", "o3", "o4", "chatgpt-", "text-embedding-", "dall-e", "whisper"), "openai"),
-    (("claude-",), "anthropic"),
-    (("gemini-", "models/gemini"), "google"),
-    (("grok-",), "xai"),
-    (("mistral-", "ministral-", "magistral-", "codestral-", "pixtral-"), "mistral"),
-    (("deepseek-",), "deepseek"),
-    (("command-",), "cohere"),
-)
 
 
 def provider_of(span: Span) -> str | None:
@@ -24,8 +14,7 @@ def provider_of(span: Span) -> str | None:
     if named:
         lower = named.lower()
         return provider_name(lower if lower in PROVIDERS else lower.partition(".")[0])
-    model = model_of(span) or ""
-    return next((provider for starts, provider in _MODELS if model.startswith(starts)), None)
+    return provider_of_model(model_of(span) or "")
 
 
 def model_of(span: Span) -> str | None:
