@@ -37,19 +37,19 @@ class PermilleCallback(CustomLogger):  # type: ignore[misc]  # LiteLLM is not wh
         super().__init__()
         self._meter = meter or Meter()
 
-    async def async_log_success_event(self, kwargs: dict[str, Any], *_: Any) -> None:
+    async def async_log_success_event(self, kwargs: dict[str, Any], *_: Any, **__: Any) -> None:
         """A call through the proxy, or of a coroutine."""
         self._keep(kwargs)
 
-    def log_success_event(self, kwargs: dict[str, Any], *_: Any) -> None:
+    def log_success_event(self, kwargs: dict[str, Any], *_: Any, **__: Any) -> None:
         """A call that its program waits for."""
         self._keep(kwargs)
 
-    async def async_log_failure_event(self, kwargs: dict[str, Any], *_: Any) -> None:
+    async def async_log_failure_event(self, kwargs: dict[str, Any], *_: Any, **__: Any) -> None:
         """A call that failed: it may have used tokens before."""
         self._keep(kwargs)
 
-    def log_failure_event(self, kwargs: dict[str, Any], *_: Any) -> None:
+    def log_failure_event(self, kwargs: dict[str, Any], *_: Any, **__: Any) -> None:
         """The same of a call that its program waits for."""
         self._keep(kwargs)
 
