@@ -109,6 +109,7 @@ class Billing:
                     group["grouped_by"]["type"]: int(float(group["units"]))
                     for group in charge["grouped_usage"]
                 }
+                assert charge["amount_cents"] == sum(groups.values()), "a token costs a cent"
                 found[subscription] = {name: units for name, units in groups.items() if units}
         return {subscription: groups for subscription, groups in found.items() if groups}
 

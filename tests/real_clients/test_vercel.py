@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.real_clients.conftest import Billing, Quantities, is_javascript_installed, programs
+from tests.real_clients.relay import relay
 from tests.real_clients.test_pages import ANTHROPIC, OPENAI, left_in, total
 
 if not is_javascript_installed():
@@ -23,9 +24,12 @@ def test_the_program_of_the_page(billing: Billing) -> None:
     assert not left_in(billing.server.folder)
 
 
-def test_two_exporters_and_a_refusal_of_the_provider_bill_each_call_once(billing: Billing) -> None:
-    """Every span comes twice, and the first try of each call of OpenAI is answered with 503."""
+def test_two_exporters_a_refusal_and_a_lost_answer_bill_each_call_once(billing: Billing) -> None:
+    """Every span comes twice, a first try of OpenAI is answered with 503, and so is the first batch of spans."""
     program = PAGE.replace(PROCESSOR, f"{PROCESSOR}, {PROCESSOR}")
     assert program != PAGE
-    billing.run_javascript(program.replace("gpt-5.4", f"busy-once-{billing.key}"))
+    with relay(billing.server.url) as lossy:
+        endpoint = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{lossy.url}/v1/traces"}
+        billing.run_javascript(program.replace("gpt-5.4", f"busy-once-{billing.key}"), **endpoint)
+        assert lossy.statuses[:3] == [200, 200, 200]
     billing.wait_for(EXPECTED)
