@@ -110,3 +110,20 @@ def test_what_is_wrong_is_named(api: Api) -> None:
     assert details(models=unknown) == {"models.0.model": ["price_not_found"]}
     catalogue = [{"provider": "openai", "model": "gpt-4o"}]
     assert details(models=catalogue, currency="EUR") == {"currency": ["catalogue_is_in_usd"]}
+
+
+def test_the_models_of_today_are_listed_and_taken_as_they_are(api: Api) -> None:
+    found = api.get("/llm/current_models", provider="openai", per_page=1000)
+    by_name = {each["model"]: each for each in found["models"]}
+    assert by_name["gpt-5"] == {
+        "provider": "openai",
+        "model": "gpt-5",
+        "prices": {"input": "1.25", "cached_input": "0.125", "output": "10.0"},
+    }
+    assert not [name for name in by_name if name.endswith("-") or "2024-0" in name], "names of usage alone"
+    setup(api, models=[by_name["gpt-5"], by_name["o3"]], plan_code="today")
+    assert {model for model, _ in prices(api, "today")} == {"gpt-5", "o3"}
+    everybody = api.get("/llm/current_models", per_page=2, page=2)
+    assert everybody["meta"]["total_count"] > found["meta"]["total_count"] > 50
+    assert [each["provider"] for each in everybody["models"]] == ["anthropic", "anthropic"]
+    assert api.get("/llm/current_models", provider="nobody")["models"] == []

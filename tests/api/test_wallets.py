@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from permille.core.instants import microseconds
+from permille.database.connections import open_pool
 from permille.events.draft import Draft
 from permille.events.log import Request
+from permille.events.postgres import rollup
 from permille.events.postgres.writer import Memory, open_connection, store
+from permille.usecases import ongoing_balances
 
 from .conftest import Api, charge
 from .test_credit_notes import move
@@ -339,6 +342,69 @@ def test_usage_and_drafts_lower_the_ongoing_balance_and_rules_top_up(api: Api, d
     assert (after["balance_cents"], after["ongoing_usage_balance_cents"]) == (2_000, 0)
     changed = api.put(f"/wallets/{row['lago_id']}", {"wallet": {"recurring_transaction_rules": []}})["wallet"]
     assert changed["recurring_transaction_rules"] == []
+
+
+def seen_by_the_worker(api: Api, dsn: str) -> list[int]:
+    """What wallets have after usage once the worker has looked, without a move of the clock."""
+    with open_connection(dsn) as conn:
+        while rollup.roll_up(conn):
+            conn.commit()
+    with open_pool(dsn, size=2, name="test") as pool:
+        while ongoing_balances.refresh_live(pool, datetime.now(UTC)):
+            pass
+    return [
+        each["ongoing_balance_cents"]
+        for each in reversed(api.get("/wallets", external_customer_id="cus")["wallets"])
+    ]
+
+
+def test_ongoing_balances_follow_amendments_and_what_other_wallets_have(api: Api, dsn: str) -> None:
+    api.customer()
+    api.plan(charges=[charge(api.metric())])
+    api.subscribe()
+    first = open_wallet(api, "2", name="first", priority=1)
+    second = open_wallet(api, "10", name="second")
+    send(api, dsn, 5, "event")
+    move(api, 2024, 3, 6)
+    assert seen_by_the_worker(api, dsn) == [0, 700]
+    amendment = {
+        "transaction_id": "fix",
+        "event_transaction_id": "event",
+        "kind": "replace",
+        "properties": {"tokens": 4},
+        "reason": "wrong",
+    }
+    api.post("/events/amendments", {"amendment": amendment})
+    assert seen_by_the_worker(api, dsn) == [0, 800]
+    top_up = {"wallet_id": first["lago_id"], "granted_credits": "1"}
+    api.post("/wallet_transactions", {"wallet_transaction": top_up})
+    assert seen_by_the_worker(api, dsn) == [0, 900]
+    api.post("/wallet_transactions", {"wallet_transaction": {**top_up, "granted_credits": "5"}})
+    assert seen_by_the_worker(api, dsn) == [400, 1_000]
+    voided = {"wallet_id": first["lago_id"], "voided_credits": "7"}
+    api.post("/wallet_transactions", {"wallet_transaction": voided})
+    assert seen_by_the_worker(api, dsn) == [0, 700]
+    api.delete(f"/wallets/{first['lago_id']}")
+    assert look(api, second)["ongoing_balance_cents"] == 700
+    assert seen_by_the_worker(api, dsn)[-1] == 600
+
+
+def test_a_wallet_that_has_topped_itself_up_is_depleted_no_more(api: Api, dsn: str) -> None:
+    """So that it says so again, also where one look finds it depleted twice."""
+    api.customer()
+    api.plan(charges=[charge(api.metric())])
+    api.subscribe()
+    rule = {"trigger": "threshold", "threshold_credits": "1", "granted_credits": "10"}
+    open_wallet(api, "5", recurring_transaction_rules=[rule])
+    api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "https://example.com/hook"}})
+    webhooks = (
+        "select count(*) from webhook where organization_id = %(organization)s"
+        " and webhook_type = 'wallet.depleted_ongoing_balance'"
+    )
+    for number, left in enumerate([900, 800], 1):
+        send(api, dsn, 6 if number == 1 else 11, f"event{number}")
+        assert seen_by_the_worker(api, dsn) == [left]
+        assert api.row(webhooks) == (number,)
 
 
 def test_intervals_top_up_until_the_rule_and_the_wallet_expire(api: Api) -> None:

@@ -56,6 +56,7 @@ PAGES = {
     "pricing-units": "/app/pricing-units",
     "pricing-unit-new": "/app/new-pricing-unit",
     "gallery": "/app/templates",
+    "current-prices": "/app/templates/anthropic",
     "price-catalogue": "/app/catalogue-versions",
     "price-catalogue-version": "/app/catalogue-versions/{catalogue_version}",
     "invoices": "/app/invoices",

@@ -13,6 +13,7 @@ from msgspec import to_builtins
 from permille.api import price_lists as api
 from permille.api.charge_input import ChargesOfPlan, read_charges
 from permille.api.validation import Fields
+from permille.cli import llm_setup
 from permille.config import from_environment
 from permille.core.contract.compiled import compile_plan_charge
 from permille.core.contract.plan import Charge
@@ -242,3 +243,32 @@ def test_the_command_line_applies_a_list(dsn, db, organization, capsys):
     code, said = run("openai-gpt-4", "Acme")
     assert code == 1
     assert str(organization.id) in said
+
+
+def test_the_command_line_lists_models_of_today_and_makes_a_plan_of_them(dsn, db, organization, capsys):
+    db.commit()
+    config = replace(from_environment(), database_url=dsn)
+
+    def said(code: int) -> str:
+        captured = capsys.readouterr()
+        assert code == 0, captured.err
+        return " ".join(captured.out.split())
+
+    found = said(llm_setup.print_current_models(config, provider=None, organization="Acme"))
+    assert "anthropic" in found
+    found = said(llm_setup.print_current_models(config, provider="OpenAI", organization=None))
+    assert "openai/gpt-5 1.25 10 " in found
+    assert "no price of tokens of 'x'" in said(
+        llm_setup.print_current_models(config, provider="x", organization=None)
+    )
+    made = llm_setup.set_up_from_command_line(
+        config, ["openai/gpt-5"], plan="today", markup="2", organization=None
+    )
+    assert "plan today: created" in said(made)
+    plan = plans.plan_by_code(db, organization.id, "today")
+    assert plan is not None
+    assert [each.properties["amount"] for each in plan.charges[0].filters] == [
+        "0.0000025",
+        "0.00000025",
+        "0.00002",
+    ]

@@ -1,4 +1,4 @@
-"""POST /llm/setup: the metrics of language models and a plan of chosen models, in one call."""
+"""The models that the catalogue prices today, and POST /llm/setup: the metrics and a plan of chosen models, in one call."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from permille.api.http import Call
 from permille.api.objects import llm as objects
 from permille.api.objects.price_list import AppliedObject
 from permille.api.validation import INVALID, MANDATORY, Fields
+from permille.core.llm.current_models import PricedModel, current_models
 from permille.core.llm.parts import CallType, TokenType
+from permille.core.money import decimal_text
 from permille.core.period import Interval
 from permille.core.rating.unlisted import UnlistedValues
 from permille.store.catalogue_versions import catalogue_of
-from permille.usecases.llm_setup import PricedModel, Setup, set_up
+from permille.usecases.llm_setup import Setup, set_up
 
 MODELS_MAX = 200
 PRICE_MAX = 10**9
@@ -38,6 +40,24 @@ def set_up_models(call: Call) -> dict[str, Any]:
             ],
             plan=AppliedObject(code=applied.plan_code, created=applied.plan_created),
         )
+    }
+
+
+def list_current_models(call: Call) -> dict[str, Any]:
+    """GET /llm/current_models: by provider and name, as /llm/setup takes them."""
+    page = call.page()
+    prices = catalogue_of(call.conn, call.organization.id)
+    found = current_models(prices, call.query.get("provider") or None, on=call.now.date())
+    return {
+        "models": [
+            objects.CurrentModel(
+                provider=each.provider,
+                model=each.model,
+                prices={str(kind): decimal_text(price) for kind, price in each.prices.items()},
+            )
+            for each in found[page.offset : page.offset + page.per_page]
+        ],
+        "meta": page.meta(len(found)),
     }
 
 

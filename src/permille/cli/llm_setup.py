@@ -1,19 +1,28 @@
-"""`permille llm setup`: the metrics of language models and a plan by the catalogue's prices."""
+"""`permille templates today` and `permille llm setup`: the models that the catalogue prices, and a plan of some of them."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from psycopg import Connection
 
 from permille.config import Config
 from permille.core.errors import Invalid, Refusal
-from permille.core.llm.model_name import name_model
+from permille.core.llm.current_models import PricedModel, current_models, providers
+from permille.core.llm.model_name import name_model, provider_name
+from permille.core.llm.parts import TokenType
+from permille.core.organization import Organization
 from permille.core.period import Interval
+from permille.core.rating.explanation import plain
 from permille.core.rating.unlisted import UnlistedValues
+from permille.http.words import message_of
 from permille.store.catalogue_versions import catalogue_of
-from permille.usecases.catalogue.price_lists import command
-from permille.usecases.llm_setup import PricedModel, Setup, set_up
+from permille.usecases.catalogue.price_lists import command, command_in_organization
+from permille.usecases.llm_setup import Setup, set_up
 
 
 def set_up_from_command_line(
@@ -44,6 +53,33 @@ def set_up_from_command_line(
         organization=organization,
         reason=lambda refusal: _reason(refusal, models),
     )
+
+
+def print_current_models(config: Config, *, provider: str | None, organization: str | None) -> int:
+    """Print a provider's models and prices of today in the organization, or the providers; the exit code."""
+
+    def lines(conn: Connection[Any], found: Organization, now: datetime) -> list[str]:
+        prices, on = catalogue_of(conn, found.id), now.date()
+        if provider is None:
+            return [*providers(prices, on=on), "permille templates today PROVIDER lists their models"]
+        models = current_models(prices, provider_name(provider), on=on)
+        if not models:
+            return [f"The catalogue has no price of tokens of {provider!r}."]
+        head = f"{'in USD for a million tokens':<60}{'input':>12}{'output':>12}"
+        return [head, *map(_line, models)]
+
+    return command_in_organization(
+        config,
+        lines,
+        operation="permille templates today",
+        organization=organization,
+        reason=message_of,
+    )
+
+
+def _line(each: PricedModel) -> str:
+    into, out = (plain(each.prices[kind]) for kind in (TokenType.INPUT, TokenType.OUTPUT))
+    return f"{each.provider + '/' + each.model:<60}{into:>12}{out:>12}"
 
 
 def _model(text: str) -> PricedModel:

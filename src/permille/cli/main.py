@@ -39,6 +39,7 @@ def _setting(name: str) -> Parameter:
 Host = Annotated[str | None, _setting("host")]
 Port = Annotated[int | None, _setting("port")]
 DataDir = Annotated[Path | None, _setting("data_dir")]
+OfOrganization = Annotated[str | None, Parameter(help="Name or id; needed when there are several.")]
 
 
 def _config(host: str | None = None, port: int | None = None, data_dir: Path | None = None) -> Config:
@@ -193,11 +194,11 @@ def demo(
         Path, Parameter(help="Where the demo keeps its data; what an earlier demo left there is removed.")
     ] = Path("demo-data"),
     port: Annotated[int, Parameter(help="First port to try.")] = 8080,
-    events: Annotated[int, Parameter(help="How many events to send.")] = 300_000,
+    events: Annotated[int, Parameter(help="About how many events the month has.")] = 200_000,
     seed: Annotated[int, Parameter(help="The same seed draws the same month.")] = 1_000,
     keep: Annotated[bool, Parameter(help="Leave the server running.")] = True,
 ) -> int:
-    """Bill a realistic month of GPT-4 and GPT-3.5 Turbo usage, from the events to the PDF."""
+    """Bill a realistic month of current models, GPT-4 and GPT-3.5 Turbo, from what was used to the PDF and the margin."""
     from permille.cli.demo import run
 
     return run(folder=folder.resolve(), port=port, events=events, seed=seed, keep=keep)
@@ -341,6 +342,20 @@ def apply(
     return apply_from_command_line(_database_config(data_dir), slug=slug, organization=organization)
 
 
+@templates.command
+def today(
+    provider: Annotated[str | None, Parameter(help="Print the models of this provider, with prices.")] = None,
+    /,
+    *,
+    organization: OfOrganization = None,
+    data_dir: DataDir = None,
+) -> int:
+    """List what price lists of today can be made of with `permille llm setup`: providers, or models of one with prices."""
+    from permille.cli.llm_setup import print_current_models
+
+    return print_current_models(_database_config(data_dir), provider=provider, organization=organization)
+
+
 @mail.command(name="test")
 def test_mail(address: Annotated[str, Parameter(help="Who gets it.")], /) -> int:
     """Send a mail with the settings of the mail server, and say what the mail server answers."""
@@ -408,9 +423,6 @@ def diff_prices(
     from permille.cli.prices import diff
 
     return diff(file, on=_date(on))
-
-
-OfOrganization = Annotated[str | None, Parameter(help="Name or id; needed when there are several.")]
 
 
 @prices.command(name="versions")

@@ -129,7 +129,7 @@ BALANCES_ADD_UP = Check(
 select n.organization_id, 'credit note ' || n.number || ' ' || n.id as what,
     format('credit %s, balance %s, paid %s', n.credit_amount_cents, n.balance_amount_cents,
         coalesce(sum(c.amount_cents), 0)) as detail
-from credit_note n left join invoice_credit c on c.credit_note_id = n.id
+from credit_note n left join invoice_credit c on c.credit_note_id = n.id and c.given_back_at is null
 group by n.id having n.balance_amount_cents
     <> n.credit_amount_cents - coalesce(sum(c.amount_cents), 0) - n.voided_amount_cents
 """,
@@ -359,7 +359,7 @@ _FIXED_CHARGES = "(select id, coalesce(parent_id, id) as root_id from fixed_char
 """Fixed charges with the ones that they are copies of."""
 
 _UNITS = f"""
-select u.subscription_id, c.root_id, u.units, u.effective_at as at, row_number() over (
+select u.subscription_id, c.root_id, u.units, u.effective_at as at, u.at_once, row_number() over (
     partition by u.subscription_id, c.root_id order by u.fixed_charge_id <> c.root_id, u.id) as place
 from fixed_charge_units u join {_FIXED_CHARGES} c on c.id = u.fixed_charge_id
 """
@@ -376,15 +376,17 @@ with billed as (
     where f.fee_type = 'fixed_charge'
     group by 1, 2, 3, f.pay_in_advance, f.to_at having bool_and(i.status in ('finalized', 'closed'))
 ), history as (
-    select *, lead(at) over (partition by subscription_id, root_id order by at, place) as until
+    select *, lead(at) over w as until, lead(at_once) over w as until_at_once
     from ({_UNITS}) u where not exists (
         select from ({_UNITS}) o where o.subscription_id = u.subscription_id and o.root_id = u.root_id
             and o.place > u.place and o.at < u.at)
+    window w as (partition by subscription_id, root_id order by at, place)
 )
 select b.organization_id, 'fixed charge ' || b.root_id || ' of subscription ' || b.subscription_id as what,
     format('from %s: billed %s units, had %s', b.begins, b.units, max(h.units)) as detail
 from billed b join history h on h.subscription_id = b.subscription_id and h.root_id = b.root_id
-    and h.at < b.ends and (h.until is null or h.until > b.since or b.in_advance and h.until = h.at and h.at >= b.since)
+    and h.at < b.ends and (h.until is null or h.until > b.since or b.in_advance and h.until >= b.since
+        and (h.until = h.at or h.until_at_once))
 group by b.organization_id, b.subscription_id, b.root_id, b.begins, b.since, b.ends, b.units, b.in_advance
 having b.units > max(h.units) or not b.in_advance and b.units < max(h.units)
 """,

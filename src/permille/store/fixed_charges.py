@@ -128,18 +128,21 @@ class NewUnits:
     charge_id: UUID
     units: Decimal
     at: datetime
+    at_once: bool
+    """Whether that is when they are set."""
 
 
 def add_units(conn: Connection[Any], changes: Sequence[NewUnits]) -> None:
     """Write down changes of units, in the order in which they are made."""
     conn.execute(
-        "insert into fixed_charge_units (subscription_id, fixed_charge_id, units, effective_at)"
-        " select * from unnest(%s::uuid[], %s::uuid[], %s::numeric[], %s::timestamptz[])",
+        "insert into fixed_charge_units (subscription_id, fixed_charge_id, units, effective_at, at_once)"
+        " select * from unnest(%s::uuid[], %s::uuid[], %s::numeric[], %s::timestamptz[], %s::boolean[])",
         [
             uuid_array(each.subscription_id for each in changes),
             uuid_array(each.charge_id for each in changes),
             [each.units for each in changes],
             instant_array(each.at for each in changes),
+            [each.at_once for each in changes],
         ],
     )
 
@@ -149,13 +152,13 @@ def units_of(
 ) -> dict[UUID, dict[UUID, list[UnitsChange]]]:
     """Subscription -> fixed charge -> its units, in the order in which they were set."""
     rows = conn.execute(
-        "select subscription_id, fixed_charge_id, units, effective_at from fixed_charge_units"
+        "select subscription_id, fixed_charge_id, units, effective_at, at_once from fixed_charge_units"
         " where subscription_id = any(%s) order by id",
         [list(subscription_ids)],
     ).fetchall()
     found: dict[UUID, dict[UUID, list[UnitsChange]]] = defaultdict(lambda: defaultdict(list))
-    for subscription_id, charge_id, units, at in rows:
-        found[subscription_id][charge_id].append(UnitsChange(units, at))
+    for subscription_id, charge_id, units, at, at_once in rows:
+        found[subscription_id][charge_id].append(UnitsChange(units, at, at_once))
     return found
 
 

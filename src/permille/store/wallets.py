@@ -257,6 +257,15 @@ def set_out_of_date(conn: Connection[Any], customer_ids: Collection[UUID], *, at
     )
 
 
+def set_shares_out_of_date(conn: Connection[Any], wallet_ids: Collection[UUID], *, at: datetime) -> None:
+    """What the customers of these wallets use is to be shared again; the customers are locked."""
+    conn.execute(
+        "update wallet set refresh_at = %s where status = 'active' and refresh_at is null"
+        " and customer_id in (select customer_id from wallet where id = any(%s::uuid[]))",
+        [at, uuid_array(wallet_ids)],
+    )
+
+
 def terminate(conn: Connection[Any], wallet_ids: Collection[UUID], *, now: datetime) -> None:
     """They, and their rules, do nothing any more."""
     conn.execute(
@@ -296,6 +305,38 @@ def mark_of_subscriptions(conn: Connection[Any], of: Collection[tuple[UUID, str]
     )
     left = conn.execute(f"select exists ({concerned})", values).fetchone()
     return not (left and left[0])
+
+
+def mark(conn: Connection[Any], of: Collection[tuple[UUID, str]]) -> None:
+    """What these subscriptions have used, by organization and external id, may have changed. It waits for nobody."""
+    conn.execute(
+        "insert into wallet_mark (organization_id, customer_id) select distinct s.organization_id, s.customer_id"
+        " from unnest(%s::uuid[], %s::text[]) as e (organization_id, external_id)"
+        " join subscription s on s.organization_id = e.organization_id and s.external_id = e.external_id"
+        " where s.status = 'active' and exists ("
+        "   select from wallet w where w.customer_id = s.customer_id and w.status = 'active')",
+        [uuid_array(owner for owner, _ in of), text_array(external_id for _, external_id in of)],
+    )
+
+
+def take_marks(conn: Connection[Any], *, limit: int, now: datetime) -> bool:
+    """Say of the wallets of marked customers that they are out of date; whether there were any.
+
+    Customers that someone else has locked stay marked.
+    """
+    rows = conn.execute(
+        "select c.id from customer c where c.id in (select customer_id from wallet_mark limit %s)"
+        " order by c.id for no key update skip locked",
+        [limit],
+    ).fetchall()
+    ids = uuid_array(customer_id for (customer_id,) in rows)
+    conn.execute("delete from wallet_mark where customer_id = any(%s::uuid[])", [ids])
+    conn.execute(
+        "update wallet w set refresh_at = coalesce(o.test_now, %s) from organization o where o.id = w.organization_id"
+        " and w.status = 'active' and w.refresh_at is null and w.customer_id = any(%s::uuid[])",
+        [now, ids],
+    )
+    return bool(rows)
 
 
 def mark_organization(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:

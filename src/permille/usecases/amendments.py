@@ -23,7 +23,15 @@ from permille.events.draft import Draft, Sent, check
 from permille.events.engine import amendments, event_log
 from permille.events.log import InPlace, Request, SentEvent, StoredEvent
 from permille.ids import new_ids
-from permille.store import alerts, amended_fees, billing_holds, fees as fee_store, invoices, progressive
+from permille.store import (
+    alerts,
+    amended_fees,
+    billing_holds,
+    fees as fee_store,
+    invoices,
+    progressive,
+    wallets,
+)
 from permille.store.amended_fees import EventPlace
 from permille.usecases.invoices import late_usage
 from permille.usecases.invoices.recomputation import recompute
@@ -116,6 +124,7 @@ def amend(
     }
     alerts.mark(conn, changed)
     progressive.mark(conn, changed)
+    wallets.mark(conn, changed)
     return amendments.by_ids(conn, [each.id for each in new])
 
 

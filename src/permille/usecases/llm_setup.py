@@ -12,7 +12,7 @@ from psycopg import Connection
 
 from permille.core.errors import Invalid
 from permille.core.llm.catalogue.prices import PriceSource
-from permille.core.llm.catalogue.rows import Conditions, Measure
+from permille.core.llm.current_models import PRICE_OF, PricedModel, token_prices
 from permille.core.llm.fold import PARENTS
 from permille.core.llm.model_name import name_model
 from permille.core.llm.parts import CallType, Metric, TokenType
@@ -36,18 +36,7 @@ from permille.usecases.catalogue.price_lists import (
     apply_list,
 )
 
-PRICE_OF = 1_000_000
-"""Prices of tokens are for so many of them."""
 CATALOGUE_CURRENCY = "USD"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PricedModel:
-    """A model of a provider, and what a million of its tokens costs by type."""
-
-    provider: str
-    model: str
-    prices: Mapping[TokenType, Decimal]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,24 +89,12 @@ def _priced(wanted: PricedModel, setup: Setup, prices: PriceSource, index: int, 
     found = PricedModel(
         provider=name.provider,
         model=name.model or wanted.model,
-        prices=wanted.prices or _of_catalogue(prices, name.provider, wanted.model, on),
+        prices=wanted.prices or token_prices(prices, name.provider, wanted.model, on=on),
     )
     if not found.prices:
         raise Invalid({f"models.{index}.model": ["price_not_found"]})
     if not wanted.prices and setup.currency != CATALOGUE_CURRENCY:
         raise Invalid({"currency": ["catalogue_is_in_usd"]})
-    return found
-
-
-def _of_catalogue(prices: PriceSource, provider: str, model: str, on: date) -> dict[TokenType, Decimal]:
-    """What a million tokens costs today, by the types that have a price of their own."""
-    found = {}
-    for kind in TokenType:
-        measure = Measure(str(Metric.TOKENS), str(kind))
-        price = prices.price(provider, model, measure, Conditions(), on=on)
-        if price is not None and price.row.measure == measure:
-            with exact():
-                found[kind] = price.row.rate.of(Decimal(PRICE_OF))
     return found
 
 

@@ -41,7 +41,7 @@ from permille.usecases import wallet_rules as rules
 from permille.usecases.arrivals import counted_after, follow
 from permille.usecases.fences import Task
 from permille.usecases.usage.usage import ChargeUsage, UsageSearch, running_usages
-from permille.usecases.wallets.changes import changed
+from permille.usecases.wallets.changes import ongoing_changed
 
 BATCH = 500
 
@@ -64,7 +64,9 @@ def refresh_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
 
 
 def detect(conn: Connection[Any], *, now: datetime) -> bool:
-    """Mark the wallets of whose customers events were counted; whether there is more to look through."""
+    """Mark the wallets of whose customers events were counted or amended; whether there is more to look through."""
+    if wallets.take_marks(conn, limit=BATCH, now=now):
+        return True
     piece = counted_after(conn, Follows.WALLETS, is_any=wallets.is_any_active)
     if piece is None:
         return False
@@ -100,10 +102,11 @@ def refresh(conn: Connection[Any], organization_id: UUID, *, now: datetime, wait
         usage |= share(own, absorbing, buckets.get(key, ()))
     depleted = wallets.set_ongoing(conn, usage, now=now)
     webhooks.enqueue_of(conn, "wallet.depleted_ongoing_balance", organization_id, depleted, now=now)
-    changed(conn, list(usage), now=now)
+    ongoing_changed(conn, list(usage), now=now)
     if absorbing:
         after = wallets.by_ids(conn, absorbing)
         rules.top_up_below(conn, [(known[wallet_id], after[wallet_id]) for wallet_id in absorbing], now=now)
+        wallets.set_ongoing(conn, usage, now=now)  # they pay for the same usage, and may be depleted no more
     return len(claimed)
 
 

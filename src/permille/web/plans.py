@@ -14,12 +14,14 @@ from permille.core.contract.plan import Charge, Plan, leaves_unpriced
 from permille.core.contract.price_versions import in_force
 from permille.core.contract.threshold import UsageThreshold
 from permille.core.errors import Invalid
+from permille.core.llm.current_models import providers
 from permille.core.money import CURRENCIES, ZERO
 from permille.core.period import Interval
 from permille.core.rating.models.group_keys import pricing_keys
 from permille.core.rating.pricing_unit import Owed
 from permille.core.rating.unlisted import UnlistedValues
 from permille.store import plans as store
+from permille.store.catalogue_versions import catalogue_of
 from permille.usecases.catalogue import plans as catalogue, price_lists
 from permille.web import calculator, price_grid
 from permille.web.agreed_amounts import NO_AMOUNTS, read_amounts, shown_amounts
@@ -280,9 +282,13 @@ def delete(visit: Visit) -> Done:
     return Done(action="deleted plan", subject=code, to="/app/plans?said=deleted")
 
 
-def gallery(_visit: Visit) -> HtmlPage:
-    """GET /app/templates: the price lists that come with Permille."""
-    context = {"price_lists": price_lists.list_price_lists(), "unlisted_choices": UNLISTED}
+def gallery(visit: Visit) -> HtmlPage:
+    """GET /app/templates: the price lists that come with Permille, and whose prices of today there are."""
+    context = {
+        "price_lists": price_lists.list_price_lists(),
+        "unlisted_choices": UNLISTED,
+        "providers": providers(catalogue_of(visit.conn, visit.here.id), on=visit.now.date()),
+    }
     return HtmlPage(template="gallery.html", context=context)
 
 

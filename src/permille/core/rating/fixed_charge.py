@@ -24,6 +24,8 @@ class UnitsChange:
 
     units: Decimal
     at: datetime
+    at_once: bool = False
+    """Whether it was made then; what it costs in advance is billed by itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,6 +73,11 @@ def in_effect(changes: Sequence[UnitsChange]) -> list[UnitsChange]:
 def units_at(changes: Sequence[UnitsChange], at: datetime) -> Decimal:
     """How many units there are at an instant."""
     return next((change.units for change in reversed(in_effect(changes)) if change.at <= at), ZERO)
+
+
+def units_paid_at(changes: Sequence[UnitsChange], at: datetime) -> Decimal:
+    """How many units are billed in advance as of an instant, however much later: not those that are set at once then."""
+    return units_at([change for change in changes if not (change.at_once and change.at == at)], at)
 
 
 def fee_in_advance(price: FixedPrice, units: Decimal, period: FixedPeriod, *, subscription_id: Id) -> Fee:

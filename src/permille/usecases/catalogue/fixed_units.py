@@ -112,6 +112,7 @@ def _set(
                 charge_id=charge.id,
                 units=charge.units,
                 at=now if charge in immediate else whole.to,
+                at_once=charge in immediate,
             )
             for charge in charges
         ]

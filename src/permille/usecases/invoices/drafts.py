@@ -211,6 +211,14 @@ class _Rebilled:
         return follows and starts and self.on.billed_at == self.row.started_at
 
     @property
+    def row_then(self) -> Subscription:
+        """The subscription as it was billed: an end at the very instant of its bill came after it."""
+        is_end = self.on.invoicing_reason == InvoicingReason.TERMINATING
+        if is_end or self.row.terminated_at != self.on.billed_at:
+            return self.row
+        return replace(self.row, status="active", terminated_at=None, upgraded=False)
+
+    @property
     def fee_billed_before(self) -> datetime | None:
         """Up to where earlier invoices have the plan's own fee: to the start of the draft's period."""
         since, started_at = self.on.from_at, self.row.started_at
@@ -253,7 +261,7 @@ def _billing(rebilled: _Rebilled, contracts: Contracts) -> SubscriptionBilling:
     billing = contracts.billing(
         BillingRequest(
             subscription=replace(
-                row,
+                rebilled.row_then,
                 fee_billed_until=rebilled.fee_billed_before,
                 charges_billed_until=None,
                 fixed_charges_billed_until=None,

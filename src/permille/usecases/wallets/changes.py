@@ -9,7 +9,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.store import alerts, webhooks
+from permille.store import alerts, wallets, webhooks
 from permille.store.wallet_transactions import WalletTransaction
 
 
@@ -24,7 +24,13 @@ FOLLOWERS: tuple[Follower, ...] = (alerts.mark_wallets,)
 
 
 def changed(conn: Connection[Any], wallet_ids: Collection[UUID], *, now: datetime) -> None:
-    """Call it after every change of balances, in its transaction."""
+    """Call it after every change of balances, in its transaction: a customer's wallets share its usage by what they have."""
+    wallets.set_shares_out_of_date(conn, wallet_ids, at=now)
+    ongoing_changed(conn, wallet_ids, now=now)
+
+
+def ongoing_changed(conn: Connection[Any], wallet_ids: Collection[UUID], *, now: datetime) -> None:
+    """Call it after every change of ongoing balances."""
     for follow in FOLLOWERS:
         follow(conn, wallet_ids, now=now)
 

@@ -135,6 +135,7 @@ def terminate(conn: Connection[Any], found: Collection[Wallet], *, now: datetime
     if not ended:
         return
     wallets.terminate(conn, [each.id for each in ended], now=now)
+    wallets.set_shares_out_of_date(conn, [each.id for each in ended], at=now)
     for organization_id in {each.organization_id for each in ended}:
         own = [each.id for each in ended if each.organization_id == organization_id]
         webhooks.enqueue_of(conn, "wallet.terminated", organization_id, own, now=now)

@@ -14,7 +14,7 @@ from permille.core.rating.fixed_charge import (
     fee_in_arrears,
     less_what_was_paid,
     paid_share,
-    units_at,
+    units_paid_at,
 )
 
 
@@ -45,7 +45,8 @@ def _fee(draft: InvoiceDraft, billing: SubscriptionBilling, charge: FixedCharge,
     changes = charge.changes(facts.fixed_units.get(owner, {}), since=min(started_at, billing.at))
     if not charge.pay_in_advance:
         return fee_in_arrears(price, changes, period, subscription_id=owner)
-    fee = fee_in_advance(price, units_at(changes, max(billing.at, part.from_)), period, subscription_id=owner)
+    units = units_paid_at(changes, max(billing.at, part.from_))
+    fee = fee_in_advance(price, units, period, subscription_id=owner)
     paid = facts.paid_before.get((owner, charge.add_on.id)) if charge.prorated else None
     if paid is None:
         return fee
