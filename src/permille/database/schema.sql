@@ -16,6 +16,7 @@ create table organization (
     updated_at timestamptz not null,
     test_target timestamptz, -- where the test clock is on its way to
     requires_second_factor boolean not null default false, -- of users in the web admin
+    auto_approve_prices boolean not null default false, -- versions of the price catalogue without outliers
     constraint organization_clock check (test_mode = (test_now is not null)),
     constraint organization_target check (test_target is null or test_mode)
 );
@@ -660,6 +661,18 @@ begin
         raise exception 'the metering has changed' using errcode = 'PM001';
     end if;
     perform pg_advisory_xact_lock_shared(x'5045524D'::bigint);
+end
+$$;
+
+-- Transaction ids that count once whatever the subscription is: a call of a model, a session that several calls share.
+-- Each is the digest of (organization, transaction id), and goes in with its events. Calls from before are known by these.
+create table counted_once (
+    identity uuid primary key
+);
+
+create function count_once(claimed uuid[]) returns void language plpgsql as $$
+begin
+    insert into counted_once select * from unnest(claimed);
 end
 $$;
 
