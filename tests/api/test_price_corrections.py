@@ -170,6 +170,27 @@ def test_a_charge_that_was_changed_since_is_done_by_hand(api: Api, billed: Any) 
     assert credited(api, version) == []
 
 
+def test_an_invoice_that_replaces_a_voided_one_is_done_by_hand(api: Api, billed: Any) -> None:
+    version = corrected(api, a="0.5", b="4")
+    [row] = api.get(f"{version}/corrections")["corrections"]
+    api.post(f"/invoices/{row['lago_invoice_id']}/void", {})
+    assert corrections(api, version) == []
+    api.post(f"/invoices/{row['lago_invoice_id']}/regenerate", {})
+    assert corrections(api, version) == [("by_hand", "invoice_is_regenerated", 1_400, None, 0, None, 0)]
+    assert credited(api, version) == []
+
+
+def test_a_minimum_is_looked_at_by_hand(api: Api, metric: Any, send: Any) -> None:
+    approved(api, imported(api, "small", file(a="1")), _all_shipped(), valid_from="2024-03-01")
+    own = charge(metric, code="llm", charge_model="catalogue", properties={})
+    api.plan(charges=[own], amount_currency="USD", minimum_commitment={"amount_cents": 500})
+    api.subscribe()
+    send(7_000_000, at(10), **A)
+    move(api, 2024, 4, 2)
+    version = corrected(api, "2024-03-01", a="0.5")
+    assert corrections(api, version) == [("by_hand", "minimum_commitment", 700, 350, 0, -350, 0)]
+
+
 def test_usage_that_has_no_price_any_more_is_done_by_hand(api: Api, billed: Any) -> None:
     version = corrected(api, "2024-03-01", a="1")
     assert corrections(api, version) == [("by_hand", "price_is_gone", 1_400, None, 0, None, 0)]
