@@ -584,13 +584,9 @@ class Oracle:
             row.owes_today = row.usage_period(row.day(self.now))[0] == row.day(self.now)
         return True
 
-    def _has_just_begun(self, row: Subscription) -> bool:
-        """Whether its first invoice is a draft of this very instant, which real time does not know."""
-        return bool(row.customer.grace) and row.started == self.now
-
     def _end(self, action: Action) -> bool:
         row = self.active(action["subscription"])
-        if row is None or self._has_just_begun(row):
+        if row is None:
             return False
         row.ended, row.gives_back = self.now, (False, action["note"])
         row.next_plan = None
@@ -603,7 +599,7 @@ class Oracle:
         row, plan = self.active(action["subscription"]), self.plans.get(action["plan"])
         if row is None or plan is None or plan["currency"] != row.customer.currency:
             return False
-        if plan["code"] == row.plan["code"] or self._has_just_begun(row):
+        if plan["code"] == row.plan["code"]:
             return False
         costs = [each["amount"] * COST_PER_YEAR[each["interval"]] for each in (row.plan, plan)]
         if costs[1] < costs[0]:
@@ -620,7 +616,7 @@ class Oracle:
         """Other units of a fixed charge, at once or from the next period on."""
         row = self.active(action["subscription"])
         sold = {each["code"]: each for each in row.plan["fixed"]} if row else {}
-        if row is None or action["code"] not in sold or self._has_just_begun(row):
+        if row is None or action["code"] not in sold:
             return False
         first, after = row.period(row.day(self.now))
         units = Fraction(action["units"])
@@ -748,7 +744,7 @@ class Oracle:
 
     def _move(self, action: Action) -> bool:
         progressive.look(self)
-        until = self.now + timedelta(seconds=action["seconds"])
+        until = self.arrives(action)
         self._bill_entered()
         while due := [*self._due(until)]:
             self.now = min(at for at, _ in due)
@@ -759,6 +755,11 @@ class Oracle:
         self.now = until
         self._expire()
         return True
+
+    def arrives(self, action: Action) -> datetime:
+        """Where a move ends: after so many seconds or, where it is to stop there, at the first instant that is due."""
+        until = self.now + timedelta(seconds=action["seconds"])
+        return min([at for at, _ in self._due(until)] if action["stops"] else [], default=until)
 
     def _bill_entered(self) -> None:
         """Rows that were entered on a billing day after its bills: these are made as of the beginning of that day."""

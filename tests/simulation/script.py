@@ -251,7 +251,8 @@ class Script:
 
     def _move(self) -> dict[str, Any]:
         most = self._some(DAY, 5 * DAY, 20 * DAY, 45 * DAY, 200 * DAY)
-        return {"do": "move", "seconds": self.random.randint(1, most)}
+        stops = self.random.random() < 0.15
+        return {"do": "move", "seconds": self.random.randint(1, most), "stops": stops}
 
     def _coupon(self) -> dict[str, Any]:
         limit = self._some("", "", "plan", "metric")
