@@ -92,6 +92,8 @@ class Subscription:
     """All that it was billed."""
     gives_back: tuple[bool, str] = False, "skip"
     """Whether an upgrade has ended it, and what becomes of days that were paid and are not used."""
+    waits: bool = False
+    """Whether its start is to come."""
     owes_today: bool = False
     """Whether it was entered on a billing day, with an earlier start: that day's bill is due."""
     next_plan: Action | None = None
@@ -112,6 +114,10 @@ class Subscription:
     @property
     def zone(self) -> str:
         return self.customer.zone
+
+    @property
+    def runs(self) -> bool:
+        return self.ended is None and not self.waits
 
     @property
     def trial_end(self) -> datetime | None:
@@ -410,6 +416,44 @@ class Oracle:
                 self._fill(wallet, cents, granted=True)
         return True
 
+    def _again_bill(self, action: Action) -> bool:
+        """A voided invoice of subscriptions is made again (4.9), with the taxes of today."""
+        place = self.voided(action)
+        if place is None:
+            return False
+        customer, voided = self.bills()[place]
+        fees = [self._fee_again(fee) for fee in voided.all_fees or voided.fees]
+        bill = Bill(
+            "subscription",
+            [fee for fee in fees if fee.cents],
+            self.now,
+            parts=voided.parts,
+            all_fees=fees,
+            periods_at=voided.periods_at or voided.made,
+        )
+        voided.replaced = True
+        self.finish(customer, bill)
+        for row in {id(fee.subscription): fee.subscription for fee in fees}.values():
+            row.fees += [fee for fee in fees if fee.subscription is row]
+            if row.paid is not None and row.paid[1] is voided:
+                own = (fee for fee in fees if fee.subscription is row and fee.kind == "subscription")
+                row.paid = next(own), bill
+        return True
+
+    def voided(self, action: Action) -> int | None:
+        """The place among all invoices of one that may be made again."""
+        known = [place for place, each in enumerate(self.bills()) if self._may_be_replaced(*each)]
+        return known[action["voided"] % len(known)] if known else None
+
+    def _may_be_replaced(self, who: Customer, bill: Bill) -> bool:
+        """Whether it is voided, and no other of the customer looks the same."""
+        same = [each for each in who.bills if each.made == bill.made and said(who, each) == said(who, bill)]
+        return (bill.kind, bill.status, bill.replaced, len(same)) == ("subscription", "voided", False, 1)
+
+    def _fee_again(self, fee: Fee) -> Fee:
+        taxes = self._taxes(fee.subscription)
+        return replace(fee, off=Fraction(0), credited=Fraction(0), taxes=taxes)
+
     def _draft(self, action: Action) -> tuple[Customer, Bill] | None:
         known = [each for each in self.bills() if each[1].status == "draft"]
         return known[action["draft"] % len(known)] if known else None
@@ -552,7 +596,7 @@ class Oracle:
     # Subscriptions
 
     def rows_of(self, name: str) -> list[Subscription]:
-        return [row for row in self.rows if row.id == name]
+        return [row for row in self.rows if row.id == name and not row.waits]
 
     def active(self, name: str) -> Subscription | None:
         return next((row for row in self.rows_of(name) if row.ended is None), None)
@@ -563,10 +607,10 @@ class Oracle:
             customer is None
             or plan is None
             or plan["currency"] != customer.currency
-            or self.rows_of(action["id"])
+            or any(row.id == action["id"] for row in self.rows)
         ):
             return False
-        start = self.now - timedelta(days=action["back"])
+        start = self.now + timedelta(seconds=action["ahead"]) - timedelta(days=action["back"])
         row = Subscription(
             id=action["id"],
             customer=customer,
@@ -576,13 +620,23 @@ class Oracle:
             created=self.now,
             time=action["time"],
             trial_from=start,
+            waits=start > self.now,
         )
         self.rows.append(row)
-        if row.day(start) == row.day(self.now):
+        if row.waits:
+            self.played.add("waits")
+        elif row.day(start) == row.day(self.now):
             self._bill(customer, [(row, "start")])
         else:
             row.owes_today = row.usage_period(row.day(self.now))[0] == row.day(self.now)
         return True
+
+    def _start(self) -> None:
+        """What waited for this instant starts, each on an invoice of its own."""
+        for row in self.rows:
+            if row.waits and row.started <= self.now:
+                row.waits = False
+                self._bill(row.customer, [(row, "start")])
 
     def _end(self, action: Action) -> bool:
         row = self.active(action["subscription"])
@@ -749,6 +803,7 @@ class Oracle:
         while due := [*self._due(until)]:
             self.now = min(at for at, _ in due)
             self._expire()
+            self._start()
             self._bill_due([row for at, row in due if at == self.now and row is not None])
             drafts.finalize_due(self)
             self._top_up_by_rules()
@@ -763,7 +818,7 @@ class Oracle:
 
     def _bill_entered(self) -> None:
         """Rows that were entered on a billing day after its bills: these are made as of the beginning of that day."""
-        entered = [row for row in self.rows if row.ended is None and row.owes_today]
+        entered = [row for row in self.rows if row.runs and row.owes_today]
         now = self.now
         for row in entered:
             row.owes_today = False
@@ -782,7 +837,9 @@ class Oracle:
             if bill.final_at is not None and bill.final_at <= until:
                 yield bill.final_at, None
         for row in self.rows:
-            if row.ended is None:
+            if row.waits and row.started <= until:
+                yield row.started, None
+            if row.runs:
                 at = self._next(row)
                 if at <= until:
                     yield at, row

@@ -57,6 +57,8 @@ def amounts(oracle: Oracle, action: Action) -> dict[str, Any]:
         return {"cents": oracle.part_due(action)}
     if action["do"] == "move":
         return {"until": oracle.arrives(action)}
+    if action["do"] == "again_bill":
+        return {"place": oracle.voided(action)}
     if action["do"] == "note" and (credited := oracle.credited(action)):
         return {"cents": credited[1], "total": credited[2]}
     return {}

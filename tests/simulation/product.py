@@ -266,6 +266,9 @@ class Product:
     def _void(self, action: Action) -> None:
         self.api.post(f"/invoices/{self.bill(action['bill'])[0]}/void", {})
 
+    def _again_bill(self, action: Action) -> None:
+        self.api.post(f"/invoices/{self.rows()[action['place']][0]}/regenerate", {})
+
     def _finalize(self, action: Action) -> None:
         self.api.put(f"/invoices/{self.draft(action['draft'])[0]}/finalize", {})
 
@@ -326,7 +329,9 @@ class Product:
             action["plan"],
             external_customer_id=action["customer"],
             billing_time=action["time"],
-            subscription_at=(self.now - timedelta(days=action["back"])).isoformat(),
+            subscription_at=(
+                self.now + timedelta(seconds=action["ahead"]) - timedelta(days=action["back"])
+            ).isoformat(),
         )
 
     def _end(self, action: Action) -> None:
