@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from . import advance, days, drafts, progressive, settle
+from . import advance, days, drafts, ongoing, progressive, settle
 from .prices import cut, digits, place_of, price, rounded, terms_at
 from .settle import Bill, Coupon, Fee, Lot, Note, Tax, Wallet
 
@@ -276,16 +276,16 @@ class Oracle:
             topped_up=self.now,
         )
         customer.wallets.append(wallet)
-        self._grant(customer, wallet, action["granted"])
+        self.grant(customer, wallet, action["granted"])
         return True
 
-    def _grant(self, customer: Customer, wallet: Wallet, granted: str) -> None:
+    def grant(self, customer: Customer, wallet: Wallet, granted: str | Fraction) -> None:
         self._fill(wallet, self._cents(customer, wallet.rate, granted), granted=True)
 
     def decimals(self, customer: Customer) -> int:
         return DECIMALS[customer.currency]
 
-    def _cents(self, customer: Customer, rate: Fraction, credits_: str) -> int:
+    def _cents(self, customer: Customer, rate: Fraction, credits_: str | Fraction) -> int:
         """What credits are worth; those that are worth nothing are refused."""
         return rounded(cut(Fraction(credits_), 5) * rate * 10 ** DECIMALS[customer.currency])
 
@@ -298,7 +298,7 @@ class Oracle:
         found = self._wallet_of(action["wallet"])
         if found is None or found[1].ended or not self._cents(found[0], found[1].rate, action["granted"]):
             return False
-        self._grant(*found, action["granted"])
+        self.grant(*found, action["granted"])
         return True
 
     def _with_rules(self) -> list[tuple[Customer, Wallet]]:
@@ -306,7 +306,7 @@ class Oracle:
             (who, one)
             for who in self.customers.values()
             for one in who.wallets
-            if one.rule is not None and not one.ended
+            if one.rule is not None and one.rule["trigger"] == "interval" and not one.ended
         ]
 
     def _next_top_up(self, who: Customer, wallet: Wallet) -> datetime:
@@ -323,16 +323,16 @@ class Oracle:
                 self.played.add("wallet_rules")
                 wallet.topped_up = self.now
                 if wallet.rule["granted"] != "0":
-                    self._grant(who, wallet, wallet.rule["granted"])
+                    self.grant(who, wallet, wallet.rule["granted"])
                 if wallet.rule["paid"] != "0":
-                    self._sell(who, wallet, wallet.rule["paid"])
+                    self.sell(who, wallet, wallet.rule["paid"])
 
     def _buy(self, action: Action) -> bool:
         """Credits that are sold: there once their invoice is paid."""
         found = self._wallet_of(action["wallet"])
-        return found is not None and not found[1].ended and self._sell(*found, action["paid"])
+        return found is not None and not found[1].ended and self.sell(*found, action["paid"])
 
-    def _sell(self, customer: Customer, wallet: Wallet, paid: str) -> bool:
+    def sell(self, customer: Customer, wallet: Wallet, paid: str | Fraction) -> bool:
         cents = self._cents(customer, wallet.rate, paid)
         if not cents:
             return False
@@ -349,7 +349,7 @@ class Oracle:
     def _void_credits(self, action: Action) -> bool:
         """Credits are taken away: fewer than half of what is there, so that no fraction of a cent decides."""
         found = self._wallet_of(action["wallet"])
-        if found is None or found[1].ended:
+        if found is None or found[1].ended or ongoing.tops_up_below(found[1]):
             return False
         customer, wallet = found
         cents = self._cents(customer, wallet.rate, action["credits"])
@@ -528,8 +528,6 @@ class Oracle:
         rows = self.rows_of(action["subscription"])
         if action["metric"] not in self.metrics or not rows:
             return False
-        if any(row.owes_today and row.plan["thresholds"] for row in rows):
-            return False  # the product looks at it within the move, at an instant that depends on its pace
         self.marked.add(action["subscription"])
         at = self.now - timedelta(seconds=action["ago"], microseconds=7)
         self.numbers += 1
@@ -797,9 +795,10 @@ class Oracle:
     # Time
 
     def _move(self, action: Action) -> bool:
-        progressive.look(self)
         until = self.arrives(action)
+        self._look()
         self._bill_entered()
+        self._look()
         while due := [*self._due(until)]:
             self.now = min(at for at, _ in due)
             self._expire()
@@ -807,9 +806,16 @@ class Oracle:
             self._bill_due([row for at, row in due if at == self.now and row is not None])
             drafts.finalize_due(self)
             self._top_up_by_rules()
+            self._look()
         self.now = until
         self._expire()
+        self._look()
         return True
+
+    def _look(self) -> None:
+        """Look at what usage and bills have come to."""
+        progressive.look(self)
+        ongoing.look(self)
 
     def arrives(self, action: Action) -> datetime:
         """Where a move ends: after so many seconds or, where it is to stop there, at the first instant that is due."""

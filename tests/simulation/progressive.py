@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 def look(oracle: Oracle) -> None:
     """Bill what has reached a threshold among the subscriptions with new events."""
-    marked, oracle.marked = oracle.marked, set()
+    owing = {row.id for row in oracle.rows if row.runs and row.owes_today}
+    marked, oracle.marked = oracle.marked - owing, oracle.marked & owing
     found = [
         each
         for row in oracle.rows

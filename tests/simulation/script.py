@@ -292,8 +292,18 @@ class Script:
         }
 
     def _rule(self) -> dict[str, Any]:
+        if "progressive" not in self.plays and self._some(True, False):
+            return {
+                "trigger": "threshold",
+                "threshold": self._some("0", "5", "20"),
+                "target": self._some("", "25", "60.5"),
+                "grants": self._some(True, False),
+                "paid": self._some("10", "3"),
+                "granted": self._some("0", "2"),
+            }
         granted = self._some("0", "4", "2.22222")
         return {
+            "trigger": "interval",
             "interval": self._some(*INTERVALS),
             "granted": granted,
             "paid": "10" if granted == "0" else self._some("0", "10"),
