@@ -46,14 +46,30 @@ def operation_of(method: str, path: str) -> Mapping[str, Any] | None:
 
 
 _validators: dict[str, jsonschema_rs.Draft202012Validator] = {}
+DOCUMENT = "urn:document"
+"""Under this name all validators share the components: one of its own would have a copy of each, 3 MB."""
+
+
+@cache
+def registry() -> jsonschema_rs.Registry:
+    return jsonschema_rs.Registry([(DOCUMENT, {"components": document("http://testserver")["components"]})])
+
+
+def absolute(schema: Any) -> Any:
+    """The schema with references into the shared components."""
+    if isinstance(schema, Mapping):
+        return {
+            name: f"{DOCUMENT}{value}" if name == "$ref" else absolute(value)
+            for name, value in schema.items()
+        }
+    return [absolute(each) for each in schema] if isinstance(schema, list | tuple) else schema
 
 
 def validator(key: str, schema: Mapping[str, Any]) -> jsonschema_rs.Draft202012Validator:
     """The schema, compiled once."""
     if key not in _validators:
-        components = document("http://testserver")["components"]
         _validators[key] = jsonschema_rs.Draft202012Validator(
-            {**schema, "components": components}, validate_formats=True
+            absolute(schema), validate_formats=True, registry=registry()
         )
     return _validators[key]
 

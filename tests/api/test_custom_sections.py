@@ -93,3 +93,136 @@ def test_a_draft_follows_its_customer_until_it_is_final(api: Api) -> None:
     choose(api, "bank")
     final = api.put(f"/invoices/{draft['lago_id']}/finalize", {})["invoice"]
     assert [code for code, *_ in printed(final)] == ["bank"]
+
+
+def own(*codes: str, skip: bool = False) -> Any:
+    return {"skip_invoice_custom_sections": skip, "invoice_custom_section_codes": list(codes)}
+
+
+def chosen(found: Any) -> list[str]:
+    return [each["invoice_custom_section"]["code"] for each in found["applied_invoice_custom_sections"]]
+
+
+def newest(api: Api) -> list[str]:
+    """The sections on the invoice that was made last."""
+    (invoice_id,) = api.row(
+        "select id from invoice where organization_id = %(organization)s order by created_at desc, id desc limit 1"
+    )
+    if api.call("GET", f"/invoices/{invoice_id}").status_code == 404:
+        raise AssertionError("it is not shown")
+    return [code for code, *_ in printed(api.get(f"/invoices/{invoice_id}")["invoice"])]
+
+
+def renew(api: Api, month: int) -> list[str]:
+    api.put("/test_clock", {"test_clock": {"now": f"2024-{month:02}-01T01:00:00Z"}})
+    return newest(api)
+
+
+def test_what_a_subscription_has_chosen_goes_before_its_customer_and_billing_entity(api: Api) -> None:
+    for code in ("bank", "legal", "own", "more"):
+        section(api, code)
+    choose(api, "bank")
+    api.plan(amount_cents=100, pay_in_advance=True)
+    api.plan("max", amount_cents=900, pay_in_advance=True)
+    api.customer(invoice_custom_section_codes=["legal"])
+    api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "https://example.com/hook"}})
+    made = api.subscribe(invoice_custom_section=own("own", "more"))
+    assert chosen(made) == ["more", "own"]
+    assert made["applied_invoice_custom_sections"][0]["created_at"] == "2024-03-05T10:00:00Z"
+    assert newest(api) == ["more", "own"]
+    assert chosen(api.get("/subscriptions")["subscriptions"][0]) == ["more", "own"]
+
+    def change(given: Any) -> list[str]:
+        body = {"subscription": {"invoice_custom_section": given, "ending_at": None}}
+        return chosen(api.put("/subscriptions/sub", body)["subscription"])
+
+    assert change(None) == ["more", "own"]
+    assert change(own("bank")) == ["bank"]
+    assert renew(api, 4) == ["bank"]
+    assert change(own("own", skip=True)) == []
+    assert renew(api, 5) == []
+    assert change(own()) == []
+    assert renew(api, 6) == ["legal"]
+    unknown = {"subscription": {"invoice_custom_section": own("nothing")}}
+    assert api.code(404, "PUT", "/subscriptions/sub", unknown) == "invoice_custom_section_not_found"
+    again = api.subscribe(invoice_custom_section=own("own"))
+    assert (again["lago_id"], chosen(again)) == (made["lago_id"], ["own"])
+    after = api.subscribe(plan="max")
+    assert (after["lago_id"] != made["lago_id"], chosen(after), newest(api)) == (True, ["own"], ["own"])
+    api.delete("/invoice_custom_sections/own")
+    assert renew(api, 7) == ["legal"]
+
+
+def test_an_invoice_of_several_subscriptions_prints_what_each_brings(api: Api) -> None:
+    for code in ("bank", "legal", "own"):
+        section(api, code)
+    api.plan(amount_cents=100)
+    api.customer(invoice_custom_section_codes=["legal"])
+    api.subscribe("first", invoice_custom_section=own("own", "bank"))
+    api.subscribe("second", invoice_custom_section=own("bank"))
+    api.subscribe("third", invoice_custom_section=own(skip=True))
+    assert renew(api, 4) == ["bank", "own"]
+    api.subscribe("fourth")
+    assert renew(api, 5) == ["bank", "legal", "own"]
+
+
+def test_a_voided_invoice_that_is_made_again_prints_what_its_subscription_has_chosen_now(api: Api) -> None:
+    for code in ("bank", "own"):
+        section(api, code)
+    api.plan(amount_cents=100, pay_in_advance=True)
+    api.customer(invoice_custom_section_codes=["bank"])
+    api.subscribe(invoice_custom_section=own("own"))
+    (first,) = api.get("/invoices")["invoices"]
+    api.post(f"/invoices/{first['lago_id']}/void", {})
+    again = api.post(f"/invoices/{first['lago_id']}/regenerate", {})["invoice"]
+    assert [code for code, *_ in printed(again)] == ["own"]
+
+
+def test_a_one_off_invoice_prints_what_its_request_chooses(api: Api) -> None:
+    api.post(
+        "/add_ons", {"add_on": {"code": "item", "name": "I", "amount_cents": 5, "amount_currency": "EUR"}}
+    )
+    for code in ("bank", "own"):
+        section(api, code)
+    api.customer(invoice_custom_section_codes=["bank"])
+    body = {"external_customer_id": "cus", "currency": "EUR", "fees": [{"add_on_code": "item"}]}
+    for given, expected in ((own("own"), ["own"]), (own(skip=True), []), (own(), ["bank"])):
+        made = api.post("/invoices", {"invoice": {**body, "invoice_custom_section": given}})["invoice"]
+        assert [code for code, *_ in printed(made)] == expected
+
+
+def test_bought_credits_print_what_they_their_rule_or_their_wallet_have_chosen(api: Api) -> None:
+    for code in ("bank", "wallet", "rule", "own"):
+        section(api, code)
+    api.customer(invoice_custom_section_codes=["bank"])
+    rule = {"trigger": "interval", "interval": "monthly", "paid_credits": "3"}
+    wallet = {"external_customer_id": "cus", "rate_amount": "1", "currency": "EUR", "paid_credits": "5"}
+    made = api.post("/wallets", {"wallet": {**wallet, "invoice_custom_section": own("wallet")}})["wallet"]
+    assert (chosen(made), newest(api)) == (["wallet"], ["wallet"])
+
+    def buy(**given: Any) -> Any:
+        body = {"wallet_id": made["lago_id"], "paid_credits": "2", **given}
+        return api.post("/wallet_transactions", {"wallet_transaction": body})["wallet_transactions"][0]
+
+    bought = buy(invoice_custom_section=own("own"))
+    assert (chosen(bought), newest(api)) == (["own"], ["own"])
+    shown = api.get(f"/wallet_transactions/{bought['lago_id']}")["wallet_transaction"]
+    assert chosen(shown) == ["own"]
+    buy()
+    assert newest(api) == ["wallet"]
+
+    def change(**given: Any) -> Any:
+        return api.put(f"/wallets/{made['lago_id']}", {"wallet": given})["wallet"]
+
+    after = change(recurring_transaction_rules=[{**rule, "invoice_custom_section": own("rule")}])
+    assert (chosen(after), chosen(after["recurring_transaction_rules"][0])) == (["wallet"], ["rule"])
+    after = change(recurring_transaction_rules=[{**rule, "paid_credits": "4"}])
+    assert chosen(after["recurring_transaction_rules"][0]) == ["rule"]
+    api.put("/test_clock", {"test_clock": {"now": "2024-04-05T12:00:00Z"}})
+    assert newest(api) == ["rule"]
+    assert chosen(change(invoice_custom_section=own(skip=True), recurring_transaction_rules=[])) == []
+    buy()
+    assert newest(api) == []
+    change(invoice_custom_section=own())
+    buy()
+    assert newest(api) == ["bank"]

@@ -499,7 +499,12 @@ NO_STATE = {
     "lago_id": "names what is meant: test_wallets.py",
     "ignore_paid_top_up_limits_on_creation": "says whether limits count: test_wallets.py",
 }
+SECTION_CHOOSERS = ("subscription", "wallet", "wallet.recurring_transaction_rules[]", "wallet_transaction")
 ELSEWHERE = {
+    **{
+        f"{owner}.invoice_custom_section.skip_invoice_custom_sections": "invoices say: test_custom_sections.py"
+        for owner in SECTION_CHOOSERS
+    },
     **{
         f"wallet.{name}": "its first transactions have it: test_wallets.py"
         for name in (
@@ -516,6 +521,10 @@ ELSEWHERE = {
 """Fields that no answer to the write itself shows, and where they are looked at."""
 SHOWN = (
     {"payment.paid_at": "payment.created_at"}
+    | {
+        f"{owner}.invoice_custom_section.invoice_custom_section_codes": f"{owner}.invoice_custom_section_codes"
+        for owner in SECTION_CHOOSERS
+    }
     | {
         f"wallet_transaction.{kind}_credits": "wallet_transaction.credit_amount"
         for kind in ("paid", "granted", "voided")
@@ -538,11 +547,17 @@ SEEN: dict[str, Callable[[Any], Any]] = {
     "billable_metric_id": lambda found: found["lago_billable_metric_id"],
     "add_on_id": lambda found: found["lago_add_on_id"],
     "webhook_url": lambda found: found["webhook_url"],
-    "invoice_custom_section_codes": lambda found: [
-        each["code"]
-        for name in ("selected_invoice_custom_sections", "applicable_invoice_custom_sections")
-        for each in found.get(name, ())
-    ],
+    "invoice_custom_section_codes": lambda found: (
+        [
+            each["code"]
+            for name in ("selected_invoice_custom_sections", "applicable_invoice_custom_sections")
+            for each in found.get(name, ())
+        ]
+        + [
+            each["invoice_custom_section"]["code"]
+            for each in found.get("applied_invoice_custom_sections", ())
+        ]
+    ),
 }
 """Where a field is read from in the object that has it, if it has another name there."""
 

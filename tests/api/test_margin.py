@@ -25,7 +25,7 @@ from permille.store import shipped_prices
 from permille.usecases.llm_usages import prepare
 
 from .conftest import Api, charge
-from .test_usage import move
+from .test_usage import move, ready, send  # noqa: F401
 
 AUGUST, SEPTEMBER = datetime(2026, 8, 1, tzinfo=UTC), datetime(2026, 9, 1, tzinfo=UTC)
 SOL, SOL_CHANGES = "gpt-5.6-sol", date(2026, 8, 21)
@@ -277,3 +277,29 @@ def test_without_usage_of_models_there_is_revenue_alone(api: Api) -> None:
     [each] = found["margins"]
     assert (each["plan_code"], each["billed_amount_cents"], each["cost_usd"]) == ("pro", 435, "0.0")
     assert (each["margin_share"], each["uncosted"]) == ("1.0", [])
+
+
+def test_revenue_of_other_metrics_is_a_figure_of_its_own_as_their_cost_is_not_looked_up(
+    api: Api,
+    send: Any,  # noqa: F811
+) -> None:
+    own = api.metric(code="tokens", field_name="n")
+    llm = api.metric(code="llm_tokens", field_name="quantity")
+    charges = [charge(own, properties={"amount": "2"}), charge(llm, properties={"amount": "3"})]
+    ready(api, *charges, amount_cents=3_100)
+    send("tokens", n=5)
+    send("llm_tokens", quantity=1)
+    names = ("billed_amount_cents", "unbilled_amount_cents", "revenue_without_cost_amount_cents")
+
+    def figures() -> list[int]:
+        [each] = api.get("/analytics/margin", group_by="plan")["margins"]
+        return [each[name] for name in names]
+
+    assert figures() == [0, 1_300, 1_000]
+    move(api, 2024, 4, 1, 1)
+    query = {"group_by": "plan", "from": "2024-03-01", "to": "2024-03-31"}
+    billed = 2_700 + 1_300  # 27 of 31 days
+    [each] = api.get("/analytics/margin", **query)["margins"]
+    assert [each[name] for name in names] == [billed, 0, 1_000]
+    row = api.call("GET", "/analytics/margin", format="csv", **query).text.splitlines()[1].split(",")
+    assert row[4:6] == [str(billed), "1000"]

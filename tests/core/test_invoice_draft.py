@@ -52,6 +52,7 @@ def entity(**fields: Any) -> BillingEntity:
         "subscription_invoice_issuing_date_anchor": "next_period_start",
         "subscription_invoice_issuing_date_adjustment": "align_with_finalization_date",
         "taxes": (),
+        "custom_sections": (),
     }
     return BillingEntity(**{**dict.fromkeys(BillingEntity.__slots__), **columns, **fields})
 
@@ -64,6 +65,7 @@ def customer(number: int = 1, **fields: Any) -> Customer:
         "billing_configuration": {},
         "billing_entity": entity(),
         "taxes": (),
+        "custom_sections": (),
     }
     return Customer(**{**dict.fromkeys(Customer.__slots__), **columns, **fields})
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import re
+import textwrap
 from collections import Counter
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from tests.real_clients.model_server import SECRET
 OPENAI = {"input": 86, "cached_input": 1920, "output": 108, "reasoning": 192}
 WITHOUT_REASONING = {"input": 86, "cached_input": 1920, "output": 300}
 ANTHROPIC = {"input": 12, "cached_input": 8000, "cache_write_5m": 500, "cache_write_1h": 1000, "output": 250}
+FIRST_SCREEN = 30  # lines of the README that are seen without scrolling
 GOOGLE = {"input": 1000, "output": 200, "reasoning": 50}
 
 
@@ -42,6 +45,19 @@ CASES = [
 def test_the_programs_of_the_pages(billing: Billing, program: str, expected: Quantities) -> None:
     billing.run(program)
     billing.wait_for(expected)
+    assert not left_in(billing.folder)
+
+
+def test_the_three_lines_of_the_readme_bill_a_call(billing: Billing) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    first_screen = "\n".join(text.splitlines()[:FIRST_SCREEN])
+    (program,) = map(
+        textwrap.dedent, re.findall(r"^ *```python\n(.*?)^ *```$", first_screen, re.DOTALL | re.MULTILINE)
+    )
+    lines = [line for line in program.splitlines() if line]
+    assert len(lines) == 3, "as it says"
+    billing.run(f"from openai import OpenAI\n{program}")
+    billing.wait_for({"sub_acme": OPENAI})
     assert not left_in(billing.folder)
 
 

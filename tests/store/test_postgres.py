@@ -221,6 +221,27 @@ def test_an_orphan_is_shut_down_before_the_next_start(make: Make) -> None:
         assert another.pid != orphan
 
 
+def test_a_server_whose_command_line_is_gone_is_ending_and_nobody_elses(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = make()
+    server.start()
+    assert server._lock is not None
+    server._lock.close()
+    read, seen = Path.read_bytes, list[Path]()
+
+    def gone_at_first(path: Path) -> bytes:
+        if path != Path(f"/proc/{server.pid}/cmdline") or path in seen:
+            return read(path)
+        seen.append(path)
+        return b""
+
+    monkeypatch.setattr(Path, "read_bytes", gone_at_first)
+    with make():
+        assert len(seen) == 1
+        assert server.poll() == 0
+
+
 def test_a_stale_pid_file_that_names_a_living_stranger_does_not_block(make: Make) -> None:
     server = make()
     server.start()
@@ -291,17 +312,28 @@ def test_a_server_that_can_not_start_says_why(make: Make) -> None:
         make(settings={"shared_buffers": "lots"}).start()
 
 
-def test_a_start_can_be_given_up(make: Make) -> None:
+class NeverReady:
+    @staticmethod
+    def ping(_: bytes) -> psycopg.pq.Ping:
+        return psycopg.pq.Ping.NO_RESPONSE
+
+
+def test_a_start_can_be_given_up(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     server = make()
-    with pytest.raises(StartGivenUpError):
-        server.start(give_up=lambda: True)
+    with monkeypatch.context() as patched:
+        patched.setattr(psycopg.pq, "PGconn", NeverReady)  # else a quick server is ready when first asked
+        with pytest.raises(StartGivenUpError):
+            server.start(give_up=lambda: True)
     assert server.poll() == 0
     server.start()
     put(server, 1)
 
 
-def test_a_start_is_given_up_also_where_the_signal_is_ignored_at_first(make: Make) -> None:
+def test_a_start_is_given_up_also_where_the_signal_is_ignored_at_first(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As it is in what a shell runs in the background: the first signals may come before PostgreSQL's handler."""
+    monkeypatch.setattr(psycopg.pq, "PGconn", NeverReady)
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         for _ in range(5):

@@ -22,19 +22,41 @@ from permille.core.contract.timeline import next_billing_at, plan_invoice
 from permille.core.errors import Invalid
 from permille.core.instants import microseconds
 from permille.core.metering.usage import Partial
+from permille.core.organization import Organization
 from permille.core.rating.rate import rate
 from permille.database.connections import open_pool
+from permille.embedded.postgres import EmbeddedPostgres
 from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.events.postgres.writer import Memory, open_connection, store
 from permille.store import customers, plans, subscriptions, webhooks
 from permille.usecases.due import due
 from permille.usecases.invoices import run
+from tests.conftest import fresh_database
 from tests.core.given import in_period
 
 from .world import World, bills, check_invariants, make_world, move, ts
 
 NOW = ts(2024, 2, 1, 6)
+
+
+@pytest.fixture(scope="module")
+def crowd(postgres: EmbeddedPostgres) -> Iterator[tuple[str, Organization]]:
+    """The name of a database with the live organization: tests that ask for it have copies of it."""
+    with fresh_database(postgres, "crowd") as url:
+        with psycopg.connect(url) as conn:
+            conn.execute("set timezone to 'UTC'")
+            made = _crowd(make_world(conn, test_now=None), customers_count=60)
+            name = conn.info.dbname
+        yield name, made.organization
+
+
+@pytest.fixture
+def template(request: pytest.FixtureRequest) -> str:
+    if "live" not in request.fixturenames:
+        return "permille"
+    crowd: tuple[str, Organization] = request.getfixturevalue("crowd")
+    return crowd[0]
 
 
 @pytest.fixture
@@ -45,9 +67,9 @@ def pool(dsn: str) -> Iterator[ConnectionPool[psycopg.Connection[Any]]]:
 
 
 @pytest.fixture
-def live(db: psycopg.Connection[Any]) -> World:
+def live(db: psycopg.Connection[Any], crowd: tuple[str, Organization]) -> World:
     """A live organization with 60 customers of two subscriptions each that are all due on 1 February."""
-    return _crowd(make_world(db, test_now=None), customers_count=60)
+    return World(conn=db, organization=crowd[1])
 
 
 def _crowd(world: World, *, customers_count: int) -> World:

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from argon2 import PasswordHasher
 from psycopg import Connection
 from starlette.testclient import TestClient
 
@@ -29,6 +30,7 @@ from permille.events.log import Request
 from permille.events.postgres.writer import Memory, open_connection, store
 from permille.store import organizations, sessions, users
 from permille.usecases.catalogue import price_lists
+from permille.web import security
 
 START = datetime(2026, 10, 1, 12, tzinfo=UTC)
 SAME_ORIGIN = {"sec-fetch-site": "same-origin"}
@@ -112,6 +114,16 @@ def server(postgres: EmbeddedPostgres) -> Iterator[Server]:
     client = TestClient(application.rest, follow_redirects=False)
     yield Server(dsn=dsn, client=client, engine=application.engine)
     application.engine.pool.close()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_passwords() -> Iterator[None]:
+    """Hashes that cost next to nothing: what real ones cost is for test_passwords.py."""
+    quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(security, "_hasher", quick)
+        patched.setattr(security, "_NOBODY", quick.hash("of no user"))
+        yield
 
 
 @pytest.fixture

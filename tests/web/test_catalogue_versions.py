@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from permille.api import catalogue_versions
+from permille.api import (
+    billable_metrics,
+    catalogue_versions,
+    charges,
+    organization_settings,
+    organizations as api_organizations,
+    plans,
+)
 from permille.web.multipart import UploadedFile, read_multipart
 
-from .conftest import SAME_ORIGIN, Browser, text_of
+from .conftest import SAME_ORIGIN, START, Browser, text_of
 
 
 def file(**prices: float) -> bytes:
@@ -102,6 +111,21 @@ def test_both_doors_import_the_same_prices(browser: Browser, api: Any) -> None:
     assert "approved" in text_of(browser.ok(address))
 
 
+def test_versions_without_outliers_are_approved_at_once_where_that_is_wanted(
+    browser: Browser, api: Any
+) -> None:
+    first = uploaded(browser, file(a=1))
+    browser.sent(first, {"accept_outliers": outliers(browser, first)})
+    assert "Every version waits" in text_of(browser.ok("/catalogue-versions"))
+    assert browser.sent("/auto-approve-prices", {"on": "yes"}) == "/app/catalogue-versions?said=saved"
+    shown = api(organization_settings.show_organization)["organization"]
+    assert shown["auto_approve_prices"] is True
+    assert upload(browser, file(a=2)).headers["location"].endswith("?said=approved")
+    browser.sent("/auto-approve-prices", {"on": "no"})
+    assert "let prices wait for approval in Acme AI" in text_of(browser.ok("/audit-log"))
+    uploaded(browser, file(a=3))
+
+
 def form(*pieces: bytes, end: bytes = b"--b--\r\n") -> bytes:
     return b"".join(b"--b\r\n" + piece + b"\r\n" for piece in pieces) + end
 
@@ -135,3 +159,50 @@ def test_a_form_with_files_is_read_to_the_byte() -> None:
 def test_what_is_no_form_with_files_is_refused(sent: bytes, content_type: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_multipart(sent, content_type, 5)
+
+
+METRIC = {"name": "Tokens", "code": "llm_tokens", "aggregation_type": "sum_agg", "field_name": "quantity"}
+USED = {"provider": "acme", "model": "a", "type": "input"}
+
+
+def priced_by_the_catalogue(browser: Browser, api: Any) -> None:
+    """Acme is on a plan that sells tokens at what they cost."""
+    made = api(billable_metrics.create_billable_metric, {"billable_metric": METRIC})["billable_metric"]
+    charge = {"billable_metric_id": made["lago_id"], "code": "llm", "charge_model": "catalogue"}
+    plan = {"name": "P", "code": "p", "interval": "monthly", "amount_cents": 0, "amount_currency": "USD"}
+    api(plans.create_plan, {"plan": {**plan, "pay_in_advance": False, "charges": [charge]}})
+    for name in ("acme", "other"):
+        browser.sent("/new-customer", {"external_id": name, "currency": "USD"})
+        form = {"plan_code": "p", "external_id": f"{name}-1", "billing_time": "calendar"}
+        browser.sent(f"/subscribe/{name}", form)
+
+
+def test_invoices_that_billed_too_much_are_credited_one_by_one_or_all(
+    browser: Browser, api: Any, send: Any
+) -> None:
+    first = uploaded(browser, file(a=10))
+    browser.sent(first, {"accept_outliers": outliers(browser, first), "valid_from": "2026-10-01"})
+    priced_by_the_catalogue(browser, api)
+    for name, quantity in (("acme", 1_000_000), ("other", 2_000_000)):
+        send("llm_tokens", f"{name}-1", START + timedelta(days=1), quantity=quantity, **USED)
+    clock = {"test_clock": {"now": (START + timedelta(days=40)).isoformat()}}
+    api(api_organizations.move_test_clock, clock)
+    corrected = uploaded(browser, file(a=8), label="corrected")
+    browser.sent(corrected, {"valid_from": "2026-10-01"})
+    page = browser.ok(corrected)
+    assert "acme $10.00 $8.00 $0.00 \N{MINUS SIGN}$2.00 Credit $2.00" in text_of(page)
+    assert "other $20.00 $16.00 $0.00 \N{MINUS SIGN}$4.00 Credit $4.00" in text_of(page)
+    invoice = re.findall(r'name="invoice" value="([^"]+)"', page)[0]
+    path = f"/credit-corrections/{corrected.rpartition('/')[2]}"
+    assert browser.sent(path, {"invoice": invoice}).endswith("?said=credited")
+    assert text_of(browser.ok(corrected)).count(" Credit $") == 1
+    browser.sent(path)
+    words = text_of(browser.ok(corrected))
+    assert "acme $10.00 $8.00 $2.00 $0.00 Nothing" in words
+    assert "other $20.00 $16.00 $4.00 $0.00 Nothing" in words
+    assert "Nothing of it comes back by itself" in text_of(browser.refused(path, {"invoice": invoice}))
+    dearer = uploaded(browser, file(a=11), label="dearer")
+    browser.sent(dearer, {"valid_from": "2026-10-01"})
+    assert "acme $10.00 $11.00 $2.00 $3.00 the customer owes more" in text_of(browser.ok(dearer))
+    api(charges.delete_charge, code="p", charge_code="llm")
+    assert "The charge is gone since." in text_of(browser.ok(dearer))

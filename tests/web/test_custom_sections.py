@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from permille.api import billing_entities, customers
+from permille.api import billing_entities, customers, plans, subscriptions, wallets
 
 from .conftest import sent_by, text_of
 
@@ -52,3 +52,51 @@ def test_sections_are_chosen_for_the_seller_and_for_a_customer(browser, api):
     assert applicable() == ["bank"]
     browser.sent("/edit-customer/cus", {"skip_invoice_custom_sections": "true"})
     assert applicable() == []
+
+
+def chosen(found):
+    return [each["invoice_custom_section"]["code"] for each in found["applied_invoice_custom_sections"]]
+
+
+def test_sections_are_chosen_for_a_subscription(browser, api):
+    api(customers.upsert_customer, {"customer": {"external_id": "cus"}})
+    plan = {"name": "P", "code": "p", "interval": "monthly", "amount_cents": 0, "amount_currency": "EUR"}
+    api(plans.create_plan, {"plan": {**plan, "pay_in_advance": False}})
+    assert "Custom sections" not in browser.ok("/customers/cus", tab="subscriptions")
+    for code in ("bank", "legal"):
+        browser.sent("/new-custom-section", {**BANK, "name": f"The {code}", "code": code})
+    form = {"plan_code": "p", "external_id": "sub", "invoice_custom_section_codes": "legal"}
+    browser.sent("/subscribe/cus", {**form, "skip_invoice_custom_sections": "false"})
+
+    def of_subscription():
+        return chosen(api(subscriptions.show_subscription, external_id="sub")["subscription"])
+
+    assert of_subscription() == ["legal"]
+    assert "Custom sections: The legal" in text_of(browser.ok("/customers/cus", tab="subscriptions"))
+    edit = "/subscription-sections/sub"
+    page = browser.ok(edit)
+    assert 'value="legal" checked' in page
+    sent = {"invoice_custom_section_codes": "bank", "skip_invoice_custom_sections": "false"}
+    assert browser.sent(edit, sent) == "/app/customers/cus?tab=subscriptions&said=saved"
+    assert of_subscription() == ["bank"]
+    browser.sent(edit, {**sent, "skip_invoice_custom_sections": "true"})
+    assert of_subscription() == []
+    assert 'value="true" selected' in browser.ok(edit)
+    assert browser.client.get("/app/subscription-sections/none").status_code == 404
+
+
+def test_sections_are_chosen_for_a_wallet(browser, api):
+    api(customers.upsert_customer, {"customer": {"external_id": "cus"}})
+    browser.sent("/new-custom-section", BANK)
+    form = {"name": "W", "currency": "EUR", "rate_amount": "1", "priority": "50", "rule_trigger": ""}
+    sent = {"invoice_custom_section_codes": "bank", "skip_invoice_custom_sections": "false"}
+    where = browser.sent("/new-wallet/cus", {**form, **sent})
+    (made,) = api(wallets.list_wallets)["wallets"]
+    assert made["lago_id"] in where
+    assert chosen(made) == ["bank"]
+    page = browser.ok(f"/edit-wallet/{made['lago_id']}")
+    assert 'value="bank" checked' in page
+    browser.sent(
+        f"/edit-wallet/{made['lago_id']}", {**sent_by(page), **sent, "invoice_custom_section_codes": ""}
+    )
+    assert chosen(api(wallets.list_wallets)["wallets"][0]) == []

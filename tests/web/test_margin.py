@@ -80,7 +80,7 @@ def test_a_rate_that_is_typed_makes_a_margin_in_the_currency(browser: Browser, u
     (link,) = re.findall(r'href="(/app/margin.csv[^"]*)"', page)
     answer = browser.client.get(link.replace("&amp;", "&"))
     assert answer.headers["content-disposition"] == 'attachment; filename="margin-2026-10-01-2026-10-02.csv"'
-    assert "euro,output,EUR,0,5000,5000,10.0,0.9,900.0,4100.0,0.82" in answer.text
+    assert "euro,output,EUR,0,5000,5000,0,10.0,0.9,900.0,4100.0,0.82" in answer.text
 
 
 def test_days_are_drawn_one_by_one_and_many_of_them_by_month(browser: Browser, used: None) -> None:

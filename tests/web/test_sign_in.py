@@ -16,7 +16,7 @@ from permille.clock import system_now
 from permille.config import from_environment
 from permille.store import organizations, sessions, users
 from permille.store.users import local_path
-from permille.web import rendering, security
+from permille.web import rendering
 from permille.web.security import is_from_here
 from permille.web.sign_in import first_user_link, sign_in_link
 
@@ -490,7 +490,3 @@ def test_an_address_that_leads_nowhere_is_a_page_that_says_so(browser, server):
         answer = client.get("/app/nope")
         assert answer.status_code == 404
         assert "There is no such page" in answer.text
-
-
-def test_without_a_user_a_password_takes_as_long_to_check_as_with_one() -> None:
-    assert not security._hasher.check_needs_rehash(security._NOBODY)

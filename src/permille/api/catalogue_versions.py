@@ -20,8 +20,10 @@ from permille.core.llm.catalogue.sources import DEFAULT, SOURCES
 from permille.core.money import decimal_text, exact
 from permille.store import catalogue_versions as store
 from permille.store.catalogue_versions import CatalogueVersion
+from permille.store.credit_notes import CreditNote
 from permille.store.price_files import PriceFile
-from permille.usecases import price_catalogue
+from permille.usecases import price_catalogue, price_corrections
+from permille.usecases.price_corrections import InvoiceCorrection
 
 MODELS_NAMED_MAX = 10_000
 _SHARE = Decimal("0.0001")
@@ -115,6 +117,27 @@ def approve_version(call: Call) -> dict[str, Any]:
     return {"catalogue_version": render_version(approved)}
 
 
+def list_corrections(call: Call) -> dict[str, Any]:
+    """GET /llm/catalogue_versions/{lago_id}/corrections."""
+    page = call.page()
+    version = price_catalogue.by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
+    found, total = price_corrections.listing(call.conn, version, limit=page.per_page, offset=page.offset)
+    return {"corrections": [render_correction(each) for each in found], "meta": page.meta(total)}
+
+
+def credit_corrections(call: Call) -> dict[str, Any]:
+    """POST /llm/catalogue_versions/{lago_id}/corrections/credit: of one invoice, or of all."""
+    version = price_catalogue.by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
+    fields = Fields(call.optional_root("correction"))
+    invoice_id = fields.text("invoice_id")
+    fields.check()
+    if invoice_id is None:
+        notes = price_corrections.credit_all(call.conn, version, now=call.now)
+    else:
+        notes = [price_corrections.credit(call.conn, version, parse_uuid(invoice_id), now=call.now)]
+    return {"credit_notes": [_render_note(each) for each in notes]}
+
+
 class Approval(NamedTuple):
     """From which UTC date on a version holds, None: today, and the models whose outliers are accepted."""
 
@@ -166,6 +189,35 @@ def render_version(version: CatalogueVersion) -> objects.CatalogueVersion:
         valid_from=None if version.valid_from is None else version.valid_from.isoformat(),
         accepted_outliers=list(version.accepted_outliers),
         created_at=instant(version.created_at),
+    )
+
+
+def render_correction(found: InvoiceCorrection) -> objects.PriceCorrection:
+    """A correction as it is answered."""
+    invoice, correction = found.invoice, found.correction
+    is_said = correction.is_priced
+    return objects.PriceCorrection(
+        lago_invoice_id=invoice.id,
+        invoice_number=invoice.number,
+        lago_customer_id=invoice.customer_id,
+        currency=invoice.currency,
+        billed_amount_cents=correction.billed_cents,
+        corrected_amount_cents=correction.corrected_cents if is_said else None,
+        credited_amount_cents=correction.credited_cents,
+        difference_amount_cents=correction.difference_cents if is_said else None,
+        creditable_amount_cents=sum(correction.items.values()),
+        status=correction.status,
+        problem=correction.problem,
+    )
+
+
+def _render_note(note: CreditNote) -> objects.CorrectionNote:
+    return objects.CorrectionNote(
+        lago_credit_note_id=note.id,
+        number=note.number,
+        lago_invoice_id=note.invoice_id,
+        total_amount_cents=note.total_amount_cents,
+        currency=note.currency,
     )
 
 

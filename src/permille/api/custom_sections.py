@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol
 from uuid import UUID
 
 from psycopg import Connection
@@ -12,9 +14,9 @@ from permille.api.http import Call
 from permille.api.objects import custom_section as objects
 from permille.api.render import instant
 from permille.api.validation import LONG_TEXT, Fields
-from permille.core.custom_section import CustomSection
+from permille.core.custom_section import CustomSection, SectionChoice
 from permille.core.errors import NotFound
-from permille.store import custom_sections
+from permille.store import custom_sections, section_choices
 from permille.store.invoices import StoredInvoice
 from permille.usecases.catalogue import custom_sections as catalogue
 
@@ -76,10 +78,49 @@ def read_chosen(conn: Connection[Any], organization_id: UUID, fields: Fields) ->
     codes = fields.texts("invoice_custom_section_codes")
     if codes is None:
         return None
+    return [section.id for section in _known(conn, organization_id, codes)]
+
+
+def _known(conn: Connection[Any], organization_id: UUID, codes: list[str]) -> list[CustomSection]:
+    """The sections with these codes. Raises NotFound."""
     found = custom_sections.by_codes(conn, organization_id, codes)
     if len(found) < len(set(codes)):
         raise NotFound("invoice_custom_section")
-    return [section.id for section in found]
+    return found
+
+
+def read_choice(
+    conn: Connection[Any], organization_id: UUID, fields: Fields, *, now: datetime
+) -> SectionChoice | None:
+    """What `invoice_custom_section` says, None where it is not sent or null. Raises NotFound."""
+    given = fields.nested("invoice_custom_section")
+    if given is None:
+        return None
+    skips = given.flag("skip_invoice_custom_sections") or False
+    codes = [] if skips else given.texts("invoice_custom_section_codes") or []
+    return SectionChoice(skips=skips, sections=tuple(_known(conn, organization_id, codes)), chosen_at=now)
+
+
+class Chooser(Protocol):
+    """An object of an answer that shows the sections of its own."""
+
+    lago_id: UUID
+    applied_invoice_custom_sections: list[objects.ChosenCustomSection]
+
+
+def show_choices(conn: Connection[Any], shown: Iterable[Chooser]) -> None:
+    """Let objects show which sections they have chosen."""
+    known = {each.lago_id: each for each in shown}
+    for owner_id, choice in section_choices.of(conn, known.keys()).items():
+        known[owner_id].applied_invoice_custom_sections = [
+            objects.ChosenCustomSection(
+                lago_id=section.id,
+                created_at=instant(choice.chosen_at),
+                invoice_custom_section_id=section.id,
+                invoice_custom_section=render_section(section),
+            )
+            for section in choice.sections
+        ]
 
 
 def render_section(section: CustomSection) -> objects.InvoiceCustomSection:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.api.custom_sections import read_choice
 from permille.api.http import Call
 from permille.api.invoices import render_whole
 from permille.api.taxes import known_taxes, read_taxes
@@ -31,12 +32,21 @@ def create_one_off(call: Call) -> dict[str, Any]:
     currency = fields.currency("currency")
     sold = read_sold(call.conn, call.organization.id, fields)
     external_id, entity_code = fields.text("external_customer_id"), fields.text("billing_entity_code")
+    choice = read_choice(call.conn, call.organization.id, fields, now=call.now)
     fields.check()
     customer = catalogue.by_external_id(call.conn, call.organization.id, external_id or "")
     entity = billing_entities.by_code(call.conn, call.organization.id, entity_code) if entity_code else None
     if entity_code and entity is None:
         raise NotFound("billing_entity")
-    made = one_off.create(call.conn, customer, sold, currency=currency, billing_entity=entity, now=call.now)
+    made = one_off.create(
+        call.conn,
+        customer,
+        sold,
+        currency=currency,
+        billing_entity=entity,
+        section_choice=choice,
+        now=call.now,
+    )
     return {"invoice": render_whole(call.conn, made)}
 
 

@@ -600,6 +600,38 @@ CATALOGUE_VERSION_GROUP = OperationGroup(
         ),
     ),
 )
+PRICE_CORRECTION_GROUP = OperationGroup(
+    "Price corrections",
+    "credit_note",
+    "What final invoices would come to by prices of the catalogue that were approved from a past date on, and credit notes for it.",
+    (
+        Operation(
+            "GET",
+            "/llm/catalogue_versions/{lago_id}/corrections",
+            catalogue_versions.list_corrections,
+            "List what final invoices would come to",
+            page_of("corrections", llm.PriceCorrection),
+            description="Of a version that is approved from a past date on: the invoices with usage since then that were final before the"
+            " approval, the newest first.",
+            query=PAGE,
+        ),
+        Operation(
+            "POST",
+            "/llm/catalogue_versions/{lago_id}/corrections/credit",
+            catalogue_versions.credit_corrections,
+            "Give back what final invoices have billed too much",
+            {
+                "credit_notes": Annotated[
+                    list_of(llm.CorrectionNote), says("The credit notes that were made.")
+                ]
+            },
+            description="One credit note for each invoice with the status to_credit, off what is due on it, the rest as credit for later ones."
+            " Repeat it while it answers any; what came back doesn't come back again.",
+            body=sends("correction", llm.CorrectionInput),
+            errors=(422,),
+        ),
+    ),
+)
 UNKNOWN_MODELS = Resource("/llm/unknown_models", "name", "unknown_model", llm.UnknownModel)
 UNKNOWN_MODEL_GROUP = OperationGroup(
     "Unknown models",
@@ -1077,6 +1109,7 @@ GROUPS = (
     INTAKE_GROUP,
     MODEL_ALIAS_GROUP,
     CATALOGUE_VERSION_GROUP,
+    PRICE_CORRECTION_GROUP,
     UNKNOWN_MODEL_GROUP,
     RECENT_USAGE_GROUP,
     LLM_SETUP_GROUP,

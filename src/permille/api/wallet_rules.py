@@ -28,7 +28,6 @@ def read_rule(
 
 def _rule(entry: Fields, paid: Decimal | None, granted: Decimal | None, *, now: datetime) -> NewRule:
     refuse_other_payment_method(entry)
-    entry.refuse_unbuilt("invoice_custom_section")
     trigger = entry.choice("trigger", list(Trigger), mandatory=True, code="invalid_recurring_rule")
     method = entry.choice("method", list(Method), code="invalid_recurring_rule") or Method.FIXED
     interval = entry.choice("interval", list(Interval), code="invalid_recurring_rule")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -10,6 +11,7 @@ from uuid import UUID
 from msgspec.structs import asdict
 from psycopg import Connection
 
+from permille.api.custom_sections import read_choice, show_choices
 from permille.api.http import Call
 from permille.api.objects import wallet as objects
 from permille.api.payment_method import PAYMENT_METHOD, refuse_other_payment_method
@@ -32,7 +34,10 @@ def create_wallet_transactions(call: Call) -> dict[str, Any]:
     """POST /wallet_transactions: buy, give and void credits."""
     fields = Fields(call.root("wallet_transaction"))
     wallet = _wallet(call, fields)
-    wanted = read_top_up(fields, wallet)
+    wanted = replace(
+        read_top_up(fields, wallet),
+        section_choice=read_choice(call.conn, call.organization.id, fields, now=call.now),
+    )
     made = top_up(call.conn, wallet, wanted, now=call.now)
     return {"wallet_transactions": render_transactions(call.conn, made)}
 
@@ -48,7 +53,6 @@ def _wallet(call: Call, fields: Fields) -> Wallet:
 def read_top_up(fields: Fields, wallet: Wallet) -> TopUp:
     """What is wanted of a wallet. Raises Invalid."""
     refuse_other_payment_method(fields)
-    fields.refuse_unbuilt("invoice_custom_section")
     requires = fields.flag("invoice_requires_successful_payment")
     voided_id = fields.uuid("voided_transaction_id")
     if fields.given.get("voided_transaction_id") is not None and voided_id is None:
@@ -143,7 +147,9 @@ def render_transactions(
     """Transactions as the API shows them."""
     found = wallets.by_ids(conn, {row.wallet_id for row in rows})
     shown = dict(zip(found, render_wallets(conn, list(found.values())), strict=True))
-    return [_render(row, found[row.wallet_id], shown[row.wallet_id].billing_entity_code) for row in rows]
+    rendered = [_render(row, found[row.wallet_id], shown[row.wallet_id].billing_entity_code) for row in rows]
+    show_choices(conn, rendered)
+    return rendered
 
 
 def render_whole_transactions(
@@ -153,13 +159,15 @@ def render_whole_transactions(
     rows = list(wallet_transactions.by_ids(conn, ids).values())
     found = wallets.by_ids(conn, {row.wallet_id for row in rows})
     shown = dict(zip(found, render_wallets(conn, list(found.values())), strict=True))
-    return {
+    details = {
         row.id: objects.WalletTransactionDetails(
             **asdict(_render(row, found[row.wallet_id], shown[row.wallet_id].billing_entity_code)),
             wallet=shown[row.wallet_id],
         )
         for row in rows
     }
+    show_choices(conn, details.values())
+    return details
 
 
 def _render(row: WalletTransaction, wallet: Wallet, entity_code: str) -> objects.WalletTransaction:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.api.custom_sections import read_choice, show_choices
 from permille.api.customers import customer_of
 from permille.api.http import Call
 from permille.api.metadata import checked_metadata, read_metadata, sent_metadata, without_key
@@ -20,6 +21,7 @@ from permille.api.validation import INVALID, MANDATORY, Fields, parse_uuid, quer
 from permille.api.wallet_rules import read_rule, render_rule
 from permille.api.wallet_values import NOTES_MAX, read_credits, read_notes
 from permille.core.bounds import LATEST
+from permille.core.custom_section import SectionChoice
 from permille.core.errors import Invalid, NotFound
 from permille.core.money import decimal_text
 from permille.core.wallet import FEE_TYPES, LOWEST_PRIORITY, Wallet, credits_of
@@ -31,8 +33,6 @@ from permille.usecases.top_ups import TopUp
 from permille.usecases.wallets import wallets as usecase
 from permille.usecases.wallets.wallets import NewWallet
 from permille.usecases.wallets_with_rules import OpenedWallet, WalletChanges, change_wallet, open_wallet
-
-UNBUILT = ("invoice_custom_section",)
 
 
 def create_wallet(call: Call) -> dict[str, Any]:
@@ -83,8 +83,9 @@ def read_wallet(
         columns=columns,
     )
     rule = read_rule(fields, paid=first.paid_credits, granted=first.granted_credits, now=now)
+    choices = _choices(conn, organization_id, fields, now=now)
     fields.check()
-    return OpenedWallet(wallet=wanted, first=first, rule=rule)
+    return OpenedWallet(wallet=wanted, first=first, rule=rule, **choices)
 
 
 def read_changed_wallet(
@@ -95,16 +96,27 @@ def read_changed_wallet(
     if fields.has("code") and not columns["code"]:
         fields.refuse("code", MANDATORY)
     rule = read_rule(fields, paid=None, granted=None, now=now)
+    choices = _choices(conn, organization_id, fields, now=now)
     fields.check()
     sets_rule = fields.given.get("recurring_transaction_rules") is not None
-    return WalletChanges(columns=columns, sets_rule=sets_rule, rule=rule)
+    return WalletChanges(columns=columns, sets_rule=sets_rule, rule=rule, **choices)
+
+
+def _choices(
+    conn: Connection[Any], organization_id: UUID, fields: Fields, *, now: datetime
+) -> dict[str, SectionChoice | None]:
+    """What a wallet and its rule have chosen to print. Raises NotFound."""
+    rules = fields.objects("recurring_transaction_rules") or []
+    return {
+        "section_choice": read_choice(conn, organization_id, fields, now=now),
+        "rule_section_choice": read_choice(conn, organization_id, rules[0], now=now) if rules else None,
+    }
 
 
 def read_columns(
     conn: Connection[Any], organization_id: UUID, fields: Fields, *, now: datetime
 ) -> dict[str, Any]:
     """What a request says of a wallet, by column. Raises NotFound for an unknown billing entity."""
-    fields.refuse_unbuilt(*UNBUILT)
     refuse_other_payment_method(fields)
     columns: dict[str, Any] = {
         name: fields.text(name) or None
@@ -264,7 +276,7 @@ def render_wallets(conn: Connection[Any], rows: Sequence[Wallet]) -> list[object
     named = {row.billing_entity_id for row in rows if row.billing_entity_id}
     entities = billing_entities.by_ids(conn, named) if named else {}
     known_rules = wallet_rules.active_of(conn, [row.id for row in rows])
-    return [
+    shown = [
         _render(
             row,
             external_customer_id=payers[row.customer_id].external_id,
@@ -276,6 +288,8 @@ def render_wallets(conn: Connection[Any], rows: Sequence[Wallet]) -> list[object
         )
         for row in rows
     ]
+    show_choices(conn, [*shown, *(rule for each in shown for rule in each.recurring_transaction_rules)])
+    return shown
 
 
 def _render(

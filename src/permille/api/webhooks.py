@@ -11,9 +11,11 @@ from uuid import UUID
 from msgspec import UNSET
 from psycopg import Connection
 
+from permille.api.activation_rules import show_rules
 from permille.api.alerts import render_triggered_alerts
 from permille.api.billable_metrics import render_billable_metric
 from permille.api.credit_notes import render_whole_credit_note
+from permille.api.custom_sections import show_choices
 from permille.api.customers import render_customer
 from permille.api.features import render_features
 from permille.api.fees import render_fee, surroundings
@@ -97,6 +99,8 @@ def _subscription(conn: Connection[Any], object_id: UUID) -> Shown:
     around = subscriptions.neighbours(conn, [row.id]).get(row.id, ALONE)
     shown = whole_subscription(row, customer, plan, now=_clock(conn, row.organization_id), around=around)
     show_entitlements(conn, [row], {plan.id: plan}, [shown])
+    show_choices(conn, [shown])
+    show_rules(conn, [shown])
     return shown
 
 

@@ -1,19 +1,16 @@
 """`permille demo`: a realistic month through the real HTTP API, checked against an independent sum.
 
-It knows the server only as a client does: JSON over HTTP. The expected total is computed here, from
-the events as they were drawn, with nothing of Permille's own metering or rating.
+It knows the server only as a client does: JSON over HTTP. What each total must be is computed in demo_month.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
-from decimal import ROUND_HALF_UP, Decimal
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -23,149 +20,60 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from permille.cli.demo_month import (
+    CUSTOMERS,
+    LAST_DAY,
+    MARKUP,
+    MODEL_PLAN,
+    MODEL_TOKENS,
+    MODELS,
+    MONTH,
+    NEXT_MONTH,
+    PLANS,
+    TODAY,
+    Batch,
+    ModelPrices,
+    Month,
+    draw_month,
+    draw_november,
+    expected_cents,
+    expected_costs,
+)
 from permille.config import from_environment
 from permille.embedded import own_folder, running
 from permille.embedded.postgres import UnableToStartError
 
-MONTH = datetime(2026, 10, 1, tzinfo=UTC)
-LAST_DAY = datetime(2026, 10, 31, 20, tzinfo=UTC)
-NEXT_MONTH = datetime(2026, 11, 1, 12, tzinfo=UTC)
-TODAY = datetime(2026, 11, 6, 18, tzinfo=UTC)
-BATCH = 1_000
 CONNECTIONS = 4
-ADMIN_KEY = "demo"  # the demo's server listens on this machine only
+NO_MARGIN = {
+    "cost_usd": 0,
+    "uncosted": [],
+    "revenue_amount_cents": 0,
+    "margin_amount_cents": 0,
+    "margin_share": 0,
+}
+ADMIN_KEY = "demo-admin"  # the demo's server listens on this machine only
 DEMO_ENVIRONMENT = {
     "PERMILLE_ADMIN_KEY": ADMIN_KEY,
     "PERMILLE_DATABASE_URL": "",
     "PERMILLE_ALLOW_ROOT": "true",  # it runs wherever the repository was put, in root's own folder too
 }
 
-# The price page that Permille starts from, dollars for every 1,000 tokens begun.
-PRICES = {
-    "gpt_4_tokens": {
-        ("8K", "input"): "0.03",
-        ("8K", "output"): "0.06",
-        ("32K", "input"): "0.06",
-        ("32K", "output"): "0.12",
-    },
-    "gpt_3_5_turbo_tokens": {
-        ("4K", "input"): "0.0015",
-        ("4K", "output"): "0.002",
-        ("16K", "input"): "0.003",
-        ("16K", "output"): "0.005",
-    },
-}
-PRICE_LISTS = {
-    "openai-gpt-4": "gpt_4_tokens",
-    "openai-gpt-3.5-turbo": "gpt_3_5_turbo_tokens",
-}
-CUSTOMERS = [
-    ("acme", "Acme Chat, Inc.", 10),
-    ("globex", "Globex Assistants", 6),
-    ("initech", "Initech Summaries", 3),
-    ("umbrella", "Umbrella Health", 2),
-    ("hooli", "Hooli Search", 5),
-    ("pied-piper", "Pied Piper", 1),
-]
-
-UsageKey = tuple[str, str, str, str]  # customer, metric, model, type
-
-
-@dataclass(slots=True)
-class Month:
-    """What was drawn: batches to send, and the tokens that each bucket must come to."""
-
-    batches: list[list[dict[str, Any]]] = field(default_factory=list)
-    tokens: Counter[UsageKey] = field(default_factory=Counter)
-    events: int = 0
-    repeats: int = 0
-    late: int = 0
-
-
-def draw_month(count: int, *, seed: int) -> Month:
-    """`count` events of October: working-hour bursts, one in 50 late, one batch in 20 sent twice."""
-    chance = random.Random(seed)  # noqa: S311 - a repeatable demo, no secret
-    month = Month()
-    whom = [customer for customer, _, weight in CUSTOMERS for _ in range(weight)]
-    instants = sorted(_draw_instant(chance) for _ in range(count))
-    batch: list[dict[str, Any]] = []
-    for number, at in enumerate(instants):
-        late = chance.random() < 0.02
-        when = at - timedelta(days=chance.randint(1, 5)) if late else at
-        month.late += late
-        batch.append(_draw_event(chance, month, number, chance.choice(whom), max(when, MONTH)))
-        if len(batch) == BATCH:
-            month.batches.append(batch)
-            batch = []
-    if batch:
-        month.batches.append(batch)
-    month.events = count
-    again = [list(sent) for sent in month.batches if chance.random() < 0.05] or [list(month.batches[0])]
-    month.repeats = sum(len(sent) for sent in again)
-    month.batches += again
-    return month
-
-
-def draw_november(count: int, *, seed: int) -> Month:
-    """`count` events from the start of November to TODAY, so that the running period has usage too."""
-    chance = random.Random(seed)  # noqa: S311 - as above
-    november, start = Month(events=count), datetime(2026, 11, 1, tzinfo=UTC)
-    whom = [customer for customer, _, weight in CUSTOMERS for _ in range(weight)]
-    seconds = sorted(chance.randrange(int((TODAY - start).total_seconds())) for _ in range(count))
-    events = [
-        _draw_event(chance, november, 10**8 + number, chance.choice(whom), start + timedelta(seconds=after))
-        for number, after in enumerate(seconds)
-    ]
-    november.batches = [events[first : first + BATCH] for first in range(0, count, BATCH)]
-    return november
-
-
-def _draw_instant(chance: random.Random) -> datetime:
-    day = chance.randint(0, 29)
-    hour = min(23.99, max(0.0, chance.gauss(15, 4)))
-    if chance.random() < 0.1:  # a nightly burst
-        hour = 2 + chance.random() / 10
-    return MONTH + timedelta(days=day, seconds=int(hour * 3600), milliseconds=chance.randint(0, 999))
-
-
-def _draw_event(
-    chance: random.Random, month: Month, number: int, customer: str, at: datetime
-) -> dict[str, Any]:
-    metric = chance.choice(("gpt_4_tokens", "gpt_3_5_turbo_tokens"))
-    model, kind = chance.choice(list(PRICES[metric]))
-    tokens = int(chance.lognormvariate(6, 1)) + 1
-    month.tokens[customer, metric, model, kind] += tokens
-    return {
-        "transaction_id": f"req-{number:09d}",
-        "external_subscription_id": f"{customer}-{metric}",
-        "code": metric,
-        "timestamp": at.timestamp(),
-        "properties": {"model": model, "type": kind, "tokens": tokens},
-    }
-
-
-def expected_cents(month: Month, customer: str) -> int:
-    """The invoice total of a customer: per bucket, packages of 1,000 begun x price, rounded to the cent."""
-    total = 0
-    for (owner, metric, model, kind), tokens in month.tokens.items():
-        if owner == customer:
-            packages = (tokens + 999) // 1_000
-            cents = packages * Decimal(PRICES[metric][model, kind]) * 100
-            total += int(cents.quantize(Decimal(1), rounding=ROUND_HALF_UP))
-    return total
-
 
 @dataclass(slots=True)
 class Delivery:
-    acknowledged: int = 0
-    refused_repeats: int = 0
+    """What the server said to what was sent."""
+
+    counted: int = 0
+    repeats: int = 0
+    made: int = 0
+    """The events that were made of answers."""
     seconds: float = 0.0
 
 
-async def send(url: str, key: str, batches: Sequence[list[dict[str, Any]]], progress: Progress) -> Delivery:
+async def send(url: str, key: str, batches: Sequence[Batch], progress: Progress) -> Delivery:
     """Send every batch over a few connections, each retried until it is answered for good."""
     delivery, todo = Delivery(), iter(batches)
-    task = progress.add_task("events", total=sum(map(len, batches)))
+    task = progress.add_task("events and answers", total=sum(len(batch.items) for batch in batches))
     started = time.monotonic()
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     async with httpx2.AsyncClient(base_url=url, headers=headers, timeout=60) as client:
@@ -173,25 +81,39 @@ async def send(url: str, key: str, batches: Sequence[list[dict[str, Any]]], prog
         async def work() -> None:
             for batch in todo:
                 await _send_batch(client, batch, delivery)
-                progress.update(task, advance=len(batch))
+                progress.update(task, advance=len(batch.items))
 
         await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
     delivery.seconds = time.monotonic() - started
     return delivery
 
 
-async def _send_batch(client: httpx2.AsyncClient, batch: list[dict[str, Any]], delivery: Delivery) -> None:
-    body = msgspec.json.encode({"events": batch})
-    response = await client.post("/api/v1/events/batch", content=body)
+async def _send_batch(client: httpx2.AsyncClient, batch: Batch, delivery: Delivery) -> None:
+    body = msgspec.json.encode({batch.name: batch.items})
+    response = await client.post(batch.path, content=body)
     while response.status_code == 503:
         await asyncio.sleep(0.2)
-        response = await client.post("/api/v1/events/batch", content=body)
-    if response.status_code == 200:
-        delivery.acknowledged += len(batch)
-    elif response.status_code == 422 and "value_already_exist" in response.text:
-        delivery.refused_repeats += len(batch)
-    else:
+        response = await client.post(batch.path, content=body)
+    if response.status_code == 422 and "value_already_exist" in response.text:
+        delivery.repeats += len(batch.items)
+    elif response.status_code != 200:
         raise DemoError(f"The server answered {response.status_code} to a batch: {response.text[:300]}")
+    elif batch.name == "events":
+        delivery.counted += len(batch.items)
+    else:
+        _note(msgspec.json.decode(response.content)["usages"], delivery)
+
+
+def _note(usages: Sequence[Mapping[str, Any]], delivery: Delivery) -> None:
+    """What became of answers of models. Raises DemoError for one that is kept aside."""
+    for each in usages:
+        if each["status"] == "counted":
+            delivery.counted += 1
+            delivery.made += len(each["events"])
+        elif each["status"] == "repeated":
+            delivery.repeats += 1
+        else:
+            raise DemoError(f"An answer of a model was not counted: {each['problem']}")
 
 
 class DemoError(RuntimeError):
@@ -262,10 +184,13 @@ def set_up(url: str) -> tuple[str, Api]:
             }
         },
     )["organization"]
-    for slug in PRICE_LISTS:
+    for slug in PLANS.keys() - {MODEL_PLAN}:
         path = f"/admin/v1/organizations/{created['lago_id']}/price_lists"
         admin.call("POST", path, {"price_list": {"slug": slug}})
     api = Api(url, created["api_key"])
+    models = [{"provider": provider, "model": model} for model, provider in MODELS.items()]
+    setup = {"plan_code": MODEL_PLAN, "plan_name": "Current models", "markup": MARKUP, "models": models}
+    api.call("POST", "/api/v1/llm/setup", {"setup": setup})
     for customer, name, _ in CUSTOMERS:
         body = {
             "external_id": customer,
@@ -279,7 +204,7 @@ def set_up(url: str) -> tuple[str, Api]:
             "country": "US",
         }
         api.call("POST", "/api/v1/customers", {"customer": body})
-        for slug, metric in PRICE_LISTS.items():
+        for slug, metric in PLANS.items():
             subscription = {
                 "external_customer_id": customer,
                 "plan_code": slug,
@@ -297,14 +222,25 @@ def move_clock(api: Api, to: datetime) -> None:
         clock = api.call("GET", path)["test_clock"]
 
 
+def model_prices(api: Api) -> ModelPrices:
+    """What providers ask for a million tokens of the current models, as the catalogue has it."""
+    return {
+        (each["model"], kind): Decimal(price)
+        for provider in set(MODELS.values())
+        for each in api.call("GET", "/api/v1/llm/current_models", provider=provider, per_page=1000)["models"]
+        if MODELS.get(each["model"]) == provider
+        for kind, price in each["prices"].items()
+    }
+
+
 def usage_rows(api: Api, customer: str) -> Iterator[tuple[str, str, str, int]]:
     """(metric, what, units, cents) of a customer's current usage."""
-    for metric in PRICES:
+    for metric in PLANS.values():
         path = f"/api/v1/customers/{customer}/current_usage"
         usage = api.call("GET", path, external_subscription_id=f"{customer}-{metric}")["customer_usage"]
         for charge in usage["charges_usage"]:
             for row in charge["filters"]:
-                if row["values"]:
+                if row["values"] and row["events_count"]:
                     yield (
                         charge["billable_metric"]["name"],
                         row["invoice_display_name"],
@@ -313,7 +249,7 @@ def usage_rows(api: Api, customer: str) -> Iterator[tuple[str, str, str, int]]:
                     )
 
 
-def dollars(cents: int) -> str:
+def dollars(cents: int | str | Decimal) -> str:
     return f"${Decimal(cents) / 100:,.2f}"
 
 
@@ -332,7 +268,7 @@ def show_usage(console: Console, api: Api, customer: str) -> None:
     console.print(table)
 
 
-def show_invoices(console: Console, api: Api, month: Month) -> int:
+def show_invoices(console: Console, api: Api, month: Month, prices: ModelPrices) -> int:
     """The table of invoices beside the independent totals; how many differ."""
     table = Table(
         title="Invoices of October, and the same total recomputed from the events by the demo itself"
@@ -345,13 +281,49 @@ def show_invoices(console: Console, api: Api, month: Month) -> int:
     for customer, name, _ in CUSTOMERS:
         invoices = api.call("GET", "/api/v1/invoices", external_customer_id=customer)["invoices"]
         cents = sum(invoice["total_amount_cents"] for invoice in invoices)
-        expected = expected_cents(month, customer)
+        expected = expected_cents(month, customer, prices)
         wrong += cents != expected
         numbers = ", ".join(invoice["number"] for invoice in invoices) or "none"
         mark = "equal" if cents == expected else "[red]DIFFERENT[/]"
         table.add_row(numbers, name, dollars(cents), dollars(expected), mark)
     console.print(table)
     return wrong
+
+
+def margin_rows(api: Api) -> dict[str, Any]:
+    """The margins of October by current model."""
+    days = {"from": f"{MONTH:%Y-%m-%d}", "to": f"{LAST_DAY:%Y-%m-%d}"}
+    found = api.call("GET", "/api/v1/analytics/margin", group_by="plan,model", per_page=1000, **days)
+    return {each["model"]: each for each in found["margins"] if each["plan_code"] == MODEL_PLAN}
+
+
+def show_margin(console: Console, rows: Mapping[str, Any], month: Month, prices: ModelPrices) -> int:
+    """The margins of the current models, beside costs that the demo computes itself; how many figures differ."""
+    title = "Margin of October: what customers pay for current models, and what their providers bill"
+    table = Table(title=title)
+    table.add_column("model", no_wrap=True)
+    for column in ("revenue", "cost", "recomputed", "margin", ""):
+        table.add_column(column, justify="right")
+    wrong = 0
+    for model, expected in expected_costs(month, prices).items():
+        each = rows.get(model, NO_MARGIN)
+        is_equal = Decimal(each["cost_usd"]) == expected and not each["uncosted"]
+        wrong += not is_equal
+        table.add_row(
+            model,
+            dollars(each["revenue_amount_cents"]),
+            f"${Decimal(each['cost_usd']):,.6f}",
+            "equal" if is_equal else f"[red]${expected:,.6f}[/]",
+            dollars(each["margin_amount_cents"]),
+            f"{Decimal(each['margin_share'] or 0) * 100:.2f} %",
+        )
+    revenue = sum(int(each["revenue_amount_cents"]) for each in rows.values())
+    margin = sum(Decimal(each["margin_amount_cents"]) for each in rows.values())
+    table.add_section()
+    table.add_row("total", dollars(revenue), "", "", dollars(margin), "")
+    console.print(table)
+    paid = sum(expected_cents(month, customer, prices, [MODEL_TOKENS]) for customer, *_ in CUSTOMERS)
+    return wrong + (revenue != paid)
 
 
 def save_pdf(api: Api, folder: Path, customer: str) -> Path:
@@ -384,8 +356,9 @@ def _run(console: Console, server: Server, *, events: int, seed: int, keep: bool
     console.print("Starting Permille with its own database ...")
     server.start()
     key, api = set_up(server.url)
+    prices = model_prices(api)
     console.print(
-        f"Price lists, {len(CUSTOMERS)} customers and their subscriptions are in. Drawing a month ..."
+        f"Price lists, a plan of current models, {len(CUSTOMERS)} customers and their subscriptions are in. Drawing a month ..."
     )
     month = draw_month(events, seed=seed)
     move_clock(api, LAST_DAY)
@@ -396,10 +369,10 @@ def _run(console: Console, server: Server, *, events: int, seed: int, keep: bool
     started = time.monotonic()
     move_clock(api, NEXT_MONTH)
     billing_seconds = time.monotonic() - started
-    wrong = show_invoices(console, api, month)
+    wrong = show_invoices(console, api, month, prices) + show_margin(console, margin_rows(api), month, prices)
     pdf = save_pdf(api, server.folder, "acme")
-    exact = wrong == 0 and delivery.acknowledged == month.events
-    running = go_on(server.url, key, api, draw_november(max(events // 5, 1_000), seed=seed + 1))
+    exact = wrong == 0 and delivery.counted == month.drawn
+    running = go_on(server.url, key, api, prices, draw_november(max(events // 5, 1_000), seed=seed + 1))
     exact = exact and running
     _summary(console, month, delivery, billing_seconds, exact=exact)
     _whereabouts(console, server, key, pdf, keep=keep)
@@ -408,26 +381,26 @@ def _run(console: Console, server: Server, *, events: int, seed: int, keep: bool
     return 0 if exact else 1
 
 
-def go_on(url: str, key: str, api: Api, november: Month) -> bool:
+def go_on(url: str, key: str, api: Api, prices: ModelPrices, november: Month) -> bool:
     """The first days of November; whether the current usage of every customer is exact."""
     move_clock(api, TODAY)
     with Progress(disable=True) as quiet:
         delivery = asyncio.run(send(url, key, november.batches, quiet))
     found = {customer: sum(cents for *_, cents in usage_rows(api, customer)) for customer, _, _ in CUSTOMERS}
-    right = all(found[customer] == expected_cents(november, customer) for customer in found)
-    return right and delivery.acknowledged == november.events
+    right = all(found[customer] == expected_cents(november, customer, prices) for customer in found)
+    return right and delivery.counted == november.drawn
 
 
 def _summary(
     console: Console, month: Month, delivery: Delivery, billing_seconds: float, *, exact: bool
 ) -> None:
-    sent = delivery.acknowledged + delivery.refused_repeats
+    sent = delivery.counted + delivery.repeats
     rate = sent / delivery.seconds if delivery.seconds else 0
     verdict = "[green]exact to the cent[/]" if exact else "[red]NOT exact: see the tables above[/]"
     console.print(
-        f"\n[bold]{sent:,} events in {delivery.seconds:.1f} s[/] ({rate:,.0f} a second, each on disk before"
-        f" it was acknowledged): {delivery.acknowledged:,} counted, {delivery.refused_repeats:,} repeats"
-        f" refused, {month.late:,} late ones put into their day.\n"
+        f"\n[bold]{sent:,} events and answers of models in {delivery.seconds:.1f} s[/] ({rate:,.0f} a second, each on"
+        f" disk before it was acknowledged): {delivery.counted:,} counted, {delivery.repeats:,} repeats"
+        f" not counted again, {month.late:,} late ones put into their day. The answers became {delivery.made:,} events.\n"
         f"October closed and {len(CUSTOMERS)} customers invoiced in {billing_seconds:.2f} s. The first days of"
         f" November are in too, as running usage. All totals: {verdict}."
     )
@@ -445,6 +418,7 @@ def _whereabouts(console: Console, server: Server, key: str, pdf: Path, *, keep:
     console.print(f"PDF invoice:  {pdf}", soft_wrap=True)
     if keep:
         console.print(f"Web admin:    {sign_in_link(server.url, 'acme')}", soft_wrap=True)
+        console.print(f"Margin:       {server.url}/app/margin, once you are signed in", soft_wrap=True)
         console.print(f"Still served: {server.url}  (API key {key})", soft_wrap=True)
         console.print(f"  curl -H 'Authorization: Bearer {key}' {server.url}/api/v1/invoices", soft_wrap=True)
         console.print(f"Stop it with: permille stop --data-dir {server.data_dir}", soft_wrap=True)

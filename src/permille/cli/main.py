@@ -194,11 +194,11 @@ def demo(
         Path, Parameter(help="Where the demo keeps its data; what an earlier demo left there is removed.")
     ] = Path("demo-data"),
     port: Annotated[int, Parameter(help="First port to try.")] = 8080,
-    events: Annotated[int, Parameter(help="How many events to send.")] = 300_000,
+    events: Annotated[int, Parameter(help="About how many events the month has.")] = 200_000,
     seed: Annotated[int, Parameter(help="The same seed draws the same month.")] = 1_000,
     keep: Annotated[bool, Parameter(help="Leave the server running.")] = True,
 ) -> int:
-    """Bill a realistic month of GPT-4 and GPT-3.5 Turbo usage, from the events to the PDF."""
+    """Bill a realistic month of current models, GPT-4 and GPT-3.5 Turbo, from what was used to the PDF and the margin."""
     from permille.cli.demo import run
 
     return run(folder=folder.resolve(), port=port, events=events, seed=seed, keep=keep)

@@ -21,3 +21,19 @@ class CustomSection:
     details: str | None
     """What it says."""
     created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SectionChoice:
+    """What the invoices of a subscription or a wallet print instead of their customer's sections."""
+
+    skips: bool
+    """Whether they print none."""
+    sections: tuple[CustomSection, ...]
+    """Without any, and without `skips`, nothing is chosen: they print the customer's."""
+    chosen_at: datetime
+
+    @property
+    def says_nothing(self) -> bool:
+        """Whether the customer's sections are printed."""
+        return not self.skips and not self.sections

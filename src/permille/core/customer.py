@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from permille.core.custom_section import CustomSection
+from permille.core.custom_section import CustomSection, SectionChoice
 from permille.core.tax import Tax
 
 
@@ -138,6 +138,19 @@ class Customer:
         if self.skip_invoice_custom_sections:
             return ()
         return self.custom_sections or self.billing_entity.custom_sections
+
+    def printed_sections(self, choices: Iterable[SectionChoice | None]) -> tuple[CustomSection, ...]:
+        """What an invoice for these prints: each brings the sections of its own choice, or else the customer's."""
+        brought = [
+            self.applicable_custom_sections
+            if choice is None or choice.says_nothing
+            else ()
+            if choice.skips
+            else choice.sections
+            for choice in choices
+        ]
+        found = {section.id: section for sections in brought for section in sections}
+        return tuple(sorted(found.values(), key=lambda section: section.code))
 
     @property
     def is_reverse_charged(self) -> bool:

@@ -16,6 +16,7 @@ create table organization (
     updated_at timestamptz not null,
     test_target timestamptz, -- where the test clock is on its way to
     requires_second_factor boolean not null default false, -- of users in the web admin
+    auto_approve_prices boolean not null default false, -- versions of the price catalogue without outliers
     constraint organization_clock check (test_mode = (test_now is not null)),
     constraint organization_target check (test_target is null or test_mode)
 );
@@ -381,11 +382,13 @@ create table subscription (
     historical_usage_amount_cents bigint not null default 0, -- on the first row of a life: used before we knew of it
     fixed_charges_billed_until timestamptz,
     fixed_charges_paid_until timestamptz, -- up to where those in advance are paid
-    usage_thresholds jsonb not null default '[]' -- of its own, instead of its plan's
+    usage_thresholds jsonb not null default '[]', -- of its own, instead of its plan's
+    cancellation_reason text -- payment_failed, timeout: of one that waited for its payment
 );
 
 create index subscription_after on subscription (previous_subscription_id) where previous_subscription_id is not null;
 create unique index subscription_active on subscription (organization_id, external_id) where status = 'active';
+create unique index subscription_incomplete on subscription (organization_id, external_id) where status = 'incomplete';
 create index subscription_external_id on subscription (organization_id, external_id, created_at desc);
 create index subscription_newest on subscription (organization_id, subscription_at desc, created_at desc, id);
 create index subscription_of_customer on subscription (customer_id);
@@ -394,6 +397,25 @@ create index subscription_of_plan on subscription (plan_id);
 create index subscription_to_bill on subscription (organization_id, next_billing_at) where next_billing_at is not null;
 create index subscription_to_activate on subscription (organization_id, activates_at) where activates_at is not null;
 create index subscription_to_end on subscription (organization_id, ends_at) where ends_at is not null;
+
+-- What has to happen before a subscription runs.
+create table activation_rule (
+    id uuid primary key,
+    organization_id uuid not null,
+    subscription_id uuid not null references subscription (id),
+    type text not null, -- payment
+    timeout_hours bigint not null, -- 0: for as long as it takes
+    status text not null,
+    expires_at timestamptz,
+    invoice_id uuid, -- that has to be paid
+    created_at timestamptz not null,
+    updated_at timestamptz not null
+);
+
+create unique index activation_rule_of_subscription on activation_rule (subscription_id);
+create index activation_rule_of_invoice on activation_rule (invoice_id) where status = 'pending';
+create index activation_rule_to_expire on activation_rule (organization_id, expires_at)
+    where status = 'pending' and expires_at is not null;
 
 -- What happened ----------------------------------------------------------------------------------------------
 
@@ -712,6 +734,15 @@ create table invoice_custom_section (
 create unique index invoice_custom_section_code on invoice_custom_section (organization_id, code) where deleted_at is null;
 create index invoice_custom_section_newest on invoice_custom_section (organization_id, created_at desc, id) where deleted_at is null;
 
+-- What subscriptions and wallets print on their invoices instead of what their customers have chosen.
+create table custom_section_choice (
+    owner_id uuid primary key, -- a subscription, a wallet, its rule, or a transaction that fills it
+    organization_id uuid not null references organization (id),
+    skips boolean not null, -- its invoices print none
+    custom_section_ids uuid[] not null,
+    created_at timestamptz not null
+);
+
 -- What is sold beside usage: once, or in every period as a fixed charge of a plan.
 create table add_on (
     id uuid primary key,
@@ -1017,6 +1048,7 @@ create index fee_alone on fee (subscription_id) where invoice_id is null;
 create index fee_of_invoice on fee (invoice_id, position);
 create index fee_newest on fee (organization_id, created_at desc, id);
 create index fee_of_subscription on fee (subscription_id, created_at desc);
+create index fee_by_catalogue on fee (organization_id, to_at, invoice_id) where amount_details ? 'catalogue';
 create index fee_succeeded on fee (organization_id, succeeded_at) where succeeded_at is not null;
 create index fee_failed on fee (organization_id, failed_at) where failed_at is not null;
 create index fee_refunded on fee (organization_id, refunded_at) where refunded_at is not null;
@@ -1465,7 +1497,8 @@ create table credit_note (
     voided_amount_cents bigint not null default 0, -- credit that was given up; the balance is what is neither that nor spent
     voided_at timestamptz,
     refunded_at timestamptz,
-    metadata jsonb not null default '{}'
+    metadata jsonb not null default '{}',
+    catalogue_version_id uuid -- whose corrected prices it gives back
 );
 
 create unique index credit_note_of_invoice on credit_note (invoice_id, sequential_id);
@@ -1490,7 +1523,8 @@ create table invoice_credit (
     invoice_id uuid not null,
     credit_note_id uuid not null references credit_note (id),
     amount_cents bigint not null check (amount_cents > 0),
-    created_at timestamptz not null
+    created_at timestamptz not null,
+    given_back_at timestamptz -- the invoice was never paid
 );
 
 create index invoice_credit_of_invoice on invoice_credit (invoice_id);
@@ -2113,9 +2147,11 @@ begin
             'next_billing_at activates_at ends_at fee_billed_until charges_billed_until fixed_charges_billed_until'
             ' fixed_charges_paid_until', 'insert update delete'
         ),
+        ('activation_rule', 'id', 'type', '', 'insert update delete'),
         ('tax', 'id', 'code', '', 'insert update delete'),
         ('add_on', 'id', 'code', '', 'insert update delete'),
         ('invoice_custom_section', 'id', 'code', '', 'insert update delete'),
+        ('custom_section_choice', 'owner_id', 'owner_id', '', 'insert update delete'),
         ('event_amendment', 'id', 'event_transaction_id', 'event_identity properties', 'insert update delete'),
         ('invoice', 'id', 'number', 'finalizes_at waits_for_price price_retry_at', 'insert update delete'),
         ('fee', 'id', 'event_transaction_id', '', 'update'),

@@ -262,7 +262,8 @@ def _stop_leftovers(home: Path, give_up: Callable[[], bool]) -> None:
     orderly_until = time.monotonic() + ORDERLY_LEFTOVER_SECONDS
     while found := dict(_servers_in(cluster)):
         servers = {pid: line for pid, line in found.items() if not line.startswith("postgres:")}
-        foreign = [pid for pid, line in servers.items() if str(home / "postgresql.conf") not in line]
+        # Without a command line it is just ending.
+        foreign = [pid for pid, line in servers.items() if line and str(home / "postgresql.conf") not in line]
         if foreign:
             raise UnableToStartError(
                 f"A PostgreSQL that Permille didn't start (process {foreign[0]}) runs on {cluster}."

@@ -109,6 +109,8 @@ class NewCreditNote:
     metadata: Mapping[str, str | None] = field(default_factory=dict)
     is_void: bool = False
     """Whether its credit is given up as it is made."""
+    catalogue_version_id: UUID | None = None
+    """The version of the price catalogue whose correction it gives back."""
 
 
 def add(conn: Connection[Any], new: Sequence[NewCreditNote]) -> list[UUID]:
@@ -165,6 +167,7 @@ def _row(new: NewCreditNote, note_id: UUID, sequential_id: int) -> dict[str, Any
         "voided_amount_cents": split.credit_cents - balance,
         "voided_at": new.at if new.is_void else None,
         "metadata": dict(new.metadata),
+        "catalogue_version_id": new.catalogue_version_id,
         "sub_total_excluding_taxes_amount_cents": amounts.sub_total_excluding_taxes_amount_cents,
         "taxes_amount_cents": amounts.taxes_amount_cents,
         "precise_taxes_amount_cents": amounts.precise_taxes_amount_cents,
@@ -259,6 +262,18 @@ def take(conn: Connection[Any], drafts: Iterable[InvoiceDraft]) -> None:
         " credit_status = case when n.balance_amount_cents = w.amount then 'consumed' else n.credit_status end"
         " from unnest(%s::uuid[], %s::bigint[]) as w (id, amount) where n.id = w.id",
         [uuid_array(totals), int_array(totals.values())],
+    )
+
+
+def give_back(conn: Connection[Any], invoice_ids: Collection[UUID], now: datetime) -> None:
+    """Give notes back what they have paid of these invoices, which will never be paid; set-based."""
+    conn.execute(
+        "with gone as (update invoice_credit set given_back_at = %s where invoice_id = any(%s::uuid[])"
+        "   and given_back_at is null returning credit_note_id, amount_cents)"
+        " update credit_note n set balance_amount_cents = n.balance_amount_cents + w.amount, credit_status = 'available',"
+        " updated_at = %s from (select credit_note_id, sum(amount_cents)::bigint as amount from gone group by 1) w"
+        " where n.id = w.credit_note_id",
+        [now, uuid_array(invoice_ids), now],
     )
 
 

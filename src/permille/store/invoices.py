@@ -16,7 +16,7 @@ from psycopg.rows import class_row
 
 from permille.core.contract.subscription import Subscription
 from permille.core.contract.timeline import BillingPeriods
-from permille.core.customer import Customer
+from permille.core.custom_section import CustomSection
 from permille.core.invoice.billing import BillingProgress, SubscriptionBilling
 from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus
 from permille.core.invoice.payment import PaymentStatus
@@ -284,7 +284,7 @@ def _row(draft: InvoiceDraft) -> dict[str, Any]:
         "prepaid_purchased_credit_amount_cents": draft.prepaid_purchased_credit_amount_cents,
         "total_amount_cents": draft.total_amount_cents,
         "total_paid_amount_cents": draft.total_paid_amount_cents,
-        "custom_sections": _custom_sections(draft.customer),
+        "custom_sections": _custom_sections(draft.custom_sections),
         "skip_charges": draft.skip_charges,
         "finalizes_at": dates.finalizes_at,
         "waits_for_price": draft.waits_for_price,
@@ -297,8 +297,8 @@ def _row(draft: InvoiceDraft) -> dict[str, Any]:
     }
 
 
-def _custom_sections(customer: Customer) -> list[dict[str, Any]]:
-    """What an invoice prints of its customer's sections."""
+def _custom_sections(printed: Sequence[CustomSection]) -> list[dict[str, Any]]:
+    """The sections as an invoice keeps them."""
     return [
         {
             "lago_id": str(each.id),
@@ -306,7 +306,7 @@ def _custom_sections(customer: Customer) -> list[dict[str, Any]]:
             "display_name": each.display_name,
             "details": each.details,
         }
-        for each in customer.applicable_custom_sections
+        for each in printed
     ]
 
 
@@ -514,6 +514,14 @@ def finalize_opened(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> No
         f"update invoice i set status = 'finalized', finalized_at = %s, {', '.join(f'{name} = w.{name}' for name in shown)}"
         " from jsonb_populate_recordset(null::invoice, %s::jsonb) w where i.id = w.id and i.status = 'open'",
         [drafts[0].made_at, exact_json(rows)],
+    )
+
+
+def close(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
+    """Invoices that waited for their payment, and never become final."""
+    conn.execute(
+        "update invoice set status = 'closed', updated_at = %s where id = any(%s) and status = 'open'",
+        [now, list(invoice_ids)],
     )
 
 

@@ -31,10 +31,12 @@ order by s.external_id, s.started_at, s.created_at, s.id
 _FEES = f"""
 select customer, plan, case when %(by_day)s then day end as day, currency, grouped, listed,
     coalesce(sum(amount_cents) filter (where is_final), 0)::bigint as billed_cents,
-    coalesce(sum(amount_cents) filter (where not is_final), 0)::bigint as unbilled_cents
+    coalesce(sum(amount_cents) filter (where not is_final), 0)::bigint as unbilled_cents,
+    coalesce(sum(amount_cents) filter (where not is_costed), 0)::bigint as without_cost_cents
 from (
     select case when %(by_customer)s then c.external_id end as customer, case when %(by_plan)s then {_PLAN} end as plan,
         f.amount_currency as currency, f.amount_cents, coalesce(i.status, 'finalized') = 'finalized' as is_final,
+        f.fee_type <> 'charge' or m.code = any(%(costed)s) as is_costed,
         least(
             ((f.to_at - interval '1 microsecond') at time zone {_TIMEZONE})::date,
             (f.created_at at time zone {_TIMEZONE})::date
@@ -46,6 +48,7 @@ from (
     left join subscription s on s.id = f.subscription_id
     left join plan p on p.id = s.plan_id left join plan parent on parent.id = p.parent_id
     left join charge_filter x on x.id = f.charge_filter_id
+    left join charge h on h.id = f.charge_id left join billable_metric m on m.id = h.billable_metric_id
     where f.organization_id = %(organization)s and f.created_at >= %(earliest)s
         and f.fee_type <> 'credit' and c.account_type <> 'partner'
         and case when f.invoice_id is null then f.pay_in_advance
@@ -76,6 +79,8 @@ class FeeSearch:
     since: date
     until: date
     """The last day."""
+    costed: Sequence[str]
+    """The metrics whose cost is looked up."""
     names: Sequence[str] = ()
     """Properties of usage."""
     by_customer: bool = False
@@ -95,6 +100,8 @@ class FeeSum:
     filter_values: Mapping[str, Sequence[str]]
     billed_cents: int
     unbilled_cents: int
+    without_cost_cents: int
+    """The part of both that is for usage by metrics whose cost is not looked up."""
 
 
 def payers(conn: Connection[Any], organization_id: UUID, external_ids: Collection[str]) -> list[Payer]:
@@ -111,6 +118,7 @@ def fee_sums(conn: Connection[Any], search: FeeSearch) -> list[FeeSum]:
         "until": search.until,
         "earliest": datetime.combine(search.since, time(), UTC) - _DAY,
         "names": list(search.names),
+        "costed": list(search.costed),
         "by_customer": search.by_customer,
         "by_plan": search.by_plan,
         "by_day": search.by_day,
@@ -127,8 +135,11 @@ def fee_sums(conn: Connection[Any], search: FeeSearch) -> list[FeeSum]:
             },
             billed_cents=billed,
             unbilled_cents=unbilled,
+            without_cost_cents=without_cost,
         )
-        for customer, plan, day, currency, grouped, listed, billed, unbilled in conn.execute(_FEES, values)
+        for customer, plan, day, currency, grouped, listed, billed, unbilled, without_cost in conn.execute(
+            _FEES, values
+        )
     ]
 
 

@@ -5,7 +5,7 @@ Source: semantics-billing.md sections 7.2 to 7.5.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -32,6 +32,7 @@ from permille.core.period import local_date
 from permille.core.wallet import Wallet
 from permille.store import credit_notes, customers, fees as fee_store, wallet_transactions, wallets
 from permille.store.credit_notes import CreditedAmounts, CreditNote, NewCreditNote
+from permille.store.fees import StoredFee
 from permille.store.invoices import StoredInvoice
 from permille.usecases import top_ups
 from permille.usecases.invoices import single
@@ -102,6 +103,7 @@ def new_note(
     description: str | None = None,
     metadata: Mapping[str, str | None] | None = None,
     is_void: bool = False,
+    catalogue_version_id: UUID | None = None,
 ) -> NewCreditNote:
     """A note on an invoice, of today."""
     return NewCreditNote(
@@ -118,6 +120,7 @@ def new_note(
         split=split,
         metadata=metadata or {},
         is_void=is_void,
+        catalogue_version_id=catalogue_version_id,
         at=now,
     )
 
@@ -151,9 +154,26 @@ def _wallet(conn: Connection[Any], invoice: StoredInvoice) -> Wallet:
 
 def billed_invoice(conn: Connection[Any], invoice: StoredInvoice) -> BilledInvoice:
     """What was billed, paid and given back of an invoice."""
-    rows = fee_store.of_invoices(conn, [invoice.id])[invoice.id]
-    credited = credit_notes.credited_of_fees(conn, [row.id for row in rows])
-    earlier = credit_notes.credited_of_invoices(conn, [invoice.id]).get(invoice.id, CreditedAmounts())
+    return billed_invoices(conn, [invoice])[invoice.id]
+
+
+def billed_invoices(conn: Connection[Any], invoices: Collection[StoredInvoice]) -> dict[UUID, BilledInvoice]:
+    """Invoice -> what was billed, paid and given back of it; set-based."""
+    fees = fee_store.of_invoices(conn, [each.id for each in invoices])
+    credited = credit_notes.credited_of_fees(conn, [row.id for rows in fees.values() for row in rows])
+    earlier = credit_notes.credited_of_invoices(conn, fees.keys())
+    return {
+        each.id: _billed(each, fees[each.id], credited, earlier.get(each.id, CreditedAmounts()))
+        for each in invoices
+    }
+
+
+def _billed(
+    invoice: StoredInvoice,
+    rows: Sequence[StoredFee],
+    credited: Mapping[UUID, int],
+    earlier: CreditedAmounts,
+) -> BilledInvoice:
     return BilledInvoice(
         fees=[BilledFee(fee=credited_fee(row), credited_cents=credited.get(row.id, 0)) for row in rows],
         is_prepaid=invoice.invoice_type == "credit",

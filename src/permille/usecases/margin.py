@@ -102,6 +102,7 @@ def _billed(conn: Connection[Any], organization: Organization, search: MarginSea
         organization_id=organization.id,
         since=search.since,
         until=search.until,
+        costed=METRICS,
         names=search.names,
         by_customer=GroupBy.CUSTOMER in search.by,
         by_plan=GroupBy.PLAN in search.by,
@@ -115,6 +116,7 @@ def _billed(conn: Connection[Any], organization: Organization, search: MarginSea
             currency=each.currency,
             billed_cents=each.billed_cents,
             unbilled_cents=each.unbilled_cents,
+            without_cost_cents=each.without_cost_cents,
         )
 
 
@@ -166,6 +168,7 @@ def _of_lines(
                 currency=used.currency,
                 billed_cents=0,
                 unbilled_cents=line.amount_cents,
+                without_cost_cents=0 if charge.metric_code in METRICS else line.amount_cents,
             )
 
 

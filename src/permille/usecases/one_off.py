@@ -9,6 +9,7 @@ from typing import Any
 
 from psycopg import Connection
 
+from permille.core.custom_section import SectionChoice
 from permille.core.customer import BillingEntity, Customer
 from permille.core.errors import Invalid, NotFound, Unbillable
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, out_of_range
@@ -28,6 +29,7 @@ def create(
     *,
     currency: str | None,
     billing_entity: BillingEntity | None = None,
+    section_choice: SectionChoice | None = None,
     now: datetime,
 ) -> StoredInvoice:
     """Bill add-ons to a customer, by its own billing entity or another one. Raises NotFound, Invalid, Unbillable."""
@@ -46,6 +48,7 @@ def create(
         at=now,
         made_at=now,
         lines=tuple(line_of(each, currency=currency, at=now) for each in sold),
+        custom_sections=customer.printed_sections([section_choice]),
     )
     made = make([draft], Facts())
     for reason in out_of_range(made).values():

@@ -11,6 +11,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.custom_section import SectionChoice
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
 from permille.core.fee_kind import FeeKind
@@ -34,7 +35,7 @@ from permille.core.wallet import (
     worth_to_void,
 )
 from permille.ids import new_id
-from permille.store import billing_entities, customers, wallet_transactions, wallets
+from permille.store import billing_entities, customers, section_choices, wallet_transactions, wallets
 from permille.store.wallet_transactions import WalletTransaction
 from permille.store.wallets import Movement
 from permille.usecases.invoices.save import save
@@ -60,6 +61,8 @@ class TopUp:
     name: str | None = None
     purchase_order_number: str | None = None
     metadata: Sequence[Mapping[str, Any]] = ()
+    section_choice: SectionChoice | None = None
+    """What its invoice prints instead of what the wallet has chosen."""
     source: Source = Source.MANUAL
 
 
@@ -73,6 +76,9 @@ def top_up(conn: Connection[Any], wallet: Wallet, wanted: TopUp, *, now: datetim
     if wanted.granted_credits:
         worth = _whole("granted_credits", wanted.granted_credits, wallet)
         made.append(_fill(conn, _inbound(wallet, wanted, worth, TransactionStatus.GRANTED, now), now))
+    if wanted.section_choice is not None:
+        for row in made:
+            section_choices.choose(conn, wallet.organization_id, row.id, wanted.section_choice)
     if wanted.voided_credits:
         emptied = wallets.by_ids(conn, [wallet.id])[wallet.id]
         made.append(_void(conn, emptied, wanted, wanted.voided_credits, now))
@@ -128,7 +134,7 @@ def _buy(
     if not wanted.ignores_limits:
         _check_limits(wallet, worth.amount_cents)
     row = _inbound(wallet, wanted, worth, TransactionStatus.PURCHASED, now)
-    draft = _invoice_of(conn, wallet, row, now)
+    draft = _invoice_of(conn, wallet, row, wanted.section_choice, now)
     bought = replace(row, invoice_id=draft.id)
     wallet_transactions.add(conn, [bought])
     save(conn, make([draft], Facts()))
@@ -143,8 +149,13 @@ def _check_limits(wallet: Wallet, amount_cents: int) -> None:
         raise Invalid({"paid_credits": ["amount_above_maximum"]})
 
 
-def _invoice_of(conn: Connection[Any], wallet: Wallet, row: WalletTransaction, now: datetime) -> InvoiceDraft:
+def _invoice_of(
+    conn: Connection[Any], wallet: Wallet, row: WalletTransaction, choice: SectionChoice | None, now: datetime
+) -> InvoiceDraft:
     """The invoice that sells the credits of a transaction."""
+    if choice is None or choice.says_nothing:
+        choice = section_choices.of(conn, [wallet.id]).get(wallet.id)
+    payer = _payer(conn, wallet)
     with exact():
         precise_rate = wallet.rate_amount
         unit_cents = int(precise_rate * subunits(wallet.currency))
@@ -170,12 +181,13 @@ def _invoice_of(conn: Connection[Any], wallet: Wallet, row: WalletTransaction, n
     return InvoiceDraft(
         id=new_id(now),
         kind=InvoiceKind.CREDIT,
-        customer=_payer(conn, wallet),
+        customer=payer,
         currency=wallet.currency,
         at=now,
         made_at=now,
         lines=(Line(fee),),
         awaits_payment=row.invoice_requires_successful_payment,
+        custom_sections=payer.printed_sections([choice]),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from psycopg import Connection
 
+from permille.core.custom_section import SectionChoice
 from permille.core.money import ZERO
 from permille.core.period import Interval
 from permille.core.wallet import LOWEST_PRIORITY, Source, Wallet, worth_of
@@ -26,7 +27,7 @@ from permille.core.wallet_rule import (
     rule_credits,
 )
 from permille.ids import new_id
-from permille.store import customers, wallet_rules, wallet_transactions
+from permille.store import customers, section_choices, wallet_rules, wallet_transactions
 from permille.usecases.top_ups import TopUp, top_up
 
 PAUSE = timedelta(hours=1)
@@ -54,8 +55,18 @@ class NewRule:
     purchase_order_number: str | None
 
 
-def set_rule(conn: Connection[Any], wallet: Wallet, wanted: NewRule | None, *, now: datetime) -> None:
-    """Give a wallet, which is locked, this rule instead of the one that it has, if any."""
+def set_rule(
+    conn: Connection[Any],
+    wallet: Wallet,
+    wanted: NewRule | None,
+    *,
+    section_choice: SectionChoice | None = None,
+    now: datetime,
+) -> None:
+    """Give a wallet, which is locked, this rule instead of the one that it has, if any.
+
+    `section_choice` is what the rule's invoices print instead of the wallet's, None for what those of the one before did.
+    """
     before = wallet_rules.active_of(conn, [wallet.id])
     wallet_rules.end(conn, [each.id for each in before.values()], now=now)
     if wanted is None:
@@ -72,6 +83,10 @@ def set_rule(conn: Connection[Any], wallet: Wallet, wanted: NewRule | None, *, n
         **asdict(wanted),
     )
     wallet_rules.add(conn, rule)
+    former = [each.id for each in before.values()]
+    choice = section_choice or next(iter(section_choices.of(conn, former).values()), None)
+    if choice is not None:
+        section_choices.choose(conn, wallet.organization_id, rule.id, choice)
     wallet_rules.set_next(
         conn, rule.id, next_top_up(rule, wallet, after=now, timezone=_timezone(conn, wallet))
     )
@@ -124,6 +139,7 @@ def _top_up(
             name=rule.transaction_name,
             purchase_order_number=rule.purchase_order_number or wallet.purchase_order_number,
             metadata=rule.transaction_metadata,
+            section_choice=section_choices.of(conn, [rule.id]).get(rule.id),
             source=Source(rule.trigger),
         ),
         now=now,

@@ -9,8 +9,10 @@ from typing import Any
 
 from psycopg import Connection
 
+from permille.core.custom_section import SectionChoice
 from permille.core.customer import Customer
 from permille.core.wallet import Wallet
+from permille.store import section_choices
 from permille.usecases.top_ups import TopUp, top_up
 from permille.usecases.wallet_rules import NewRule, set_rule
 from permille.usecases.wallets import wallets
@@ -24,6 +26,9 @@ class OpenedWallet:
     wallet: NewWallet
     first: TopUp
     rule: NewRule | None
+    section_choice: SectionChoice | None = None
+    """What its invoices print instead of its customer's sections."""
+    rule_section_choice: SectionChoice | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,13 +38,18 @@ class WalletChanges:
     columns: Mapping[str, Any]
     sets_rule: bool
     rule: NewRule | None
+    section_choice: SectionChoice | None = None
+    """None leaves what it has chosen."""
+    rule_section_choice: SectionChoice | None = None
 
 
 def open_wallet(conn: Connection[Any], customer: Customer, wanted: OpenedWallet, *, now: datetime) -> Wallet:
     """The wallet, with its first credits. Raises Invalid."""
     made = wallets.add(conn, customer, wanted.wallet, now=now)
+    if wanted.section_choice is not None:
+        section_choices.choose(conn, made.organization_id, made.id, wanted.section_choice)
     if wanted.rule is not None:
-        set_rule(conn, made, wanted.rule, now=now)
+        set_rule(conn, made, wanted.rule, section_choice=wanted.rule_section_choice, now=now)
     top_up(conn, made, wanted.first, now=now)
     return made
 
@@ -47,6 +57,8 @@ def open_wallet(conn: Connection[Any], customer: Customer, wanted: OpenedWallet,
 def change_wallet(conn: Connection[Any], wallet: Wallet, wanted: WalletChanges, *, now: datetime) -> Wallet:
     """Change a wallet that is locked. Raises NotAllowed when it is terminated, Invalid."""
     after = wallets.change(conn, wallet, wanted.columns, now=now)
+    if wanted.section_choice is not None:
+        section_choices.choose(conn, after.organization_id, after.id, wanted.section_choice)
     if wanted.sets_rule:
-        set_rule(conn, after, wanted.rule, now=now)
+        set_rule(conn, after, wanted.rule, section_choice=wanted.rule_section_choice, now=now)
     return after

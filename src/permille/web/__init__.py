@@ -177,6 +177,12 @@ def _catalogue(engine: Engine) -> list[Route]:
         form_page(engine, "/new-custom-section", custom_sections.blank, custom_sections.create),
         form_page(engine, "/edit-custom-section/{code:path}", custom_sections.before, custom_sections.update),
         action(engine, "/delete-custom-section/{code:path}", custom_sections.delete),
+        form_page(
+            engine,
+            "/subscription-sections/{external_id:path}",
+            custom_sections.of_subscription,
+            custom_sections.choose_of_subscription,
+        ),
         page(engine, "/add-ons", add_ons.listing),
         form_page(engine, "/new-add-on", add_ons.blank, add_ons.create),
         form_page(engine, "/edit-add-on/{code:path}", add_ons.before, add_ons.update),
@@ -204,7 +210,9 @@ def _catalogue(engine: Engine) -> list[Route]:
             catalogue_versions.detail,
             catalogue_versions.approve,
         ),
+        action(engine, "/auto-approve-prices", catalogue_versions.auto_approve),
         action(engine, "/delete-catalogue-version/{lago_id}", catalogue_versions.delete),
+        action(engine, "/credit-corrections/{lago_id}", catalogue_versions.credit),
         page(engine, "/templates", plans.gallery, plans.apply_price_list),
         page(engine, "/templates/{provider}", current_prices.show, current_prices.create),
     ]

@@ -48,6 +48,7 @@ def _body(form: Form) -> dict[str, Any]:
     return {
         **{name: form.get(name) for name in TEXTS if form.get(name)},
         "name": form.get("name"),
+        **({"brand_color": form.get("brand_color") or None} if form.has("brand_color") else {}),
         "net_payment_term": form.get("net_payment_term") or None,
         "dunning_campaign_code": form.get("dunning_campaign_code") or None,
     }

@@ -22,6 +22,7 @@ NOTICES = {
     "created": "Created.",
     "deleted": "Deleted.",
     "imported": "Imported. No price has changed: look at what it changes, then approve it.",
+    "credited": "The credit notes are made.",
     "approved": "Approved. Charges go by it from its date on.",
     "tried_again": "It is tried again in a few seconds; in test mode, when the clock is moved.",
     "late_usage_billed": "The next invoice bills it; of a subscription that is over it is billed already.",

@@ -27,6 +27,7 @@ from permille.usecases.wallets import transactions, wallets as usecase
 from permille.usecases.wallets_with_rules import change_wallet, open_wallet
 from permille.web import price_grid
 from permille.web.charge_form import MENU_MAX, amount_text, to_cents
+from permille.web.custom_sections import choice_body, choice_menu
 from permille.web.plans import INTERVALS
 from permille.web.shown import currencies, in_path
 from permille.web.typed_number import json_number, plain_number
@@ -163,6 +164,7 @@ def _form(visit: Visit, customer: Customer, known: ShownWallet | None) -> HtmlPa
         "methods": METHODS,
         "rule": _typed_of(rule),
         "grants": rule is not None and rule.grants_target_top_up,
+        **choice_menu(visit, known.lago_id if known else None),
         "problems": price_grid.beside(visit.problems, FIELDS if known is None else FIELDS_OF_RULE),
     }
     return HtmlPage(template="wallet_form.html", context=context)
@@ -231,6 +233,7 @@ def _body(form: Form, currency: str) -> dict[str, Any]:
     bought = {bound: form.get(f"paid_top_up_{bound}") for bound in ("min", "max")}
     priority = form.get("priority")
     return {
+        **choice_body(form),
         "name": form.get("name") or None,
         **({"code": form.get("code")} if form.get("code") else {}),
         "priority": json_number(priority, whole=True) if priority else LOWEST_PRIORITY,

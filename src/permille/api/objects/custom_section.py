@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from permille.api.objects.base import Answer, Code, CreatedAt, Id, Input, Name, says
+from permille.api.objects.base import Answer, Code, CreatedAt, Id, Input, Name, instant_of, says
 
 Notes = Annotated[str | None, says("What it is for; not printed.")]
 Heading = Annotated[str | None, says("Heading on the invoice.", example="Bank details")]
@@ -35,6 +35,33 @@ class AppliedCustomSection(Answer):
     details: Details
     display_name: Heading
     created_at: CreatedAt
+
+
+class ChosenCustomSection(Answer):
+    """A custom section that a subscription, a wallet or something of one has chosen."""
+
+    lago_id: Id
+    created_at: Annotated[str, instant_of("When it was chosen.")]
+    invoice_custom_section_id: Annotated[UUID, says("The section.")]
+    invoice_custom_section: Annotated[InvoiceCustomSection, says("The section as it is now.")]
+
+
+ChosenSections = Annotated[
+    list[ChosenCustomSection], says("Custom sections that its invoices print instead of its customer's.")
+]
+
+
+class SectionChoiceInput(Input):
+    """What invoices print instead of the custom sections of the customer or its billing entity."""
+
+    skip_invoice_custom_sections: Annotated[bool, says("Whether they print none.")]
+    invoice_custom_section_codes: SectionCodes
+
+
+SectionChoice = Annotated[
+    SectionChoiceInput,
+    says("What its invoices print: all of it at once; without sections, the customer's."),
+]
 
 
 class CustomSectionInput(Input):

@@ -19,7 +19,7 @@ from permille.api.objects.base import (
     one_of,
     says,
 )
-from permille.api.objects.custom_section import AppliedCustomSection
+from permille.api.objects.custom_section import AppliedCustomSection, SectionChoice
 from permille.api.objects.customer import Customer
 from permille.api.objects.fee import Fee
 from permille.api.objects.subscription import Subscription
@@ -188,6 +188,7 @@ class OneOffInput(Input):
     currency: Annotated[str, says("Currency code (ISO 4217); the customer's by default.")]
     billing_entity_code: Annotated[str, says("Who issues it; the customer's billing entity by default.")]
     fees: Annotated[list[SoldAddOnInput], says("What is billed.")]
+    invoice_custom_section: SectionChoice
 
 
 class RegeneratedFeeInput(Input):

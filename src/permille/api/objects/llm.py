@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from permille.api.objects.base import Answer, CreatedAt, Id, Input, UpdatedAt, instant_of, one_of, says
 from permille.api.objects.price_list import AppliedObject
+from permille.core.invoice.price_correction import CorrectionProblem, CorrectionStatus
 from permille.core.llm.apis import APIS
 from permille.core.llm.call import UsageStatus
 from permille.core.llm.catalogue.sources import SOURCES
@@ -409,6 +410,54 @@ class UnreadPrices(Answer, kw_only=True):
     what: Annotated[str, says("The key, or what is wrong with it.", example="off_peak_pricing")]
     models_count: Annotated[int, says("Of how many models.")]
     example: Annotated[str, says("One of them.", example="deepseek-flash")]
+
+
+class PriceCorrection(Answer, kw_only=True):
+    """What a final invoice would come to by corrected prices of the catalogue."""
+
+    lago_invoice_id: Id
+    invoice_number: Annotated[str, says("Its number.", example="ACM-1234-001-001")]
+    lago_customer_id: Id
+    currency: Annotated[str, says("Of the amounts.", example="USD")]
+    billed_amount_cents: Annotated[
+        int, says("What it billed by the catalogue, in cents before taxes and coupons.")
+    ]
+    corrected_amount_cents: Annotated[int | None, says("What that would be; null where it can't be said.")]
+    credited_amount_cents: Annotated[int, says("What came back of it for corrected prices.")]
+    difference_amount_cents: Annotated[
+        int | None, says("What is still to be billed; below 0: to come back. Null where it can't be said.")
+    ]
+    creditable_amount_cents: Annotated[
+        int, says("What a credit note would give back, before taxes and coupons.")
+    ]
+    status: Annotated[
+        str,
+        one_of(
+            *CorrectionStatus,
+            says="to_credit: a credit note is proposed; customer_owes: it is shown and never billed by itself; by_hand: see problem.",
+        ),
+    ]
+    problem: Annotated[
+        str | None, one_of(*CorrectionProblem, None, says="Why it can't be corrected without a look at it.")
+    ]
+
+
+class CorrectionNote(Answer, kw_only=True):
+    """A credit note for corrected prices."""
+
+    lago_credit_note_id: Id
+    number: Annotated[str, says("Its number.", example="ACM-1234-001-001-CN001")]
+    lago_invoice_id: Id
+    total_amount_cents: Annotated[int, says("With taxes.")]
+    currency: Annotated[str, says("Of the amount.", example="USD")]
+
+
+class CorrectionInput(Input, kw_only=True):
+    """Which invoices are corrected."""
+
+    invoice_id: Annotated[
+        str, says("Permille's identifier of one invoice; all of them by default, up to 500 at once.")
+    ]
 
 
 class PriceChange(Answer, kw_only=True):

@@ -18,7 +18,9 @@ class UncostedUsage(Answer, kw_only=True):
 
 
 class MarginTotal(Answer, kw_only=True):
-    """Revenue, cost and margin in a currency. `margin_amount_cents` is too high by what `uncosted` usage costs."""
+    """Revenue, cost and margin in a currency. `margin_amount_cents` is too high by what `uncosted` usage costs, and the usage
+    that `revenue_without_cost_amount_cents` pays for.
+    """
 
     currency: Currency
     billed_amount_cents: Annotated[
@@ -26,6 +28,9 @@ class MarginTotal(Answer, kw_only=True):
     ]
     unbilled_amount_cents: Annotated[int, says("Fees on drafts, and usage of open periods as it is now.")]
     revenue_amount_cents: Annotated[int, says("Both together.")]
+    revenue_without_cost_amount_cents: Annotated[
+        int, says("Of the revenue: usage by metrics of your own, whose cost is not looked up.")
+    ]
     cost_usd: Annotated[str, text_of_number("What providers bill, in US dollars, unrounded.")]
     usd_exchange_rate: Annotated[
         str | None, text_of_number("What one US dollar is in the currency, as sent; null: it wasn't sent.")

@@ -10,7 +10,6 @@ from permille.api.objects.base import (
     Answer,
     CreatedAt,
     Currency,
-    EmptyList,
     ExternalCustomerId,
     Id,
     Input,
@@ -19,6 +18,7 @@ from permille.api.objects.base import (
     says,
     text_of_number,
 )
+from permille.api.objects.custom_section import ChosenSections, SectionChoice
 from permille.api.objects.subscription import PaymentMethod
 from permille.core.period import Interval
 from permille.core.wallet import Source, TransactionStatus
@@ -75,7 +75,7 @@ class WalletRule(Answer, kw_only=True):
     transaction_name: Annotated[str | None, says("Label of the fee on its invoices.")]
     transaction_metadata: Annotated[list[TransactionNote], says("Notes on its transactions.")]
     purchase_order_number: PurchaseOrderNumber
-    applied_invoice_custom_sections: EmptyList
+    applied_invoice_custom_sections: ChosenSections
     payment_method: Annotated[PaymentMethod, says("How credits are paid.")]
 
 
@@ -112,7 +112,7 @@ class Wallet(Answer, kw_only=True):
     paid_top_up_max_amount_cents: Annotated[int | None, says("Largest amount that is bought at once.")]
     recurring_transaction_rules: Annotated[list[WalletRule], says("Its active rule, if it has one.")]
     applies_to: Annotated[WalletLimits, says("What it pays for.")]
-    applied_invoice_custom_sections: EmptyList
+    applied_invoice_custom_sections: ChosenSections
     payment_method: Annotated[PaymentMethod, says("How credits are paid.")]
     metadata: Annotated[Mapping[str, Any] | None, says("Your own notes.")]
 
@@ -147,7 +147,7 @@ class WalletTransaction(Answer, kw_only=True):
     invoice_requires_successful_payment: RequiresPayment
     metadata: Annotated[list[TransactionNote], says("Your own notes.")]
     name: Annotated[str | None, says("Label of the fee on its invoice.")]
-    applied_invoice_custom_sections: EmptyList
+    applied_invoice_custom_sections: ChosenSections
     payment_method: Annotated[PaymentMethod, says("How it is paid.")]
 
 
@@ -190,6 +190,7 @@ class WalletUpdate(Input):
     applies_to: Annotated[WalletLimits | None, says("What it pays for; by default everything.")]
     payment_method: Annotated[dict[str, Any], says("Only payment_method_type provider.")]
     recurring_transaction_rules: Annotated[list[dict[str, Any]] | None, says("One rule, or none to end it.")]
+    invoice_custom_section: SectionChoice
     metadata: Annotated[Mapping[str, Any] | None, says("Your own notes.")]
 
 
@@ -226,5 +227,6 @@ class WalletTransactionInput(Input):
     priority: Annotated[int, says("From 1, which is taken first, to 50.")]
     name: Annotated[str | None, says("Label of the fee on the invoice.")]
     purchase_order_number: PurchaseOrderNumber
+    invoice_custom_section: SectionChoice
     payment_method: Annotated[dict[str, Any], says("Only payment_method_type provider.")]
     metadata: Notes

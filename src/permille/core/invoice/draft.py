@@ -16,6 +16,7 @@ from uuid import UUID
 
 from permille.core.contract.plan import Plan
 from permille.core.coupon import CouponCredit
+from permille.core.custom_section import CustomSection
 from permille.core.customer import Customer
 from permille.core.invoice.billing import InvoicingReason, SubscriptionBilling
 from permille.core.invoice.credit_note import Spent
@@ -37,6 +38,8 @@ class InvoiceKind(StrEnum):
 
     SUBSCRIPTION = "subscription"
     """A period's end, a start or an end of subscriptions."""
+    ACTIVATION = "activation"
+    """A start of a subscription that only runs once this is paid."""
     IN_ADVANCE = "in_advance"
     """A fee that an event made."""
     LATE_USAGE = "late_usage"
@@ -63,7 +66,12 @@ _INVOICE_TYPES = {
 }
 """Kind -> type in the API, where that is not a subscription's."""
 
-_ALWAYS_FINAL = (InvoiceKind.CREDIT, InvoiceKind.PROGRESSIVE, InvoiceKind.REGENERATED)
+_ALWAYS_FINAL = (
+    InvoiceKind.ACTIVATION,
+    InvoiceKind.CREDIT,
+    InvoiceKind.PROGRESSIVE,
+    InvoiceKind.REGENERATED,
+)
 """Kinds of invoices that are final also where they come to nothing."""
 
 
@@ -180,7 +188,7 @@ class InvoiceDraft:
     prepaid: tuple[Spending, ...] = ()
     """What wallets pay of it."""
     awaits_payment: bool = False
-    """Whether it is neither numbered nor shown before it is paid."""
+    """Whether it is neither numbered nor shown before it is paid, if anything of it is to be paid."""
     dates: InvoiceDates | None = None
     """None until a step has set them; those that it has where it is made again."""
     number: InvoiceNumber | None = None
@@ -190,6 +198,8 @@ class InvoiceDraft:
     """When to look again whether usage on it that is held has a price."""
     late_usage_ids: tuple[UUID, ...] = ()
     """The late usage that it bills."""
+    custom_sections: tuple[CustomSection, ...] = ()
+    """The texts that it prints below its totals."""
     replaces: ReplacedInvoice | None = None
     """The voided invoice that it replaces: it bills the periods of that one, and has none of its own."""
 
@@ -260,7 +270,7 @@ class InvoiceDraft:
         """A draft while it waits; closed when it is for nothing and the customer wants no such invoice."""
         if self.has_grace_period or self.waits_for_price:
             return InvoiceStatus.DRAFT
-        if self.awaits_payment:
+        if self.awaits_payment and self.total_amount_cents:
             return InvoiceStatus.OPEN
         if (
             self.fees_amount_cents

@@ -10,6 +10,7 @@ from permille.core.contract.compiled import compile_plan_charge, compile_renewal
 from permille.core.contract.plan import Charge, Plan
 from permille.core.contract.price_versions import version_at, versions_of
 from permille.core.coupon import AppliedCoupon
+from permille.core.custom_section import SectionChoice
 from permille.core.invoice.billing import SubscriptionBilling
 from permille.core.invoice.late_usage import LateUsageFees
 from permille.core.invoice.progressive import BilledBefore
@@ -101,6 +102,8 @@ class Facts:
     """Subscription -> what earlier fees come to that count towards the commitment of the period that ends."""
     billed_before: Mapping[UUID, BilledBefore] = field(default_factory=dict)
     """Subscription -> what an invoice at a threshold has billed of its period."""
+    section_choices: Mapping[UUID, SectionChoice] = field(default_factory=dict)
+    """Subscription -> what it prints on its invoices instead of its customer's sections."""
     balances: Balances = field(default_factory=dict)
     wallets: Wallets = field(default_factory=dict)
 

@@ -11,6 +11,7 @@ from permille.core.invoice.facts import Facts
 from permille.core.invoice.steps.commitment import commitment
 from permille.core.invoice.steps.coupons import after_coupons, coupons
 from permille.core.invoice.steps.credit_notes import after_credit_notes, credit_notes
+from permille.core.invoice.steps.custom_sections import custom_sections
 from permille.core.invoice.steps.dates import dates
 from permille.core.invoice.steps.due_subscriptions import due_subscriptions
 from permille.core.invoice.steps.fixed_charges import fixed_charges
@@ -27,27 +28,31 @@ Step = Callable[[InvoiceDraft, Facts], InvoiceDraft]
 
 _PAYABLE: tuple[Step, ...] = (coupons, line_taxes, invoice_taxes, credit_notes, prepaid_credits, dates)
 
+_OF_PERIODS: tuple[Step, ...] = (
+    subscription_fee,
+    usage_charges,
+    minimum_charge,
+    renewals,
+    fixed_charges,
+    late_usage,
+    commitment,
+    due_subscriptions,
+    progressive_credit,
+    *_PAYABLE,
+    custom_sections,
+)
+
 STEPS: Mapping[InvoiceKind, tuple[Step, ...]] = MappingProxyType(
     {
-        InvoiceKind.SUBSCRIPTION: (
-            subscription_fee,
-            usage_charges,
-            minimum_charge,
-            renewals,
-            fixed_charges,
-            late_usage,
-            commitment,
-            due_subscriptions,
-            progressive_credit,
-            *_PAYABLE,
-        ),
-        InvoiceKind.IN_ADVANCE: _PAYABLE,
-        InvoiceKind.LATE_USAGE: (late_usage, *_PAYABLE),
+        InvoiceKind.SUBSCRIPTION: _OF_PERIODS,
+        InvoiceKind.ACTIVATION: _OF_PERIODS,
+        InvoiceKind.IN_ADVANCE: (*_PAYABLE, custom_sections),
+        InvoiceKind.LATE_USAGE: (late_usage, *_PAYABLE, custom_sections),
         InvoiceKind.ONE_OFF: (line_taxes, invoice_taxes, dates),
         InvoiceKind.CREDIT: (dates,),
-        InvoiceKind.PROGRESSIVE: (usage_charges, progressive_credit, *_PAYABLE),
+        InvoiceKind.PROGRESSIVE: (usage_charges, progressive_credit, *_PAYABLE, custom_sections),
         InvoiceKind.REGENERATED: (progressive_credit, *_PAYABLE),
-        InvoiceKind.PAID_FEES: (summed_taxes, dates),
+        InvoiceKind.PAID_FEES: (summed_taxes, dates, custom_sections),
         InvoiceKind.FEES_ALONE: (renewals_alone, line_taxes),
     }
 )

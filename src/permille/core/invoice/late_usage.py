@@ -94,6 +94,16 @@ def line_of(fee: Fee) -> Line:
     )
 
 
+def less(line: Line, cents: int) -> Line:
+    """A line of which so much came back for corrected prices."""
+    with exact():
+        return replace(
+            line,
+            amount_cents=line.amount_cents - cents,
+            precise_amount_cents=line.precise_amount_cents - cents,
+        )
+
+
 def difference(now: Iterable[Line], before: Iterable[Line]) -> list[Line]:
     """What `now` comes to more than `before`, by place, without the places where nothing has changed."""
     found: dict[tuple[Any, ...], Line] = {}

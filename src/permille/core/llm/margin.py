@@ -39,6 +39,8 @@ class Revenue:
     currency: str
     billed_cents: int
     unbilled_cents: int
+    without_cost_cents: int = 0
+    """The part of both that is for usage by metrics whose cost is not looked up."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,8 @@ class Margin:
     currency: str
     billed_cents: int
     unbilled_cents: int
+    without_cost_cents: int
+    """The part of the revenue that is for usage by metrics whose cost is not looked up."""
     cost_usd: Decimal
     rate: Decimal | None
     """What one US dollar is in the currency; None: nobody has said it."""
@@ -112,6 +116,7 @@ class _Sums:
 
     billed_cents: int = 0
     unbilled_cents: int = 0
+    without_cost_cents: int = 0
     cost_usd: Decimal = ZERO
     uncosted: dict[str, tuple[Decimal, int]] = field(default_factory=dict)
 
@@ -135,6 +140,7 @@ def margins(
             sums = found[each.currency, each.group]
             sums.billed_cents += each.billed_cents
             sums.unbilled_cents += each.unbilled_cents
+            sums.without_cost_cents += each.without_cost_cents
         for used in costs:
             sums = found[used.currency, used.group]
             sums.cost_usd += used.cost.amount
@@ -153,6 +159,7 @@ def _margin(group: GroupTexts, currency: str, sums: _Sums, rates: Mapping[str, D
         currency=currency,
         billed_cents=sums.billed_cents,
         unbilled_cents=sums.unbilled_cents,
+        without_cost_cents=sums.without_cost_cents,
         cost_usd=sums.cost_usd,
         rate=Decimal(1) if currency == USD else rates.get(currency),
         uncosted=tuple(
@@ -187,6 +194,7 @@ def totals(found: Iterable[Margin]) -> list[Margin]:
             total = sums[each.currency]
             total.billed_cents += each.billed_cents
             total.unbilled_cents += each.unbilled_cents
+            total.without_cost_cents += each.without_cost_cents
             total.cost_usd += each.cost_usd
             for used in each.uncosted:
                 total.add_uncosted(used.metric, used.quantity, used.events_count)

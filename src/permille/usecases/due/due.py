@@ -23,6 +23,7 @@ from permille.store import advance_queue, billing_holds, invoices, organizations
 from permille.store.organizations import TestClock
 from permille.usecases import alerts, fences, ongoing_balances
 from permille.usecases.arrivals import Look
+from permille.usecases.due.activations import ACTIVATIONS
 from permille.usecases.due.bills import BILLS
 from permille.usecases.due.drafts import DRAFTS
 from permille.usecases.due.dunning import DUNNING
@@ -42,7 +43,7 @@ def _refresh(conn: Connection[Any], organization_id: UUID, *, now: datetime, sys
     return ongoing_balances.refresh(conn, organization_id, now=now)
 
 
-KINDS = (EVENT_ERRORS, EXPIRY, STARTS, ENDS, BILLS, DRAFTS, OVERDUE, DUNNING, TOP_UPS)
+KINDS = (EVENT_ERRORS, EXPIRY, ACTIVATIONS, STARTS, ENDS, BILLS, DRAFTS, OVERDUE, DUNNING, TOP_UPS)
 """In the order in which they are done at one instant."""
 LOOKS = (alerts.look_now, progressive.look_now, ongoing_balances.refresh_now)
 """What follows usage: before a clock moves on, and where it arrives."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -13,6 +13,7 @@ from psycopg import Connection
 
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
+from permille.core.custom_section import SectionChoice
 from permille.core.customer import Customer
 from permille.core.invoice.billing import (
     BillingRequest,
@@ -29,7 +30,15 @@ from permille.core.rating.commitment import COUNTED
 from permille.events.engine import usage
 from permille.events.usage import UsageQuery
 from permille.ids import new_id
-from permille.store import customers, fees, fixed_charges, plans, progressive, subscriptions
+from permille.store import (
+    customers,
+    fees,
+    fixed_charges,
+    plans,
+    progressive,
+    section_choices,
+    subscriptions,
+)
 from permille.usecases.invoices import adjustments, balances
 from permille.usecases.usage.windows import carried_over_query, usage_windows
 
@@ -77,6 +86,7 @@ def draft_of(
 ) -> InvoiceDraft:
     """A draft without lines yet for subscriptions that go on one invoice."""
     first = billings[0]
+    kind = InvoiceKind.ACTIVATION if first.awaits_payment else kind
     waits = kind is InvoiceKind.SUBSCRIPTION and first.customer.applicable_invoice_grace_period
     return InvoiceDraft(
         id=invoice_id or new_id(first.at),
@@ -86,6 +96,7 @@ def draft_of(
         at=first.at,
         made_at=first.at,
         billings=billings,
+        awaits_payment=first.awaits_payment,
         has_grace_period=bool(waits),
     )
 
@@ -97,7 +108,8 @@ def load_facts(
     late_usage: Mapping[UUID, Sequence[LateUsageFees]] | None = None,
 ) -> Facts:
     """What the steps need for these drafts. Call it under one metering; `late_usage` is known to the caller."""
-    billed = [draft for draft in drafts if draft.kind is InvoiceKind.SUBSCRIPTION]
+    of_periods = (InvoiceKind.SUBSCRIPTION, InvoiceKind.ACTIVATION)
+    billed = [draft for draft in drafts if draft.kind in of_periods]
     with_usage = [*billed, *(draft for draft in drafts if draft.kind is InvoiceKind.PROGRESSIVE)]
     billings = [billing for draft in with_usage for billing in draft.billings]
     ending = [billing for draft in billed for billing in draft.billings]
@@ -112,9 +124,20 @@ def load_facts(
         usage=_usage(conn, billings, facts),
         **_fixed_charges(conn, billings),
         carried_over=_carried_over(conn, billings, facts),
+        section_choices=load_section_choices(conn, drafts),
         counted_cents=_counted_cents(conn, ending, [draft.id for draft in billed]),
         billed_before=_billed_before(conn, with_usage),
     )
+
+
+def load_section_choices(
+    conn: Connection[Any], drafts: Iterable[InvoiceDraft]
+) -> Mapping[UUID, SectionChoice]:
+    """What the subscriptions on these invoices have chosen to print."""
+    billed = {
+        billing.subscription.id for draft in drafts if draft.is_on_invoice for billing in draft.billings
+    }
+    return section_choices.of(conn, billed)
 
 
 def _fixed_charges(conn: Connection[Any], billings: Sequence[SubscriptionBilling]) -> dict[str, Any]:

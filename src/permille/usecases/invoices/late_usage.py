@@ -28,6 +28,7 @@ from permille.core.invoice.late_usage import (
     LateUsageStatus,
     Line,
     difference,
+    less,
     line_of,
     totals,
     waits_for_price,
@@ -37,6 +38,7 @@ from permille.core.period import Period
 from permille.events.engine import event_log, usage
 from permille.ids import new_id
 from permille.store import (
+    catalogue_corrections,
     customers,
     fees as fee_store,
     invoices,
@@ -191,7 +193,7 @@ def decided_amounts(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[
     for fee in fees:
         if fee.late_usage_id is not None or fee.pay_in_advance or (key := _key(fee)) is None:
             continue
-        place = _billed_line(fee).place
+        place = billed_line(fee).place
         found[fee.id] = sum(
             line.amount_cents
             for late in known.get(key, ())
@@ -218,12 +220,15 @@ def _differences(conn: Connection[Any], marks: Sequence[Mark]) -> list[tuple[_Pe
     ):
         read[key] += series
     billed = _billed(conn, {mark.invoice_id for mark in marks})
+    credited = catalogue_corrections.credited_of_fees(
+        conn, [fee.id for fees in billed.values() for fee in fees]
+    )
     return [
         (
             period,
             difference(
                 [line_of(fee) for fee in fees_now(period.basis, read[period.key])],
-                [_billed_line(fee) for fee in billed[period.key]],
+                [less(billed_line(fee), credited.get(fee.id, 0)) for fee in billed[period.key]],
             ),
         )
         for period in periods
@@ -290,7 +295,8 @@ def _billed(conn: Connection[Any], invoice_ids: Iterable[UUID]) -> Mapping[Key, 
     return found
 
 
-def _billed_line(fee: StoredFee) -> Line:
+def billed_line(fee: StoredFee) -> Line:
+    """What a fee has billed."""
     details = fee.pricing_unit_details
     is_true_up = fee.true_up_parent_fee_id is not None
     return Line(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg import Connection
@@ -33,6 +33,9 @@ from permille.usecases.usage.windows import (
     whole_period,
 )
 
+ChargeOnce = tuple[Any, ...]
+"""A charge in one period of a subscription: all of its fees there."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Basis:
@@ -48,6 +51,13 @@ class Basis:
     since: datetime | None
     """From when events count, None from the first one."""
     until: datetime
+
+
+class ChargeNow(NamedTuple):
+    """What a charge is reckoned from in a period, and its fees at the prices of now."""
+
+    basis: Basis
+    fees: Sequence[Fee]
 
 
 def bases(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, Basis]:
@@ -163,27 +173,46 @@ def recompute(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, 
     )
 
 
-def _recompute(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, Fee | None]:
-    found = bases(conn, fees)
-    by_event = {fee.id for fee in fees if fee.event_transaction_id is not None}
-    groups: dict[tuple[Any, ...], Basis] = {
-        _group(fee): found[fee.id] for fee in fees if fee.id in found and fee.id not in by_event
+def repriced(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[ChargeOnce, ChargeNow]:
+    """A charge in a period -> what all its fees come to now, for the charges of fees that are of no single event.
+
+    Those whose charge is gone are not in it.
+    """
+    return usage.under_one_metering(
+        conn, {fee.organization_id for fee in fees}, lambda: _repriced(conn, fees, bases(conn, fees))
+    )
+
+
+def _repriced(
+    conn: Connection[Any], fees: Collection[StoredFee], found: Mapping[UUID, Basis]
+) -> dict[ChargeOnce, ChargeNow]:
+    groups = {
+        charge_once(fee): found[fee.id]
+        for fee in fees
+        if fee.id in found and fee.event_transaction_id is None
     }
     windows = [(key, window) for key, basis in groups.items() for window in basis.windows]
-    read: dict[tuple[Any, ...], list[SeriesUsage]] = {key: [] for key in groups}
+    read: dict[ChargeOnce, list[SeriesUsage]] = {key: [] for key in groups}
     used = usage.usage_of_many(conn, [window for _, window in windows])
     for (key, _), series in zip(windows, used, strict=True):
         read[key] += series
-    now = {key: fees_now(basis, read[key]) for key, basis in groups.items()}
+    return {key: ChargeNow(basis, fees_now(basis, read[key])) for key, basis in groups.items()}
+
+
+def _recompute(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, Fee | None]:
+    found = bases(conn, fees)
+    by_event = {fee.id for fee in fees if fee.event_transaction_id is not None}
+    now = _repriced(conn, fees, found)
     recomputed = {
-        fee.id: same_place(fee, now[_group(fee)])
+        fee.id: same_place(fee, now[charge_once(fee)].fees)
         for fee in fees
         if fee.id in found and fee.id not in by_event
     }
     return recomputed | _of_events(conn, [fee for fee in fees if fee.id in by_event], found)
 
 
-def _group(fee: StoredFee) -> tuple[Any, ...]:
+def charge_once(fee: StoredFee) -> ChargeOnce:
+    """The charge and the period that a fee is of, with what its fees were rounded and converted by."""
     place = fee.subscription_id, fee.charge_id, fee.from_at, fee.to_at
     return *place, fee.pay_in_advance, fee.amount_currency, fee.rounding
 

@@ -43,6 +43,7 @@ from permille.store import (
     invoices,
     plans,
     progressive,
+    section_choices,
     subscriptions,
 )
 from permille.store.fees import StoredFee
@@ -91,7 +92,7 @@ def regenerate(
     if invoices.replacement_of(conn, voided.id) is not None:
         raise NotAllowed("already_regenerated")
     billed, stored = _billed(conn, voided), fee_store.of_invoices(conn, [voided.id])[voided.id]
-    customer = _payer(conn, voided)
+    customer, chosen = _payer(conn, voided), section_choices.of(conn, billed.rows.keys())
     draft = InvoiceDraft(
         id=new_id(now),
         kind=InvoiceKind.REGENERATED,
@@ -99,6 +100,7 @@ def regenerate(
         currency=voided.currency,
         at=now,
         made_at=now,
+        custom_sections=customer.printed_sections([chosen.get(row_id) for row_id in billed.rows] or [None]),
         replaces=ReplacedInvoice(
             id=voided.id,
             original_id=voided.original_invoice_id or voided.id,

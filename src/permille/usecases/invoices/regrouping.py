@@ -24,7 +24,7 @@ from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
 from permille.store import fees as fee_store, plans, subscriptions
 from permille.store.fees import StoredFee
-from permille.usecases.invoices.facts import draft_of
+from permille.usecases.invoices.facts import draft_of, load_section_choices
 from permille.usecases.invoices.save import save
 
 
@@ -54,7 +54,8 @@ def regroup(conn: Connection[Any], billings: Iterable[SubscriptionBilling], *, o
         found = by_name[row.organization_id, row.external_id]
         billing = _billing(found, row, known_plans[row.plan_id])
         together[billing.at, billing.customer.id, fee.amount_currency].append((billing, fee))
-    save(conn, make(map(_draft, together.values()), Facts()))
+    drafts = [_draft(each) for each in together.values()]
+    save(conn, make(drafts, Facts(section_choices=load_section_choices(conn, drafts))))
 
 
 def _billing(found: SubscriptionBilling, row: Subscription, plan: Plan) -> SubscriptionBilling:

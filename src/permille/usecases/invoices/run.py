@@ -113,6 +113,23 @@ def bill_starts(conn: Connection[Any], subscription_ids: Sequence[UUID], *, at: 
     )
 
 
+def bill_activations(conn: Connection[Any], rows: Sequence[Subscription], *, at: datetime) -> None:
+    """As bill_starts, for subscriptions that only run once that is paid: their invoices wait, unseen, for it."""
+    _bill(
+        conn,
+        [
+            BillingRequest(
+                subscription=replace(row, status="active"),
+                at=at,
+                reason=InvoicingReason.STARTING,
+                awaits_payment=True,
+                group=group,
+            )
+            for group, row in enumerate(rows)
+        ],
+    )
+
+
 def bill_terminations(conn: Connection[Any], subscription_ids: Sequence[UUID], *, at: datetime) -> None:
     """Bill what subscriptions that end at `at` still owe, each on its own invoice, unless they say that this is skipped.
 

@@ -1,0 +1,12 @@
+"""The texts below the totals of an invoice. Source: semantics-billing.md section 4.13."""
+
+from __future__ import annotations
+
+from permille.core.invoice.draft import InvoiceDraft, changed
+from permille.core.invoice.facts import Facts
+
+
+def custom_sections(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
+    """Print what the subscriptions have chosen, each once; those that have chosen nothing bring the customer's."""
+    choices = [facts.section_choices.get(billing.subscription.id) for billing in draft.billings]
+    return changed(draft, custom_sections=draft.customer.printed_sections(choices or [None]))

@@ -1,0 +1,150 @@
+"""Corrected prices of billed months over HTTP: what invoices would come to, and credit notes for it, once."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from tests.late import review_late_usage
+
+from .conftest import Api
+from .test_catalogue_charge import metric, move, send, subscribed
+from .test_catalogue_versions import _all_shipped, approved, file, imported
+
+__all__ = ["metric", "send"]
+A = {"provider": "acme", "model": "a"}
+B = {"provider": "acme", "model": "b"}
+
+
+def at(day: int) -> datetime:
+    return datetime(2024, 3, day, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def billed(api: Api, metric: Any, send: Any) -> Any:
+    """March: 3 M tokens of model a at 2 x 1 dollars, half of it from the 20th on, and 1 M of b at 2 x 4; billed."""
+    approved(api, imported(api, "small", file(a="1", b="4")), _all_shipped(), valid_from="2024-03-01")
+    charge = subscribed(api, metric, markup="2")
+    send(1_500_000, at(10), **A)
+    send(1_500_000, at(20), **A)
+    send(1_000_000, at(10), **B)
+    move(api, 2024, 4, 2)
+    return charge
+
+
+def corrected(api: Api, valid_from: str = "2024-03-20", **prices: str) -> str:
+    """The address of a version that is approved from a past date on."""
+    version = approved(api, imported(api, f"corrected {prices}", file(**prices)), valid_from=valid_from)
+    return f"/llm/catalogue_versions/{version['lago_id']}"
+
+
+def corrections(api: Api, version: str) -> list[tuple[Any, ...]]:
+    found = api.get(f"{version}/corrections")["corrections"]
+    names = ("billed", "corrected", "credited", "difference", "creditable")
+    return [
+        (each["status"], each["problem"], *(each[f"{name}_amount_cents"] for name in names)) for each in found
+    ]
+
+
+def credited(api: Api, version: str, **fields: Any) -> list[int]:
+    body = {"correction": fields} if fields else {}
+    found = api.post(f"{version}/corrections/credit", body)["credit_notes"]
+    return [each["total_amount_cents"] for each in found]
+
+
+def test_what_was_billed_too_much_comes_back_once(api: Api, billed: Any) -> None:
+    version = corrected(api, a="0.5", b="4")
+    # From the 20th on 1.5 M of a cost 1.50 instead of 3.00.
+    assert corrections(api, version) == [("to_credit", None, 1_400, 1_250, 0, -150, 150)]
+    [row] = api.get(f"{version}/corrections")["corrections"]
+    assert credited(api, version, invoice_id=row["lago_invoice_id"]) == [150]
+    assert corrections(api, version) == [("even", None, 1_400, 1_250, 150, 0, 0)]
+    assert credited(api, version) == []
+    refused = {"correction": {"invoice_id": row["lago_invoice_id"]}}
+    assert api.details("POST", f"{version}/corrections/credit", refused) == {
+        "invoice_id": ["nothing_to_credit"]
+    }
+    [note] = api.get("/credit_notes")["credit_notes"]
+    # It is not paid yet: it comes off what is due.
+    assert (note["offset_amount_cents"], note["credit_amount_cents"]) == (150, 0)
+    assert note["description"].startswith("Corrected prices: corrected")
+    assert [each["amount_cents"] for each in note["items"]] == [150]
+    # A later correction counts what came back before: all is 2 x 0.25 from the 10th on now.
+    later = corrected(api, "2024-03-05", a="0.25", b="4")
+    assert corrections(api, later) == [("to_credit", None, 1_400, 950, 150, -300, 300)]
+    assert credited(api, later) == [300]
+    assert corrections(api, later) == corrections(api, version) == [("even", None, 1_400, 950, 450, 0, 0)]
+    # And one that takes it back is shown, and billed by nobody.
+    dearer = corrected(api, "2024-03-05", a="1", b="4")
+    assert corrections(api, dearer) == [("customer_owes", None, 1_400, 1_400, 450, 450, 0)]
+    assert credited(api, dearer) == []
+    assert len(api.get("/invoices")["invoices"]) == 1
+
+
+def test_what_is_cheaper_and_what_is_dearer_make_one_difference(api: Api, billed: Any) -> None:
+    version = corrected(api, "2024-03-01", a="0.5", b="5")
+    assert corrections(api, version) == [("to_credit", None, 1_400, 1_300, 0, -100, 100)]
+    assert credited(api, version) == [100]
+    assert corrections(api, version) == [("even", None, 1_400, 1_300, 100, 0, 0)]
+
+
+def test_invoices_after_the_approval_and_other_versions_have_no_corrections(
+    api: Api, billed: Any, send: Any, stranger: Api
+) -> None:
+    pending = imported(api, "pending", file(a="9", b="9"))
+    [*_, first] = api.get("/llm/catalogue_versions")["catalogue_versions"]
+    for each in (pending, first):
+        assert corrections(api, f"/llm/catalogue_versions/{each['lago_id']}") == []
+    version = corrected(api, "2024-04-02", a="2", b="4")
+    assert corrections(api, version) == []
+    send(1_000_000, datetime(2024, 4, 10, tzinfo=UTC), **A)
+    move(api, 2024, 5, 2)
+    assert corrections(api, version) == []
+    for method, below in (("GET", "corrections"), ("POST", "corrections/credit")):
+        assert stranger.code(404, method, f"{version}/{below}", {}) == "catalogue_version_not_found"
+    other = {"correction": {"invoice_id": pending["lago_id"]}}
+    assert api.code(404, "POST", f"{version}/corrections/credit", other) == "invoice_not_found"
+
+
+def test_what_is_not_only_a_matter_of_prices_is_done_by_hand(api: Api, billed: Any, send: Any) -> None:
+    version = corrected(api, a="0.5", b="4")
+    send(1_000_000, at(25), **A)
+    assert corrections(api, version) == [("by_hand", "usage_is_changed", 1_400, None, 0, None, 0)]
+    assert credited(api, version) == []
+
+
+def test_late_usage_counts_what_came_back(api: Api, billed: Any, send: Any, dsn: str) -> None:
+    version = corrected(api, a="0.5", b="4")
+    assert credited(api, version) == [150]
+    send(1_000_000, at(25), **A)
+    review_late_usage(dsn)
+    [late] = api.get("/late_usage")["late_usage"]
+    # 1 M at 2 x 0.50, and not less for what came back.
+    assert (late["amount_cents"], late["units"]) == (100, "1000000.0")
+    assert corrections(api, version) == [("by_hand", "late_usage", 1_400, None, 150, None, 0)]
+
+
+def test_a_charge_that_was_changed_since_is_done_by_hand(api: Api, billed: Any) -> None:
+    version = corrected(api, a="0.5", b="4")
+    api.put("/plans/pro/charges/llm", {"charge": {"properties": {"markup": "3"}}})
+    assert corrections(api, version) == [("by_hand", "charge_is_changed", 1_400, None, 0, None, 0)]
+    assert credited(api, version) == []
+
+
+def test_usage_that_has_no_price_any_more_is_done_by_hand(api: Api, billed: Any) -> None:
+    version = corrected(api, "2024-03-01", a="1")
+    assert corrections(api, version) == [("by_hand", "price_is_gone", 1_400, None, 0, None, 0)]
+
+
+def test_what_came_back_by_hand_does_not_come_back_again(api: Api, billed: Any) -> None:
+    version = corrected(api, "2024-03-01", a="0.5", b="4")
+    [row] = api.get(f"{version}/corrections")["corrections"]
+    fees = api.get(f"/invoices/{row['lago_invoice_id']}")["invoice"]["fees"]
+    items = [{"fee_id": each["lago_id"], "amount_cents": each["amount_cents"]} for each in fees]
+    items = [each for each in items if each["amount_cents"]]
+    total = sum(each["amount_cents"] for each in items)
+    body = {"invoice_id": row["lago_invoice_id"], "credit_amount_cents": total, "items": items}
+    api.post("/credit_notes", {"credit_note": body})
+    assert corrections(api, version) == [("by_hand", "nothing_left_to_credit", 1_400, 1_100, 0, -300, 0)]
