@@ -23,7 +23,7 @@ from permille.core.metering.expression import (
     value_text,
 )
 from permille.events.draft import Draft
-from permille.events.identity import event_identities
+from permille.events.identity import event_identities, transaction_identity
 
 TOO_MUCH_WORK = (
     "expression_evaluation_failed: The expressions are too long for so many events: send fewer at once"
@@ -38,6 +38,8 @@ class Request:
     drafts: Sequence[Draft]
     created_at: int
     """Microseconds since 1970."""
+    counts_once: bool = False
+    """Whether the transaction id of its first event is taken by an event of any other subscription, too."""
     identities: list[bytes] = field(default_factory=list)
     duplicates: list[int] | None = None
     failure: Exception | None = None
@@ -55,6 +57,13 @@ class Request:
     def is_decided(self) -> bool:
         """Whether it is known how it went."""
         return self.duplicates is not None or self.failure is not None or self.is_refused
+
+    @property
+    def claim(self) -> bytes | None:
+        """What no other request may come with, None where only its events themselves count once."""
+        if not self.counts_once:
+            return None
+        return transaction_identity(self.organization_id.bytes, self.drafts[0].transaction_id)
 
     @property
     def is_refused(self) -> bool:
