@@ -48,7 +48,7 @@ KINDS = (EVENT_ERRORS, EXPIRY, ACTIVATIONS, STARTS, ENDS, BILLS, DRAFTS, OVERDUE
 LOOKS = (alerts.look_now, progressive.look_now, ongoing_balances.refresh_now)
 """What follows usage: before a clock moves on, and where it arrives."""
 MARKED: tuple[Look, ...] = (alerts.look, progressive.look, _refresh)
-"""Of these only what was marked: before a clock goes on to a later instant."""
+"""What is done of them before a clock goes on to a later instant: whatever was marked."""
 STEP_SECONDS = 0.5
 """How long a transaction moves a test clock, about."""
 
