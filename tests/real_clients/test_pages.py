@@ -15,6 +15,7 @@ from tests.real_clients.model_server import SECRET
 
 OPENAI = {"input": 86, "cached_input": 1920, "output": 108, "reasoning": 192}
 WITHOUT_REASONING = {"input": 86, "cached_input": 1920, "output": 300}
+PLAIN = {"input": 2006, "output": 300}
 ANTHROPIC = {"input": 12, "cached_input": 8000, "cache_write_5m": 500, "cache_write_1h": 1000, "output": 250}
 FIRST_SCREEN = 30  # lines of the README that are seen without scrolling
 GOOGLE = {"input": 1000, "output": 200, "reasoning": 50}
@@ -30,6 +31,7 @@ PAGES: dict[str, list[Quantities]] = {
     "google": [{"sub_acme": total(GOOGLE, GOOGLE)}],
     "openllmetry": [{"sub_acme": total(OPENAI, WITHOUT_REASONING)}],
     "logfire": [{"sub_acme": total(OPENAI, OPENAI)}, {"sub_acme": OPENAI}],
+    "opentelemetry": [{"sub_acme": total(PLAIN, PLAIN), "sub_globex": PLAIN}],
     "openinference": [{"sub_acme": OPENAI}],
     "langfuse": [{"sub_acme": OPENAI}],
     "lago-agent-sdk": [{"sub_acme": total(OPENAI, OPENAI), "sub_globex": ANTHROPIC}],
@@ -63,7 +65,7 @@ def test_the_three_lines_of_the_readme_bill_a_call(billing: Billing) -> None:
 
 def test_every_page_is_run() -> None:
     pages = {path.stem for path in (Path(__file__).parents[2] / "docs" / "connect").glob("*.md")}
-    assert pages == {*PAGES, "litellm"}
+    assert pages == {*PAGES, "litellm", "vercel-ai-sdk", "limits"}
 
 
 def left_in(*folders: Path) -> list[Path]:

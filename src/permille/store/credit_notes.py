@@ -265,6 +265,18 @@ def take(conn: Connection[Any], drafts: Iterable[InvoiceDraft]) -> None:
     )
 
 
+def give_back(conn: Connection[Any], invoice_ids: Collection[UUID], now: datetime) -> None:
+    """Give notes back what they have paid of these invoices, which will never be paid; set-based."""
+    conn.execute(
+        "with gone as (update invoice_credit set given_back_at = %s where invoice_id = any(%s::uuid[])"
+        "   and given_back_at is null returning credit_note_id, amount_cents)"
+        " update credit_note n set balance_amount_cents = n.balance_amount_cents + w.amount, credit_status = 'available',"
+        " updated_at = %s from (select credit_note_id, sum(amount_cents)::bigint as amount from gone group by 1) w"
+        " where n.id = w.credit_note_id",
+        [now, uuid_array(invoice_ids), now],
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreditedAmounts:
     """What the notes of an invoice come to, in cents."""

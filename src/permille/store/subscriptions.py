@@ -144,20 +144,20 @@ def following(conn: Connection[Any], ids: Collection[UUID]) -> list[Subscription
 
 
 def living_of_customer(conn: Connection[Any], customer_id: UUID) -> list[Subscription]:
-    """A customer's active and pending rows, oldest first."""
+    """A customer's rows that run or may run yet, oldest first."""
     return _select(
         conn,
-        "s.customer_id = %s and s.status in ('active', 'pending') order by s.created_at, s.id",
+        "s.customer_id = %s and s.status in ('active', 'pending', 'incomplete') order by s.created_at, s.id",
         [customer_id],
     )
 
 
 def living_of_plan(conn: Connection[Any], plan_id: UUID) -> list[Subscription]:
-    """A plan's active and pending rows, with those on copies of it, oldest first."""
+    """A plan's rows that run or may run yet, with those on copies of it, oldest first."""
     return _select(
         conn,
         "s.plan_id = any(array(select id from plan where id = %(id)s or parent_id = %(id)s))"
-        " and s.status in ('active', 'pending') order by s.created_at, s.id",
+        " and s.status in ('active', 'pending', 'incomplete') order by s.created_at, s.id",
         {"id": plan_id},
     )
 

@@ -60,6 +60,8 @@ class BillingRequest:
     """The plan that takes over."""
     renews_at_start: bool = False
     """Whether it takes over where another plan's period ended: recurring units carried over are then paid in advance."""
+    awaits_payment: bool = False
+    """Whether the subscription only runs once this is paid."""
     group: int = 0
     """Requests of different groups go on different invoices, made in the order of the groups."""
 
@@ -104,6 +106,8 @@ class SubscriptionBilling:
     """The recurring metrics that the next plan bills at its period's end."""
     renews_at_start: bool = False
     """Whether it pays at its start for recurring units carried over from a plan that went to its period's end."""
+    awaits_payment: bool = False
+    """Whether the subscription only runs once this is paid."""
     group: int = 0
     """Billings of different groups go on different invoices."""
     arrival: Arrival | None = None
@@ -229,6 +233,7 @@ def plan_billing(
         planned=planned,
         is_change=request.is_change or request.next_plan_id is not None,
         renews_at_start=request.renews_at_start,
+        awaits_payment=request.awaits_payment,
         group=request.group,
         left_to_next_plan=left_to_next_plan(row, next_plan, at),
         arrival=arrival,
