@@ -112,6 +112,11 @@ class AppliedCoupon:
     billable_metric_ids: tuple[UUID, ...] = ()
 
     @property
+    def is_counted(self) -> bool:
+        """Whether its use changes what is left of it."""
+        return self.amount_left_cents is not None or self.uses_left is not None
+
+    @property
     def is_used_up(self) -> bool:
         """Whether nothing is left of it."""
         return self.amount_left_cents == 0 or self.uses_left == 0
@@ -189,6 +194,8 @@ def taken_off(coupon: AppliedCoupon, base_cents: Decimal | int, currency: str) -
 
 def used(coupon: AppliedCoupon, amount_cents: int) -> AppliedCoupon:
     """The coupon once it has taken this amount off an invoice."""
+    if not coupon.is_counted:
+        return coupon
     left, uses = coupon.amount_left_cents, coupon.uses_left
     return replace(
         coupon,

@@ -27,7 +27,7 @@ from permille.core.wallet import (
     TransactionStatus,
     Wallet,
 )
-from permille.database.bulk import columns_of, int_array, text_array, uuid_array
+from permille.database.bulk import columns_of, decimal_array, instant_array, int_array, text_array, uuid_array
 from permille.database.connections import exact_json
 from permille.ids import new_id
 from permille.store import wallet_transactions
@@ -190,7 +190,8 @@ update wallet w set balance_cents = w.balance_cents + m.cents, credits_balance =
     consumed_amount_cents = greatest(w.consumed_amount_cents + m.consumed_cents, 0),
     consumed_credits = greatest(w.consumed_credits + m.consumed_credits, 0),
     last_balance_sync_at = m.at, updated_at = m.at,
-    last_consumed_credit_at = case when m.consumed_cents > 0 then m.at else w.last_consumed_credit_at end
+    last_consumed_credit_at = case when m.consumed_cents > 0 then m.at else w.last_consumed_credit_at end,
+    refresh_at = case when m.consumed_cents > 0 then coalesce(w.refresh_at, m.at) else w.refresh_at end
 from (
     select id, sum(cents)::bigint as cents, sum(credits) as credits, sum(consumed_cents)::bigint as consumed_cents,
         sum(consumed_credits) as consumed_credits, max(at) as at
@@ -203,17 +204,20 @@ where w.id = m.id
 
 
 def apply(conn: Connection[Any], movements: Sequence[Movement]) -> None:
-    """Let settled transactions fill and empty their wallets, and take of their lots; set-based."""
+    """Let settled transactions fill and empty their wallets, and take of their lots; set-based.
+
+    The ongoing balances of wallets that invoices took of are out of date, by the same write of their rows.
+    """
     moved = [(each, each.transaction.settled_at or each.transaction.created_at) for each in movements]
     conn.execute(
         _MOVE,
         [
-            [each.transaction.wallet_id for each, _ in moved],
-            [each.sign * each.transaction.amount_cents for each, _ in moved],
-            [each.sign * each.transaction.credit_amount for each, _ in moved],
-            [each.consumed[0] for each, _ in moved],
-            [each.consumed[1] for each, _ in moved],
-            [at for _, at in moved],
+            uuid_array(each.transaction.wallet_id for each, _ in moved),
+            int_array(each.sign * each.transaction.amount_cents for each, _ in moved),
+            decimal_array(each.sign * each.transaction.credit_amount for each, _ in moved),
+            int_array(each.consumed[0] for each, _ in moved),
+            decimal_array(each.consumed[1] for each, _ in moved),
+            instant_array(at for _, at in moved),
         ],
     )
     wallet_transactions.consume(conn, [(each.transaction, part) for each in movements for part in each.parts])
@@ -243,7 +247,7 @@ def take(conn: Connection[Any], drafts: Iterable[InvoiceDraft]) -> list[WalletTr
         for each in draft.prepaid
     ]
     if movements:
-        wallet_transactions.add(conn, [each.transaction for each in movements])
+        wallet_transactions.add_taken(conn, [each.transaction for each in movements])
         apply(conn, movements)
     return [each.transaction for each in movements]
 
