@@ -59,6 +59,21 @@ def said(row: Any) -> tuple[Any, ...]:
     return (*row[2:-1], sorted(each[:-1] for each in fees_of(row)))
 
 
+def _rule(rule: Action) -> dict[str, Any]:
+    """A rule of a wallet, as it is sent."""
+    body = {
+        "trigger": rule["trigger"],
+        "method": "target" if rule.get("target") else "fixed",
+        "paid_credits": rule["paid"],
+        "granted_credits": rule["granted"],
+    }
+    if rule["trigger"] == "interval":
+        return {**body, "interval": rule["interval"]}
+    if rule["target"]:
+        body |= {"target_ongoing_balance": rule["target"], "grants_target_top_up": rule["grants"]}
+    return {**body, "threshold_credits": rule["threshold"]}
+
+
 class Product:
     """An organization of its own, which the script happens in."""
 
@@ -227,15 +242,7 @@ class Product:
             "applies_to": {"fee_types": action["kinds"], "billable_metric_codes": action["metrics"]},
         }
         if action["rule"]:
-            body["recurring_transaction_rules"] = [
-                {
-                    "trigger": "interval",
-                    "method": "fixed",
-                    "interval": action["rule"]["interval"],
-                    "paid_credits": action["rule"]["paid"],
-                    "granted_credits": action["rule"]["granted"],
-                }
-            ]
+            body["recurring_transaction_rules"] = [_rule(action["rule"])]
         if action["lives"]:
             body["expiration_at"] = (self.now + timedelta(seconds=action["lives"])).isoformat()
         self.wallets[action["id"]] = self.api.post("/wallets", {"wallet": body})["wallet"]["lago_id"]
@@ -265,6 +272,9 @@ class Product:
 
     def _void(self, action: Action) -> None:
         self.api.post(f"/invoices/{self.bill(action['bill'])[0]}/void", {})
+
+    def _again_bill(self, action: Action) -> None:
+        self.api.post(f"/invoices/{self.rows()[action['place']][0]}/regenerate", {})
 
     def _finalize(self, action: Action) -> None:
         self.api.put(f"/invoices/{self.draft(action['draft'])[0]}/finalize", {})
@@ -326,7 +336,9 @@ class Product:
             action["plan"],
             external_customer_id=action["customer"],
             billing_time=action["time"],
-            subscription_at=(self.now - timedelta(days=action["back"])).isoformat(),
+            subscription_at=(
+                self.now + timedelta(seconds=action["ahead"]) - timedelta(days=action["back"])
+            ).isoformat(),
         )
 
     def _end(self, action: Action) -> None:
