@@ -323,6 +323,15 @@ def mark(conn: Connection[Any], of: Collection[tuple[UUID, str]]) -> None:
     )
 
 
+def mark_customers(conn: Connection[Any], organization_id: UUID, customer_ids: Collection[UUID]) -> None:
+    """What these customers owe that is not billed, or is on drafts, may have changed. It waits for nobody."""
+    conn.execute(
+        "insert into wallet_mark (organization_id, customer_id) select distinct organization_id, customer_id from wallet"
+        " where organization_id = %s and customer_id = any(%s::uuid[]) and status = 'active'",
+        [organization_id, uuid_array(customer_ids)],
+    )
+
+
 def take_marks(conn: Connection[Any], *, limit: int, now: datetime) -> bool:
     """Say of the wallets of marked customers that they are out of date; whether there were any.
 
