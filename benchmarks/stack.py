@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
+import psycopg
 from tests.live import LiveServer
 
 from permille.embedded.postgres import dsn_of, erase
@@ -127,6 +129,19 @@ def save(name: str, result: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(json.dumps({"machine": machine(), **result}, indent=1) + "\n")
     print(f"written to {RESULTS / f'{name}.json'}")
+
+
+def settle(dsn: str) -> None:
+    """Wait until the roll-up has caught up."""
+    with psycopg.connect(dsn, autocommit=True) as conn:
+        for _ in range(600):
+            row = conn.execute(
+                "select (select last_value from event_seq_seq) - rolled_up_to from metering_state"
+            ).fetchone()
+            assert row is not None
+            if row[0] <= 0:
+                return
+            time.sleep(0.2)
 
 
 def percentile(values: list[float], share: float) -> float:

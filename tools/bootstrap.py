@@ -4,8 +4,9 @@ Standard library only. It takes uv from the package index through pip or, where 
 Debian), through the index's own simple page: the version and the hashes are those of requirements-uv.lock, whatever
 the index names. uv then makes the environment from requirements.lock (what serves) or requirements-dev.lock (the same
 and what tests need), every file checked by its hash, and adds the Noto fonts of requirements-fonts.lock, which it can
-do without. With --clients it makes .venv-clients and .venv-litellm from their own lock files: the real clients that
-tests bill calls of, where none of what they need can be in what serves.
+do without. With --clients it makes .venv-clients and .venv-litellm from their own lock files, and with npm the
+node_modules of tests/real_clients/javascript: the real clients that tests bill calls of, where none of what they need
+can be in what serves.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -29,10 +31,12 @@ SERVING_LOCK = ROOT / "requirements.lock"
 DEV_LOCK = ROOT / "requirements-dev.lock"
 CLIENTS = ("clients", "litellm")
 """Each has an environment .venv-NAME and a lock file requirements-NAME.lock."""
+JAVASCRIPT_CLIENTS = ROOT / "tests" / "real_clients" / "javascript"
 FONTS_LOCK = ROOT / "requirements-fonts.lock"
 STAMP = VENV / ".lock-digest"
 FONTS_STAMP = VENV / ".fonts-digest"
 FONTS_SECONDS_MAX = 300
+NPM_SECONDS_MAX = 600
 
 
 def run(*command: str | Path) -> None:
@@ -143,11 +147,31 @@ def make_clients(name: str) -> None:
         run(uv, "venv", "--quiet", "--allow-existing", "--python", sys.executable, venv)
         run(uv, "pip", "sync", "--quiet", "--python", venv / "bin" / "python", "--require-hashes", lock)
     except subprocess.CalledProcessError:
-        line = "=" * 100
-        print(line, f"THE REAL CLIENTS OF requirements-{name}.lock COULD NOT BE INSTALLED, see above: no test of them runs. `make setup-clients` tries again.",
-              line, sep="\n", file=sys.stderr)  # fmt: skip
+        say_that_clients_are_missing(lock)
     else:
         stamp.write_text(wanted)
+
+
+def make_javascript_clients() -> None:
+    """The same for those of Node.js, from the npm registry."""
+    lock = JAVASCRIPT_CLIENTS / "package-lock.json"
+    stamp, wanted = JAVASCRIPT_CLIENTS / "node_modules" / ".lock-digest", digest(lock)
+    if is_done(stamp, wanted):
+        return
+    npm = shutil.which("npm") or "npm"
+    command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(JAVASCRIPT_CLIENTS)]
+    try:
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, timeout=NPM_SECONDS_MAX)
+    except (OSError, subprocess.CalledProcessError, subprocess.TimeoutExpired):
+        say_that_clients_are_missing(lock)
+    else:
+        stamp.write_text(wanted)
+
+
+def say_that_clients_are_missing(lock: Path) -> None:
+    line = "=" * 100
+    said = f"THE REAL CLIENTS OF {lock.relative_to(ROOT)} COULD NOT BE INSTALLED, see above: no test of them runs."
+    print(line, f"{said} `make setup-clients` tries again.", line, sep="\n", file=sys.stderr)
 
 
 def main() -> None:
@@ -156,6 +180,7 @@ def main() -> None:
     if sys.argv[1:] == ["--clients"]:
         for name in CLIENTS:
             make_clients(name)
+        make_javascript_clients()
         return
     project = ROOT / "pyproject.toml"
     everything, wanted_fonts = digest(DEV_LOCK, project), digest(FONTS_LOCK)

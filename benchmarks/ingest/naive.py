@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import uvicorn
@@ -33,13 +34,13 @@ class Naive(EventIntake):
         for writer in self.writers:
             await writer.close()
 
-    async def _store(self, request: Request) -> bool:
+    async def _store(self, requests: Sequence[Request]) -> None:
         writer = await self.free.get()
         try:
-            await writer.append([request])
+            for request in requests:
+                await writer.append([request])
         finally:
             self.free.put_nowait(writer)
-        return True
 
 
 class App:

@@ -15,8 +15,8 @@ from typing import Any
 import httpx2
 import psycopg
 
-from benchmarks.stack import Stack, percentile, running_stack, save
-from benchmarks.usage.__main__ import MODELS, SIZES, TYPES, Reader, _settle, feed, from_events, set_up
+from benchmarks.stack import Stack, percentile, running_stack, save, settle
+from benchmarks.usage.__main__ import MODELS, SIZES, TYPES, Reader, feed, from_events, set_up
 
 BATCH = 1_000
 LISTED = {"model": list(MODELS), "type": list(TYPES), "tier": ["free", "paid"]}
@@ -71,7 +71,7 @@ def main() -> None:
         organization, key = set_up(stack)
         feed(stack.dsn, organization, SIZES[0], SIZES[0], random.Random(1))
         feed(stack.dsn, organization, SIZES[-1], size, random.Random(2))
-        _settle(stack.dsn)
+        settle(stack.dsn)
         reader, expected = Reader(stack, key), from_events(stack.dsn, SIZES[-1])
         before = Feeder(stack.dsn, organization)
         before.start()

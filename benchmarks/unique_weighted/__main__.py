@@ -16,8 +16,7 @@ import uuid
 from decimal import Decimal
 from typing import Any
 
-from benchmarks.stack import Stack, month, percentile, running_stack, save
-from benchmarks.usage.__main__ import _settle as settle
+from benchmarks.stack import Stack, month, percentile, running_stack, save, settle
 from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.events.postgres.writer import Memory, open_connection, store

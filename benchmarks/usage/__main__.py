@@ -19,7 +19,7 @@ from typing import Any
 
 import psycopg
 
-from benchmarks.stack import Stack, percentile, running_stack, save
+from benchmarks.stack import Stack, percentile, running_stack, save, settle
 from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.events.postgres.writer import Memory, open_connection, store
@@ -125,7 +125,7 @@ def main() -> None:
         organization, key = set_up(stack)
         for size in SIZES:
             feed(stack.dsn, organization, size, size, chance)
-        _settle(stack.dsn)
+        settle(stack.dsn)
         reader = Reader(stack, key)
         result: dict[str, Any] = {"rest": {}, "writing": {}}
         for size in SIZES:
@@ -157,18 +157,6 @@ def main() -> None:
                     f"{state:<8}{size:>10,} events  p50 {row['p50']:6.2f} ms  p99 {row['p99']:6.2f} ms  {row}"
                 )
     save("usage", result)
-
-
-def _settle(dsn: str) -> None:
-    with psycopg.connect(dsn, autocommit=True) as conn:
-        for _ in range(600):
-            row = conn.execute(
-                "select (select last_value from event_seq_seq) - rolled_up_to from metering_state"
-            ).fetchone()
-            assert row is not None
-            if row[0] <= 0:
-                return
-            time.sleep(0.2)
 
 
 if __name__ == "__main__":

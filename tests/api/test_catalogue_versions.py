@@ -139,6 +139,24 @@ def test_litellms_file_is_a_second_source(api: Api, metric: Any, send: Any) -> N
     assert sorted(lines, key=str) == [("a", "batch", 50), ("a", None, 100), ("new", None, 300)]
 
 
+def test_versions_without_outliers_are_approved_by_themselves_where_that_is_wanted(api: Api) -> None:
+    assert api.get("/organizations")["organization"]["auto_approve_prices"] is False
+    approved(api, imported(api, "first", file(a="1", b="1")), _all_shipped(), valid_from="2024-03-01")
+    assert imported(api, "waits", file(a="2", b="1"))["status"] == "pending"
+    wanted = {"organization": {"auto_approve_prices": True}}
+    assert api.put("/organizations", wanted)["organization"]["auto_approve_prices"] is True
+    made = imported(api, "by itself", file(a="3", b="1"))
+    assert (made["status"], made["approved_by"], made["valid_from"]) == ("approved", "Permille", "2024-03-05")
+    assert imported(api, "an outlier", file(a="30", b="1"))["status"] == "pending"
+    body = {"catalogue_version": {"label": "other", "source": "litellm",
+        "prices": {"acme/a": {"litellm_provider": "acme", "input_cost_per_token": 1}}}}  # fmt: skip
+    assert api.post("/llm/catalogue_versions", body)["catalogue_version"]["status"] == "pending"
+    entries = api.get("/activity_logs")["activity_logs"]
+    changed = [name for each in entries for name in (each["activity_object_changes"] or {})]
+    assert "auto_approve_prices" in changed
+    assert "approved_by" in changed
+
+
 def _all_shipped() -> list[str]:
     return [
         f"{provider.id}/{model.id}"

@@ -36,3 +36,23 @@ def test_payloads_in_three_forms_are_the_same_calls(talk: Callable[[Talk], None]
         assert await client.counted() == units
 
     talk(conversation)
+
+
+def test_a_payload_in_place_of_an_answer_is_the_same_call(talk: Callable[[Talk], None]) -> None:
+    """Our own callback sends payloads among the usages of its spool."""
+    (payload,) = load("gateway-callbacks.json")[0]["given"]["body"]
+    payload["metadata"]["requester_metadata"] = {"subscription": "sub"}
+
+    async def conversation(client: Client) -> None:
+        usage = {"provider": "litellm", "response": payload, "timestamp": "1"}
+        (usage_id,) = {each["id"] for each in await client.send(usage, usage)}
+        assert usage_id == "openai:chatcmpl-L1"
+        assert await client.counted() == {"input": 2006, "output": 300}
+        assert (await sent(client, json.dumps(payload, default=float))).json()["usages"][0][
+            "status"
+        ] == "repeated"
+        failed = {"provider": "litellm", "response": {"status": "failure"}, "external_subscription_id": "sub"}
+        (held,) = await client.send(failed)
+        assert held["problem"]["code"] == "usage_missing"
+
+    talk(conversation)

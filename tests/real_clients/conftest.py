@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -27,6 +28,14 @@ def is_installed(name: str) -> bool:
     return (ROOT / f".venv-{name}" / ".lock-digest").exists()
 
 
+JAVASCRIPT = Path(__file__).parent / "javascript"
+
+
+def is_javascript_installed() -> bool:
+    """Whether `make setup-clients` could install all of javascript/package-lock.json."""
+    return (JAVASCRIPT / "node_modules" / ".lock-digest").exists()
+
+
 Quantities = dict[str, dict[str, int]]
 """Subscription -> type of tokens -> quantity."""
 
@@ -42,6 +51,17 @@ class Billing:
 
     def run(self, program: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a program of a page as its reader would; nothing of the answers may be in what it leaves here."""
+        return self._run([str(PYTHON), "-c", program], ROOT, environment)
+
+    def run_javascript(self, program: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        """The same with Node.js. Its client of Anthropic wants the version in the address."""
+        versioned = {"ANTHROPIC_BASE_URL": f"{self.models.url}/v1"}
+        command = [shutil.which("node") or "node", "--input-type=module", "-e", program]
+        return self._run(command, JAVASCRIPT, versioned | environment)
+
+    def _run(
+        self, command: list[str], folder: Path, environment: dict[str, str]
+    ) -> subprocess.CompletedProcess[str]:
         settings = {
             "OPENAI_BASE_URL": f"{self.models.url}/v1",
             "OPENAI_API_KEY": "key",
@@ -61,9 +81,9 @@ class Billing:
             "LANGFUSE_SECRET_KEY": self.key,
             "PYTHONPATH": str(ROOT / "src"),
         }
-        command = [str(PYTHON), "-c", program]
         done = subprocess.run(
             command,
+            cwd=folder,
             env={**os.environ, **settings, **environment},
             capture_output=True,
             text=True,
@@ -89,15 +109,19 @@ class Billing:
                     group["grouped_by"]["type"]: int(float(group["units"]))
                     for group in charge["grouped_usage"]
                 }
+                assert charge["amount_cents"] == sum(groups.values()), "a token costs a cent"
                 found[subscription] = {name: units for name, units in groups.items() if units}
         return {subscription: groups for subscription, groups in found.items() if groups}
 
     def wait_for(self, expected: Quantities) -> None:
         """Wait until this is the usage, and see that it stays."""
         try:
-            wait_until(lambda: self.quantities() == expected, 60)
+            wait_until(lambda: self.quantities() == expected, 90)
         except AssertionError:
-            raise AssertionError(f"{self.quantities()} instead of {expected}; {self.server.log()}") from None
+            with self.client() as client:
+                came = client.get("/llm/recent_usages").json()["recent_usages"]
+            said = [(each["road"], each["model"], each["status"], each.get("problem")) for each in came]
+            raise AssertionError(f"{self.quantities()} instead of {expected}: {said}") from None
 
 
 @pytest.fixture(scope="session")
@@ -116,7 +140,12 @@ def models() -> Iterator[ModelServer]:
 def billing(live: LiveServer, models: ModelServer, tmp_path: Path) -> Billing:
     if not is_installed("clients"):
         pytest.skip("the real clients could not be installed: make setup-clients")
-    made = Billing(live, models, live.organization(name=f"Org {uuid.uuid4()}")["api_key"], tmp_path)
+    return new_billing(live, models, tmp_path)
+
+
+def new_billing(live: LiveServer, models: ModelServer, folder: Path) -> Billing:
+    """An organization that prices every type of tokens, and takes events of other programs as calls."""
+    made = Billing(live, models, live.organization(name=f"Org {uuid.uuid4()}")["api_key"], folder)
     with made.client() as client:
 
         def sent(path: str, body: dict[str, Any]) -> dict[str, Any]:
@@ -164,8 +193,7 @@ ALL_TYPES = (
 )
 
 
-def programs(page: str) -> list[str]:
+def programs(page: str, language: str = "python") -> list[str]:
     """The programs that a page of docs/connect shows."""
-    return re.findall(
-        r"```python\n(.*?)```", (ROOT / "docs" / "connect" / f"{page}.md").read_text(), re.DOTALL
-    )
+    text = (ROOT / "docs" / "connect" / f"{page}.md").read_text()
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)

@@ -8,7 +8,7 @@ from pathlib import Path
 import permille
 
 EVENT_TABLES = (
-    "event counted_event sent_event struck_event event_amendment event_hour event_seq_seq series series_month"
+    "event counted_event sent_event struck_event event_amendment event_hour event_seq_seq counted_once series series_month"
     " usage_cell unique_cell unchecked_series metering metering_version metering_state"
 )
 ROW_TABLES = "billable_metric billable_metric_filter billing_hold charge charge_filter credit_note customer fee invoice invoice_subscription plan subscription"

@@ -69,6 +69,26 @@ def test_a_release_changes_no_price_by_itself(
     assert price(db, first) == ("r2", "2")
 
 
+def test_a_release_is_approved_where_the_organization_lets_it(
+    db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release(monkeypatch, "r1", a="1", b="1")
+    first, second = (organizations.add(db, name=name, test_now=NOW, entity={}, now=NOW) for name in "AB")
+    organizations.auto_approve_prices(db, first.id, is_on=True)
+    release(monkeypatch, "r2", a="2", b="1")
+    price_catalogue.adopt_shipped(db, now=NOW)
+    assert (price(db, first), price(db, second)) == (("r2", "2"), ("r1", "1"))
+    entry = db.execute("select organization_id, action, subject from audit_entry").fetchall()
+    assert entry == [(first.id, "approved catalogue version", "r2")]
+    release(monkeypatch, "r3", a="2")
+    price_catalogue.adopt_shipped(db, now=NOW)
+    assert price(db, first, "b") == ("r2", "1"), "a price that is gone is an outlier"
+    release(monkeypatch, "r4", a="4", b="1")
+    organizations.auto_approve_prices(db, first.id, is_on=False)
+    price_catalogue.adopt_shipped(db, now=NOW)
+    assert price(db, first) == ("r2", "2")
+
+
 def test_versions_are_imported_and_approved_on_the_command_line(
     dsn: str, db: psycopg.Connection[Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -13,6 +13,7 @@ from permille.api import (
     billable_metrics,
     catalogue_versions,
     charges,
+    organization_settings,
     organizations as api_organizations,
     plans,
 )
@@ -108,6 +109,21 @@ def test_both_doors_import_the_same_prices(browser: Browser, api: Any) -> None:
     approved = api(catalogue_versions.approve_version, {"catalogue_version": {}}, lago_id=lago_id)
     assert approved["catalogue_version"]["status"] == "approved"
     assert "approved" in text_of(browser.ok(address))
+
+
+def test_versions_without_outliers_are_approved_at_once_where_that_is_wanted(
+    browser: Browser, api: Any
+) -> None:
+    first = uploaded(browser, file(a=1))
+    browser.sent(first, {"accept_outliers": outliers(browser, first)})
+    assert "Every version waits" in text_of(browser.ok("/catalogue-versions"))
+    assert browser.sent("/auto-approve-prices", {"on": "yes"}) == "/app/catalogue-versions?said=saved"
+    shown = api(organization_settings.show_organization)["organization"]
+    assert shown["auto_approve_prices"] is True
+    assert upload(browser, file(a=2)).headers["location"].endswith("?said=approved")
+    browser.sent("/auto-approve-prices", {"on": "no"})
+    assert "let prices wait for approval in Acme AI" in text_of(browser.ok("/audit-log"))
+    uploaded(browser, file(a=3))
 
 
 def form(*pieces: bytes, end: bytes = b"--b--\r\n") -> bytes:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+
+from permille.api import customers, plans, subscriptions
 
 from .conftest import text_of
 
@@ -75,3 +79,22 @@ def test_a_campaign_is_made_changed_and_applied_to_a_new_billing_entity(browser)
     assert '<option value="late" selected>' not in browser.ok("/edit-billing-entity/second")
     browser.sent("/delete-dunning-campaign/late")
     assert "No campaigns yet" in text_of(browser.ok("/dunning"))
+
+
+def test_a_subscription_that_waits_for_its_payment_is_paid_on_its_page(browser, api):
+    api(customers.upsert_customer, {"customer": {"external_id": "cus"}})
+    plan = {"name": "P", "code": "p", "interval": "monthly", "amount_cents": 3_100, "amount_currency": "EUR"}
+    api(plans.create_plan, {"plan": {**plan, "pay_in_advance": True}})
+    form = {"plan_code": "p", "external_id": "sub", "waits_for_payment": "on", "timeout_hours": "24"}
+    browser.sent("/subscribe/cus", form)
+    browser.sent("/subscribe/cus", {**form, "external_id": "other"})
+    page = browser.ok("/customers/cus", tab="subscriptions")
+    assert "Runs once its first invoice is paid, until 2 Oct 2026." in text_of(page)
+    browser.sent("/end-subscription/other", {"status": "incomplete"})
+    (link,) = re.findall(r"/app(/record-payment/[^\"]+)", browser.ok("/customers/cus", tab="subscriptions"))
+    assert "31.00" in text_of(browser.ok(link))
+    sent = {"amount": "31.00", "reference": "bank", "paid_at": "2026-10-01"}
+    assert browser.sent(link, sent) == "/app/payments?said=saved"
+    found = api(subscriptions.show_subscription, external_id="sub")["subscription"]
+    assert (found["status"], found["activation_rules"][0]["status"]) == ("active", "satisfied")
+    assert "Runs once" not in text_of(browser.ok("/customers/cus", tab="subscriptions"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from permille.api.billing_entities import read_settings
@@ -13,7 +14,7 @@ from permille.api.validation import Fields
 from permille.api.webhook_endpoints import read_url
 from permille.core.customer import BillingEntity
 from permille.store import billing_entities, webhook_endpoints
-from permille.usecases import webhook_endpoints as usecase
+from permille.usecases import organizations, webhook_endpoints as usecase
 from permille.usecases.catalogue import billing_entities as catalogue
 from permille.usecases.webhook_endpoints import ENDPOINTS_MAX
 
@@ -48,6 +49,7 @@ def update_organization(call: Call) -> dict[str, Any]:
     """PUT /organizations. A `webhook_url` that there is not yet becomes the newest webhook endpoint."""
     fields = Fields(call.root("organization"))
     settings = read_settings(fields)
+    auto_approves = fields.flag("auto_approve_prices")
     url = read_url(call.organization, fields) if fields.given.get("webhook_url") else None
     known = usecase.to_change(call.conn, call.organization.id)
     is_new = url is not None and all(endpoint.webhook_url != url for endpoint in known)
@@ -56,6 +58,9 @@ def update_organization(call: Call) -> dict[str, Any]:
     fields.check()
     if is_new:
         usecase.add(call.conn, call.organization.id, {"webhook_url": url}, now=call.now)
+    if auto_approves is not None:
+        organizations.auto_approve_prices(call.conn, call.organization, is_on=auto_approves)
+        call = replace(call, organization=replace(call.organization, auto_approve_prices=auto_approves))
     before = billing_entities.default(call.conn, call.organization.id)
     after = catalogue.change(call.conn, call.organization.id, before, settings=settings, now=call.now)
     return _shown(call, after)
@@ -82,5 +87,6 @@ def _shown(call: Call, entity: BillingEntity) -> dict[str, Any]:
         ),
         taxes=[render_tax(tax) for tax in entity.taxes],
         events_store="postgres",
+        auto_approve_prices=call.organization.auto_approve_prices,
     )
     return {"organization": shown}

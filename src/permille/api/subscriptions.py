@@ -10,6 +10,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.api.activation_rules import NAME as ACTIVATION_RULES, read_payment_timeout, show_rules
 from permille.api.custom_sections import read_choice, show_choices
 from permille.api.customers import customer_of, render_customer
 from permille.api.features import render_subscription_entitlement
@@ -42,7 +43,6 @@ from permille.usecases.catalogue.subscriptions import NewSubscription
 from permille.usecases.subscriptions import SubscriptionTerms
 
 BILLING_TIMES = tuple(BillingTime)
-UNBUILT = ("activation_rules",)
 
 
 def create_subscription(call: Call) -> dict[str, Any]:
@@ -99,6 +99,7 @@ def _terms(fields: Fields, *, now: datetime) -> SubscriptionTerms:
         purchase_order_number=fields.text("purchase_order_number"),
         progressive_billing_disabled=fields.flag("progressive_billing_disabled") or False,
         usage_thresholds=read_thresholds(fields, (), now=now) if fields.given.get(THRESHOLDS) else None,
+        payment_timeout_hours=read_payment_timeout(fields),
     )
 
 
@@ -118,7 +119,6 @@ def _has_overrides(
 
 
 def _refuse_unbuilt(fields: Fields) -> None:
-    fields.refuse_unbuilt(*UNBUILT)
     refuse_twice(fields)
     refuse_other_payment_method(fields)
 
@@ -199,18 +199,26 @@ def update_subscription(call: Call) -> dict[str, Any]:
     before = catalogue.to_change(
         call.conn, call.organization.id, call.path["external_id"], status=_status_to_update(call)
     )
+    if before.status == "incomplete":
+        raise NotAllowed("subscription_incomplete")
     fields = Fields(call.root("subscription"))
     _refuse_unbuilt(fields)
     columns = _changes(call, fields, before)
     own_plan, own_units, at_once = _own_terms(call, fields, before)
+    timeout_hours = read_payment_timeout(fields)
     fields.check()
     if "purchase_order_number" in columns and before.status not in ("pending", "active"):
         raise NotAllowed("purchase_order_number_not_editable")
+    sets_rule = fields.given.get(ACTIVATION_RULES) is not None
+    if sets_rule and not before.is_waiting:
+        raise NotAllowed("activation_rules_not_editable")
     after = catalogue.change(
         call.conn,
         before,
         columns=columns,
         section_choice=read_choice(call.conn, call.organization.id, fields, now=call.now),
+        sets_rule=sets_rule,
+        payment_timeout_hours=timeout_hours,
         own_plan=own_plan,
         own_units=own_units,
         units_at_once=at_once,
@@ -239,7 +247,7 @@ def _own_terms(
 def _status_to_update(call: Call) -> str:
     body = call.body if isinstance(call.body, dict) else {}
     asked = body.get("status") or call.query.get("status")
-    return "pending" if asked == "pending" else "active"
+    return asked if asked in ("pending", "incomplete") else "active"
 
 
 def _changes(call: Call, fields: Fields, before: Subscription) -> dict[str, Any]:
@@ -280,8 +288,9 @@ def _changes(call: Call, fields: Fields, before: Subscription) -> dict[str, Any]
 
 
 def terminate_subscription(call: Call) -> dict[str, Any]:
-    """DELETE /subscriptions/{external_id}: ends the active row, or with `status=pending` cancels that one."""
-    status = "pending" if call.query.get("status") == "pending" else "active"
+    """DELETE /subscriptions/{external_id}: ends the active row, or cancels the one with `status` pending or incomplete."""
+    asked = call.query.get("status")
+    status = asked if asked in ("pending", "incomplete") else "active"
     row = catalogue.to_end(call.conn, call.organization.id, call.path["external_id"], status=status)
     note, invoice = _termination_options(call) if status == "active" else (None, None)
     ended = catalogue.end(
@@ -327,6 +336,7 @@ def render_subscriptions(
     ]
     show_entitlements(conn, rows, known_plans, shown)
     show_choices(conn, shown)
+    show_rules(conn, shown)
     return shown
 
 
@@ -385,7 +395,7 @@ def render_subscription(
         progressive_billing_disabled=subscription.progressive_billing_disabled,
         consolidate_invoice=subscription.consolidate_invoice,
         purchase_order_number=subscription.purchase_order_number,
-        cancellation_reason=None,
+        cancellation_reason=subscription.cancellation_reason,
         payment_method=PAYMENT_METHOD,
         entitlements=[],
         usage_threshold=None,

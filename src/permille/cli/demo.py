@@ -418,6 +418,7 @@ def _whereabouts(console: Console, server: Server, key: str, pdf: Path, *, keep:
     console.print(f"PDF invoice:  {pdf}", soft_wrap=True)
     if keep:
         console.print(f"Web admin:    {sign_in_link(server.url, 'acme')}", soft_wrap=True)
+        console.print(f"Margin:       {server.url}/app/margin, once you are signed in", soft_wrap=True)
         console.print(f"Still served: {server.url}  (API key {key})", soft_wrap=True)
         console.print(f"  curl -H 'Authorization: Bearer {key}' {server.url}/api/v1/invoices", soft_wrap=True)
         console.print(f"Stop it with: permille stop --data-dir {server.data_dir}", soft_wrap=True)

@@ -87,6 +87,10 @@ class Meter:
         fields = {"provider": provider, "api": api, "model": model, "id": usage_id, "response": prune(answer)}
         self._keep({name: value for name, value in fields.items() if value}, current(self._billed_to))
 
+    def record_payload(self, payload: dict[str, Any], *, provider: str) -> None:
+        """Bill what a gateway says of a call, without content, as it is. Raises UsageNotKeptError."""
+        self._keep({"provider": provider, "response": payload}, current(self._billed_to))
+
     def flush(self, timeout: float = 10.0) -> bool:
         """Send what waits in the spool; False where something is still waiting after `timeout` seconds."""
         return self._sender.flush(timeout)

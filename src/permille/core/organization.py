@@ -19,6 +19,8 @@ class Organization:
     created_at: datetime
     requires_second_factor: bool = False
     """Whether its users in the web admin must have one."""
+    auto_approve_prices: bool = False
+    """Whether versions of the price catalogue without outliers are approved as they come in."""
 
     def now(self, system_now: datetime) -> datetime:
         """The organization's clock: its own in test mode, else the system's."""

@@ -16,6 +16,7 @@ create table organization (
     updated_at timestamptz not null,
     test_target timestamptz, -- where the test clock is on its way to
     requires_second_factor boolean not null default false, -- of users in the web admin
+    auto_approve_prices boolean not null default false, -- versions of the price catalogue without outliers
     constraint organization_clock check (test_mode = (test_now is not null)),
     constraint organization_target check (test_target is null or test_mode)
 );
@@ -381,11 +382,13 @@ create table subscription (
     historical_usage_amount_cents bigint not null default 0, -- on the first row of a life: used before we knew of it
     fixed_charges_billed_until timestamptz,
     fixed_charges_paid_until timestamptz, -- up to where those in advance are paid
-    usage_thresholds jsonb not null default '[]' -- of its own, instead of its plan's
+    usage_thresholds jsonb not null default '[]', -- of its own, instead of its plan's
+    cancellation_reason text -- payment_failed, timeout: of one that waited for its payment
 );
 
 create index subscription_after on subscription (previous_subscription_id) where previous_subscription_id is not null;
 create unique index subscription_active on subscription (organization_id, external_id) where status = 'active';
+create unique index subscription_incomplete on subscription (organization_id, external_id) where status = 'incomplete';
 create index subscription_external_id on subscription (organization_id, external_id, created_at desc);
 create index subscription_newest on subscription (organization_id, subscription_at desc, created_at desc, id);
 create index subscription_of_customer on subscription (customer_id);
@@ -394,6 +397,25 @@ create index subscription_of_plan on subscription (plan_id);
 create index subscription_to_bill on subscription (organization_id, next_billing_at) where next_billing_at is not null;
 create index subscription_to_activate on subscription (organization_id, activates_at) where activates_at is not null;
 create index subscription_to_end on subscription (organization_id, ends_at) where ends_at is not null;
+
+-- What has to happen before a subscription runs.
+create table activation_rule (
+    id uuid primary key,
+    organization_id uuid not null,
+    subscription_id uuid not null references subscription (id),
+    type text not null, -- payment
+    timeout_hours bigint not null, -- 0: for as long as it takes
+    status text not null,
+    expires_at timestamptz,
+    invoice_id uuid, -- that has to be paid
+    created_at timestamptz not null,
+    updated_at timestamptz not null
+);
+
+create unique index activation_rule_of_subscription on activation_rule (subscription_id);
+create index activation_rule_of_invoice on activation_rule (invoice_id) where status = 'pending';
+create index activation_rule_to_expire on activation_rule (organization_id, expires_at)
+    where status = 'pending' and expires_at is not null;
 
 -- What happened ----------------------------------------------------------------------------------------------
 
@@ -639,6 +661,18 @@ begin
         raise exception 'the metering has changed' using errcode = 'PM001';
     end if;
     perform pg_advisory_xact_lock_shared(x'5045524D'::bigint);
+end
+$$;
+
+-- Transaction ids that count once whatever the subscription is: a call of a model, a session that several calls share.
+-- Each is the digest of (organization, transaction id), and goes in with its events. Calls from before are known by these.
+create table counted_once (
+    identity uuid primary key
+);
+
+create function count_once(claimed uuid[]) returns void language plpgsql as $$
+begin
+    insert into counted_once select * from unnest(claimed);
 end
 $$;
 
@@ -1501,7 +1535,8 @@ create table invoice_credit (
     invoice_id uuid not null,
     credit_note_id uuid not null references credit_note (id),
     amount_cents bigint not null check (amount_cents > 0),
-    created_at timestamptz not null
+    created_at timestamptz not null,
+    given_back_at timestamptz -- the invoice was never paid
 );
 
 create index invoice_credit_of_invoice on invoice_credit (invoice_id);
@@ -2124,6 +2159,7 @@ begin
             'next_billing_at activates_at ends_at fee_billed_until charges_billed_until fixed_charges_billed_until'
             ' fixed_charges_paid_until', 'insert update delete'
         ),
+        ('activation_rule', 'id', 'type', '', 'insert update delete'),
         ('tax', 'id', 'code', '', 'insert update delete'),
         ('add_on', 'id', 'code', '', 'insert update delete'),
         ('invoice_custom_section', 'id', 'code', '', 'insert update delete'),

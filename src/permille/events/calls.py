@@ -16,11 +16,13 @@ from permille.events.log import Request, UnacceptableError
 def requests_of(organization_id: UUID, call: PreparedCall, *, now: datetime) -> list[Request]:
     """The call's own events first, then each that it shares with other calls by itself."""
     groups = [call.events, *([each] for each in call.shared)]
+    created_at = microseconds(now)
     return [
         Request(
             organization_id=organization_id,
             drafts=_drafts(call, events),
-            created_at=microseconds(now),
+            created_at=created_at,
+            counts_once=True,
         )
         for events in groups
         if events
@@ -42,14 +44,5 @@ UNACCEPTABLE = Problem(
 
 
 def _drafts(call: PreparedCall, events: Sequence[CallEvent]) -> list[Draft]:
-    return [
-        Draft(
-            each.transaction_id,
-            each.code,
-            call.external_subscription_id,
-            microseconds(call.sent.at),
-            None,
-            dict(each.properties),
-        )
-        for each in events
-    ]
+    payer, at = call.external_subscription_id, microseconds(call.sent.at)
+    return [Draft(each.transaction_id, each.code, payer, at, None, dict(each.properties)) for each in events]

@@ -19,9 +19,7 @@ def event_identities(
     organization: bytes, external_subscription_ids: Sequence[str | None], transaction_ids: Sequence[str]
 ) -> list[bytes]:
     """16 bytes for each event. One without a subscription is never a duplicate, as in Lago."""
-    digests = b"".join(
-        [blake2b(organization + each.encode(), digest_size=16).digest() for each in transaction_ids]
-    )
+    digests = b"".join([transaction_identity(organization, each) for each in transaction_ids])
     parts = b"".join([_subscription_part(each) for each in external_subscription_ids])
     mixed = (int.from_bytes(digests, "big") ^ int.from_bytes(parts, "big")).to_bytes(len(digests), "big")
     return [mixed[i : i + 16] for i in range(0, len(mixed), 16)]
@@ -36,9 +34,12 @@ def _digest(external_subscription_id: str) -> bytes:
     return bytes(8) + blake2b(external_subscription_id.encode(), digest_size=8).digest()
 
 
+def transaction_identity(organization: bytes, transaction_id: str) -> bytes:
+    """16 bytes for a transaction id of the organization, whatever the subscription is."""
+    return blake2b(organization + transaction_id.encode(), digest_size=16).digest()
+
+
 def transaction_range(organization: bytes, transaction_id: str) -> tuple[UUID, UUID]:
     """The first and the last identity that an event with this transaction id can have."""
-    first = int.from_bytes(
-        blake2b(organization + transaction_id.encode(), digest_size=16).digest()[:8], "big"
-    )
+    first = int.from_bytes(transaction_identity(organization, transaction_id)[:8], "big")
     return UUID(int=first << 64), UUID(int=first << 64 | _LOW)

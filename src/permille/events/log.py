@@ -22,8 +22,9 @@ from permille.core.metering.expression import (
     read_expression,
     value_text,
 )
+from permille.core.wallet import NamedWallet
 from permille.events.draft import Draft
-from permille.events.identity import event_identities
+from permille.events.identity import event_identities, transaction_identity
 
 TOO_MUCH_WORK = (
     "expression_evaluation_failed: The expressions are too long for so many events: send fewer at once"
@@ -38,6 +39,8 @@ class Request:
     drafts: Sequence[Draft]
     created_at: int
     """Microseconds since 1970."""
+    counts_once: bool = False
+    """Whether the transaction id of its first event is taken by an event of any other subscription, too."""
     identities: list[bytes] = field(default_factory=list)
     duplicates: list[int] | None = None
     failure: Exception | None = None
@@ -55,6 +58,13 @@ class Request:
     def is_decided(self) -> bool:
         """Whether it is known how it went."""
         return self.duplicates is not None or self.failure is not None or self.is_refused
+
+    @property
+    def claim(self) -> bytes | None:
+        """What no other request may come with, None where only its events themselves count once."""
+        if not self.counts_once:
+            return None
+        return transaction_identity(self.organization_id.bytes, self.drafts[0].transaction_id)
 
     @property
     def is_refused(self) -> bool:
@@ -391,6 +401,16 @@ class EventLog(Protocol):
         limit: int,
     ) -> EventErrors | None:
         """What is wrong, by the organization's metrics, with the first `limit` faulty events of an hour; None when all are fine."""
+
+    def wallets_named_in(
+        self, conn: Connection[Any], organization_id: UUID, codes: Collection[str], *, starts_at: datetime
+    ) -> list[NamedWallet]:
+        """The wallets that events of an hour with these codes name, by series."""
+
+    def first_of_series(
+        self, conn: Connection[Any], series_ids: Collection[int], *, starts_at: datetime, limit: int
+    ) -> list[UUID]:
+        """The first events of an hour of these series, in the order of arrival; amended ones are left out."""
 
 
 class Amendments(Protocol):

@@ -328,7 +328,8 @@ class EventIntake:
         request = Request(organization_id=organization_id, drafts=drafts, created_at=microseconds(batch.at))
         if len(drafts) * EXPRESSION_LENGTH_MAX > EXPRESSION_WORK_AT_ONCE:
             await self._derive(request)
-        if not await self._store(request):
+        await self._store([request])
+        if request.failure is not None:
             if isinstance(request.failure, UnacceptableError):
                 raise await self._unacceptable(request, batch)
             raise try_again()
@@ -416,13 +417,18 @@ class EventIntake:
             async with self.evaluations.turn(request.organization_id):
                 await asyncio.get_running_loop().run_in_executor(self.evaluators, writer.derive, request)
 
-    async def _store(self, request: Request) -> bool:
-        """Whether it is known how it went; if not, the client must send it again."""
-        waiting = WaitingRequest(request, asyncio.get_running_loop().create_future())
-        if not self.queue.put(waiting):
-            return False
-        await waiting.answered
-        return request.failure is None
+    async def _store(self, requests: Sequence[Request]) -> None:
+        """Wait until each is decided; one that fails is sent again by its client."""
+        loop = asyncio.get_running_loop()
+        queued: list[WaitingRequest] = []
+        for request in requests:
+            waiting = WaitingRequest(request, loop.create_future())
+            if self.queue.put(waiting):
+                queued.append(waiting)
+            else:
+                request.failure = UnavailableError("no room in the queue")
+        for waiting in queued:
+            await waiting.answered
 
     async def _unacceptable(self, request: Request, batch: EventBatch) -> Refusal:
         """Why nothing of the request is stored: the database refuses what is in it, in a batch the event with this index."""

@@ -54,8 +54,8 @@ class CallStore:
     desk: CallDesk
     turns: Shares
     """Limits how many questions of an organization the database answers at once."""
-    store: Callable[[Request], Awaitable[bool]]
-    """Queues a request of events and waits for its commit; whether it is known how it went."""
+    store: Callable[[Sequence[Request]], Awaitable[None]]
+    """Queues requests of events and waits until it is decided how each of them went."""
 
     async def take(
         self, organization_id: UUID, calls: Sequence[SentCall], *, now: datetime, is_dry_run: bool
@@ -64,7 +64,7 @@ class CallStore:
         prepared = await self._ask(organization_id, lambda: self.desk.prepare(organization_id, calls))
         if is_dry_run:
             return prepared
-        stored = await asyncio.gather(*(self._stored(organization_id, call, now=now) for call in prepared))
+        stored = await self._stored(organization_id, prepared, now=now)
         if any(call.problem for call in stored):
             stored = await self._ask(
                 organization_id, partial(self.desk.hold, organization_id, stored, now=now)
@@ -77,10 +77,15 @@ class CallStore:
         async with self.turns.turn(organization_id):
             return await asyncio.to_thread(question)
 
-    async def _stored(self, organization_id: UUID, call: PreparedCall, *, now: datetime) -> PreparedCall:
-        requests = requests_of(organization_id, call, now=now)
-        are_known = await asyncio.gather(*map(self.store, requests))
-        stored = outcome_of(call, requests)
-        if stored.problem is None and not all(are_known):
+    async def _stored(
+        self, organization_id: UUID, calls: Sequence[PreparedCall], *, now: datetime
+    ) -> list[PreparedCall]:
+        requests = [requests_of(organization_id, call, now=now) for call in calls]
+        await self.store([each for group in requests for each in group])
+        stored = [outcome_of(call, group) for call, group in zip(calls, requests, strict=True)]
+        if any(
+            call.problem is None and any(each.failure for each in group)
+            for call, group in zip(stored, requests, strict=True)
+        ):
             raise try_again()
         return stored

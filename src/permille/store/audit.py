@@ -129,7 +129,7 @@ BALANCES_ADD_UP = Check(
 select n.organization_id, 'credit note ' || n.number || ' ' || n.id as what,
     format('credit %s, balance %s, paid %s', n.credit_amount_cents, n.balance_amount_cents,
         coalesce(sum(c.amount_cents), 0)) as detail
-from credit_note n left join invoice_credit c on c.credit_note_id = n.id
+from credit_note n left join invoice_credit c on c.credit_note_id = n.id and c.given_back_at is null
 group by n.id having n.balance_amount_cents
     <> n.credit_amount_cents - coalesce(sum(c.amount_cents), 0) - n.voided_amount_cents
 """,

@@ -230,7 +230,7 @@ def available(
     rows = conn.execute(
         "select customer_id, currency, id, balance_amount_cents from credit_note"
         " where customer_id = any(%s) and balance_amount_cents > 0 order by created_at, id for no key update",
-        [list(customer_ids)],
+        [uuid_array(customer_ids)],
     ).fetchall()
     found: dict[tuple[UUID, str], list[tuple[UUID, int]]] = defaultdict(list)
     for customer_id, currency, note_id, balance in rows:
@@ -262,6 +262,18 @@ def take(conn: Connection[Any], drafts: Iterable[InvoiceDraft]) -> None:
         " credit_status = case when n.balance_amount_cents = w.amount then 'consumed' else n.credit_status end"
         " from unnest(%s::uuid[], %s::bigint[]) as w (id, amount) where n.id = w.id",
         [uuid_array(totals), int_array(totals.values())],
+    )
+
+
+def give_back(conn: Connection[Any], invoice_ids: Collection[UUID], now: datetime) -> None:
+    """Give notes back what they have paid of these invoices, which will never be paid; set-based."""
+    conn.execute(
+        "with gone as (update invoice_credit set given_back_at = %s where invoice_id = any(%s::uuid[])"
+        "   and given_back_at is null returning credit_note_id, amount_cents)"
+        " update credit_note n set balance_amount_cents = n.balance_amount_cents + w.amount, credit_status = 'available',"
+        " updated_at = %s from (select credit_note_id, sum(amount_cents)::bigint as amount from gone group by 1) w"
+        " where n.id = w.credit_note_id",
+        [now, uuid_array(invoice_ids), now],
     )
 
 

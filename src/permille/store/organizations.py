@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,7 +16,7 @@ from permille.core.organization import Organization
 from permille.ids import new_id
 from permille.store import billing_entities, catalogue_versions
 
-COLUMNS = "o.id, o.name, o.test_mode, o.test_now, o.hmac_key, o.created_at, o.requires_second_factor"
+COLUMNS = "o.id, o.name, o.test_mode, o.test_now, o.hmac_key, o.created_at, o.requires_second_factor, o.auto_approve_prices"
 """Those of an Organization."""
 
 
@@ -156,6 +157,19 @@ def on_their_way(conn: Connection[Any]) -> list[UUID]:
     """The organizations whose test clock is being moved."""
     rows = conn.execute("select id from organization where test_target is not null order by id")
     return [organization_id for (organization_id,) in rows]
+
+
+def auto_approve_prices(conn: Connection[Any], organization_id: UUID, *, is_on: bool) -> None:
+    conn.execute("update organization set auto_approve_prices = %s where id = %s", [is_on, organization_id])
+
+
+def that_auto_approve_prices(conn: Connection[Any], organization_ids: Collection[UUID]) -> list[Organization]:
+    """Those of the organizations that have versions of the price catalogue approved as they come in."""
+    with conn.cursor(row_factory=class_row(Organization)) as cursor:
+        return cursor.execute(
+            f"select {COLUMNS} from organization o where o.id = any(%s) and o.auto_approve_prices order by o.id",
+            [list(organization_ids)],
+        ).fetchall()
 
 
 def require_second_factor(conn: Connection[Any], organization_id: UUID, *, is_required: bool) -> None:

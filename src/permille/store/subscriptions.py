@@ -13,6 +13,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from permille.core.contract.subscription import Due, Subscription
+from permille.database.bulk import uuid_array
 
 _NAMES = tuple(field.name for field in fields(Subscription))
 _COLUMNS = ", ".join(f"s.{name}" for name in _NAMES)
@@ -84,7 +85,7 @@ def histories(
 
 
 def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Subscription]:
-    return {row.id: row for row in _select(conn, "s.id = any(%s)", [list(ids)])}
+    return {row.id: row for row in _select(conn, "s.id = any(%s)", [uuid_array(ids)])}
 
 
 def for_update(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Subscription]:
@@ -144,20 +145,20 @@ def following(conn: Connection[Any], ids: Collection[UUID]) -> list[Subscription
 
 
 def living_of_customer(conn: Connection[Any], customer_id: UUID) -> list[Subscription]:
-    """A customer's active and pending rows, oldest first."""
+    """A customer's rows that run or may run yet, oldest first."""
     return _select(
         conn,
-        "s.customer_id = %s and s.status in ('active', 'pending') order by s.created_at, s.id",
+        "s.customer_id = %s and s.status in ('active', 'pending', 'incomplete') order by s.created_at, s.id",
         [customer_id],
     )
 
 
 def living_of_plan(conn: Connection[Any], plan_id: UUID) -> list[Subscription]:
-    """A plan's active and pending rows, with those on copies of it, oldest first."""
+    """A plan's rows that run or may run yet, with those on copies of it, oldest first."""
     return _select(
         conn,
         "s.plan_id = any(array(select id from plan where id = %(id)s or parent_id = %(id)s))"
-        " and s.status in ('active', 'pending') order by s.created_at, s.id",
+        " and s.status in ('active', 'pending', 'incomplete') order by s.created_at, s.id",
         {"id": plan_id},
     )
 

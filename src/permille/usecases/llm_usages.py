@@ -24,7 +24,7 @@ from permille.core.llm.call import (
 )
 from permille.core.llm.litellm import other_identities
 from permille.core.llm.model_name import Aliases, provider_name
-from permille.core.llm.parts import Metric, UnreadableUsage, Usage, Warned, identity_of
+from permille.core.llm.parts import Metric, UnreadableUsage, Warned, identity_of
 from permille.core.llm.payer import PayerRule, PayerRules, rule_for
 from permille.core.llm.read import read_usage, without_content
 from permille.events.calls import UNACCEPTABLE, outcome_of, requests_of
@@ -153,18 +153,28 @@ def _looked_at(call: SentCall, aliases: Aliases, listed: Listed, payers: _Payers
         problem = Problem(code=error.code, message=error.message)
         return PreparedCall(sent=call, identity=_identity_as_sent(call), problem=problem)
     identity = usage.identity
-    looked = PreparedCall(
-        sent=call, identity=identity, other_identities=other_identities(usage), warnings=usage.warnings
-    )
     if identity is None:
-        return replace(looked, problem=_NO_ID)
+        return PreparedCall(sent=call, identity=None, warnings=usage.warnings, problem=_NO_ID)
     if len(identity) > IDENTITY_MAX:
         problem = Problem(code="id_too_long", message=f"The id is longer than {IDENTITY_MAX} characters.")
-        return replace(looked, identity=None, problem=problem)
+        return PreparedCall(sent=call, identity=None, warnings=usage.warnings, problem=problem)
+    others = other_identities(usage)
     payer = payers.find(call)
     if isinstance(payer, Problem):
-        return replace(looked, problem=payer)
-    return _with_events(looked, usage, identity, payer, listed)
+        return PreparedCall(
+            sent=call, identity=identity, other_identities=others, warnings=usage.warnings, problem=payer
+        )
+    events, shared = events_of(usage, identity, listed, call.properties)
+    return PreparedCall(
+        sent=call,
+        identity=identity,
+        other_identities=others,
+        warnings=usage.warnings,
+        external_subscription_id=payer,
+        events=events,
+        shared=shared,
+        unknown_models=unknown_models(usage, (*events, *shared)),
+    )
 
 
 _NO_ID = Problem(
@@ -179,19 +189,6 @@ def _identity_as_sent(call: SentCall) -> str | None:
     name = call.usage.response_id or (from_answer if isinstance(from_answer, str) else None)
     found = identity_of(provider_name(call.usage.provider), name) if name else None
     return found if found is None or len(found) <= IDENTITY_MAX else None
-
-
-def _with_events(
-    looked: PreparedCall, usage: Usage, identity: str, payer: str, listed: Listed
-) -> PreparedCall:
-    events, shared = events_of(usage, identity, listed, looked.sent.properties)
-    return replace(
-        looked,
-        external_subscription_id=payer,
-        events=events,
-        shared=shared,
-        unknown_models=unknown_models(usage, (*events, *shared)),
-    )
 
 
 def hold(

@@ -85,6 +85,11 @@ def refuse_live(organization: Organization) -> None:
         raise Forbidden("test_clock_not_available")
 
 
+def auto_approve_prices(conn: Connection[Any], organization: Organization, *, is_on: bool) -> None:
+    """Approve versions of the price catalogue that come in without outliers, or let all of them wait."""
+    organizations.auto_approve_prices(conn, organization.id, is_on=is_on)
+
+
 def require_second_factor(conn: Connection[Any], organization: Organization, *, is_required: bool) -> None:
     """Let users in only with a second factor, or without one too."""
     organizations.require_second_factor(conn, organization.id, is_required=is_required)

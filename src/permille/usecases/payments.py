@@ -23,7 +23,7 @@ from permille.out.payments.provider import Collection, PaymentProvider
 from permille.store import customers, invoice_search, invoices, payments, webhooks
 from permille.store.invoices import StoredInvoice
 from permille.store.payments import Receipt, StoredPayment
-from permille.usecases import dunning, payment_requests
+from permille.usecases import activations, dunning, payment_requests
 from permille.usecases.invoices import opened, single
 from permille.usecases.mail import mail_new
 from permille.usecases.wallets import transactions
@@ -43,6 +43,7 @@ def _queue_webhooks(conn: Connection[Any], changed: Sequence[StoredInvoice], now
 
 FOLLOWS: tuple[Follow, ...] = (
     opened.payment_changed,
+    activations.payment_changed,
     transactions.payment_changed,
     _queue_webhooks,
     payment_requests.settle,
@@ -119,9 +120,9 @@ def pay(conn: Connection[Any], organization_id: UUID, wanted: NewPayment, *, now
     Payments of one invoice wait for each other, so that they never come to more than is due.
     Raises NotFound, Forbidden for an invoice that is not final, and Invalid.
     """
-    invoice = _payable(conn, organization_id, wanted.invoice_id)
+    invoice = payable(conn, organization_id, wanted.invoice_id)
     customers.lock(conn, invoice.customer_id)
-    invoice = _payable(conn, organization_id, invoice.id)
+    invoice = payable(conn, organization_id, invoice.id)
     if invoice.status not in PAYABLE:
         raise Forbidden("invoice_is_not_final")
     problem = amount_problem(
@@ -163,7 +164,8 @@ def _add(conn: Connection[Any], payment: StoredPayment, shares: Mapping[UUID, in
     mail_new(conn, payment.organization_id, MailKind.PAYMENT_RECEIPT, [receipt_id], now=now)
 
 
-def _payable(conn: Connection[Any], organization_id: UUID, invoice_id: UUID | None) -> StoredInvoice:
+def payable(conn: Connection[Any], organization_id: UUID, invoice_id: UUID | None) -> StoredInvoice:
+    """The invoice, also one that is not shown before it is paid. Raises NotFound."""
     found = invoices.invoices_by_ids(conn, [invoice_id]).get(invoice_id) if invoice_id else None
     is_known = found is not None and found.status in (*PAYABLE, *invoice_search.VISIBLE)
     if found is None or not is_known or found.organization_id != organization_id:

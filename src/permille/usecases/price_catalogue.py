@@ -22,10 +22,15 @@ from permille.core.llm.catalogue.prices import Catalogue
 from permille.core.llm.catalogue.rows import UnreadablePricesError, UnreadPrices
 from permille.database import locks
 from permille.ids import new_id
-from permille.store import catalogue_versions, price_files, shipped_prices
+from permille.store import catalogue_versions, organizations, price_files, shipped_prices
+from permille.store.activity import ActorKind
 from permille.store.catalogue_versions import CatalogueVersion
 from permille.store.price_files import PriceFile
+from permille.usecases import activity
 from permille.usecases.catalogue.price_change import prices_changed
+
+ADOPTED = "permille serve"
+"""What adopts the file of a new release, as the audit log names it."""
 
 log = logging.getLogger(__name__)
 
@@ -33,14 +38,35 @@ log = logging.getLogger(__name__)
 def adopt_shipped(conn: Connection[Any], *, now: datetime) -> None:
     """Let the file that comes with this release wait for approval in organizations that never had it."""
     pending = catalogue_versions.adopt_shipped(conn, now=now)
+    for organization in organizations.that_auto_approve_prices(conn, pending):
+        version = catalogue_versions.of_file(conn, organization.id, shipped_prices.price_file().digest)
+        assert version is not None, "it is pending"
+        change = activity.begin(conn, ActorKind.COMMAND_LINE, ADOPTED, organization=organization, now=now)
+        made = _approved_by_itself(conn, version, now=organization.now(now))
+        if made.approval is not None:
+            pending.discard(organization.id)
+            activity.describe(conn, change, action="approved catalogue version", subject=made.label)
     if pending:
         log.warning("The prices of %s wait for approval: permille prices versions", shipped_prices.name())
+
+
+def _approved_by_itself(
+    conn: Connection[Any], version: CatalogueVersion, *, now: datetime
+) -> CatalogueVersion:
+    """The version, approved from today on where it has no outlier and its source has been approved before."""
+    last = catalogue_versions.approved_last(conn, version.organization_id, version.source)
+    if last is None or outlier.models(changes_of(conn, version, on=now.date())):
+        return version
+    return approve(conn, version.organization_id, version.id, who=catalogue_versions.BY_ITSELF, now=now)
 
 
 def import_file(
     conn: Connection[Any], organization_id: UUID, file: PriceFile, *, label: str, who: str, now: datetime
 ) -> CatalogueVersion:
-    """A pending version with the prices of a file. Raises Invalid for one that can't be read, or is there already."""
+    """A version with the prices of a file, pending unless the organization has those without outliers approved at once.
+
+    Raises Invalid for a file that can't be read, or is there already.
+    """
     try:
         file.read(label)
     except UnreadablePricesError as error:
@@ -60,6 +86,8 @@ def import_file(
         imported_by=who,
     )
     catalogue_versions.add(conn, made)
+    if organizations.that_auto_approve_prices(conn, [organization_id]):
+        return _approved_by_itself(conn, made, now=now)
     return made
 
 

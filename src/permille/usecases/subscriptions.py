@@ -15,6 +15,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.contract.activation import CANCELLATION_REASONS, PAYMENT, ActivationRule, RuleStatus
 from permille.core.contract.override import same_terms
 from permille.core.contract.plan import Plan, sold_plan_id, yearly_amount_cents
 from permille.core.contract.price_versions import in_force
@@ -40,17 +41,23 @@ from permille.database import locks
 from permille.events.engine import event_log
 from permille.ids import new_id
 from permille.store import (
+    activation_rules,
+    credit_notes,
     customers,
     fixed_charges,
+    invoices,
     plans,
     progressive,
     section_choices,
     subscriptions,
+    wallets,
     webhooks,
 )
+from permille.usecases import coupons
 from permille.usecases.invoices import advance, run
 from permille.usecases.invoices.credit_notes import credit_unused
 from permille.usecases.invoices.run import PlanChange
+from permille.usecases.wallets import transactions as prepaid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +80,8 @@ class SubscriptionTerms:
     """Thresholds of its own; None where nothing is said of them."""
     section_choice: SectionChoice | None = None
     """What its invoices print instead of its customer's sections; None where nothing is said of it."""
+    payment_timeout_hours: int | None = None
+    """Where it only runs once its first invoice is paid: for how long it waits for that."""
 
 
 def subscribe(
@@ -97,6 +106,8 @@ def subscribe(
     living = [row for row in rows if row.status == "active" or row.is_waiting]
     if any(row.customer_id != customer.id for row in living):
         raise Invalid({"external_id": ["value_already_exist"]})
+    if any(row.status == "incomplete" for row in rows):
+        raise Invalid({"subscription": ["subscription_incomplete"]})
     if customer.currency is None:
         customers.update(conn, customer_id=customer.id, columns={"currency": plan.amount_currency}, now=now)
     if not living:
@@ -115,7 +126,10 @@ def subscribe(
     ):
         return current
     _store_own(conn, plan)
+    if terms.payment_timeout_hours is not None and not current.is_waiting:
+        raise Invalid({"activation_rules": ["not_supported_yet"]})
     if current.is_waiting:
+        set_payment_rule(conn, current, terms.payment_timeout_hours, now=now)
         name = current.name if terms.name is None else terms.name
         note = _note(current.on_termination_credit_note, plan)
         columns = {"plan_id": plan.id, "name": name, "on_termination_credit_note": note}
@@ -281,6 +295,7 @@ def _begin(
     subscriptions.add(conn, made)
     fixed_charges.set_own_units(conn, made.id, terms.own_units)
     _choose_sections(conn, made, terms.section_choice)
+    set_payment_rule(conn, made, terms.payment_timeout_hours, now=now)
     start = start_of(terms.subscription_at, now=now, timezone=customer.applicable_timezone)
     if start is Start.FUTURE:
         return schedule(conn, made, now=now)
@@ -348,15 +363,122 @@ def activate_all(
     now: datetime,
     started_at: datetime | None = None,
 ) -> list[Subscription]:
-    """As activate, for many at once."""
+    """As activate, for many at once. Those that have to be paid first wait for it."""
+    waiting = _wait_for_payment(conn, rows, now=now, started_at=started_at or now)
+    free = [row for row in rows if row.id not in waiting]
+    if free:
+        running = _run(conn, free, now=now, started_at=started_at or now)
+        _queue_webhooks(conn, "subscription.started", running, now)
+        owing = _owing_at_start(conn, running, now)
+        if owing:
+            run.bill_starts(conn, [row.id for row in running if row.id in owing], at=now)
+    found = {row.id: row for row in running} if free else {}
+    found |= subscriptions.by_ids(conn, waiting) if waiting else {}
+    return [found[row.id] for row in rows]
+
+
+def set_payment_rule(
+    conn: Connection[Any], row: Subscription, timeout_hours: int | None, *, now: datetime
+) -> None:
+    """Let a subscription that has not started yet wait for its first payment; None leaves what it waits for."""
+    if timeout_hours is None:
+        return
+    activation_rules.put(
+        conn,
+        ActivationRule(
+            id=new_id(now),
+            organization_id=row.organization_id,
+            subscription_id=row.id,
+            type=PAYMENT,
+            timeout_hours=timeout_hours,
+            status=RuleStatus.INACTIVE,
+            expires_at=None,
+            invoice_id=None,
+            created_at=now,
+            updated_at=now,
+        ),
+    )
+
+
+def _wait_for_payment(
+    conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime, started_at: datetime
+) -> set[UUID]:
+    """Bill those that only run once that is paid. One of which nothing is to be paid runs at once."""
+    rules = activation_rules.of_subscriptions(conn, [row.id for row in rows])
+    if not rules:
+        return set()
+    columns = {"status": "incomplete", "started_at": started_at}
+    started = subscriptions.update_all(
+        conn, [row.id for row in rows if row.id in rules], columns=columns, now=now
+    )
+    owing = _owing_at_start(conn, started, now)
+    free = [rules[row.id].id for row in started if row.id not in owing]
+    activation_rules.end(conn, free, RuleStatus.NOT_APPLICABLE, now=now)
+    gated = [row for row in started if row.id in owing]
+    if not gated:
+        return set()
+    fixed_charges.start_units(conn, owing)
+    run.bill_activations(conn, gated, at=now)
+    to_pay = activation_rules.open_invoices(conn, owing)
+    activation_rules.wait(conn, [rules[row_id] for row_id in to_pay], to_pay, now=now)
+    waiting = [row for row in gated if row.id in to_pay]
+    if waiting:
+        _queue_webhooks(conn, "subscription.incomplete", waiting, now)
+    run_paid(conn, [row for row in gated if row.id not in to_pay], rules, now=now)
+    return owing
+
+
+def run_paid(
+    conn: Connection[Any],
+    rows: Sequence[Subscription],
+    rules: Mapping[UUID, ActivationRule],
+    *,
+    now: datetime,
+) -> None:
+    """Let subscriptions run of which nothing is to be paid any more; periods that are over by now are billed next."""
     if not rows:
-        return []
-    running = _run(conn, rows, now=now, started_at=started_at or now)
-    _queue_webhooks(conn, "subscription.started", running, now)
-    owing = _owing_at_start(conn, running, now)
-    if owing:
-        run.bill_starts(conn, [row.id for row in running if row.id in owing], at=now)
-    return running
+        return
+    for started_at in {row.started_at for row in rows}:
+        ids = [row.id for row in rows if row.started_at == started_at]
+        columns = {"status": "active", "activated_at": now, "next_billing_at": started_at}
+        subscriptions.update_all(conn, ids, columns=columns, now=now)
+    activation_rules.end(conn, [rules[row.id].id for row in rows], RuleStatus.SATISFIED, now=now)
+    reschedule(conn, rows, now=now)
+    event_log.look_again(
+        conn, rows[0].organization_id, external_subscription_ids={row.external_id for row in rows}
+    )
+    _queue_webhooks(conn, "subscription.started", rows, now)
+
+
+def give_up(
+    conn: Connection[Any], rules: Collection[ActivationRule], status: RuleStatus, *, now: datetime
+) -> None:
+    """Cancel subscriptions that wait for their payment; their customers are locked. Set-based.
+
+    Their invoices give back what they took, and are never shown.
+    """
+    if not rules:
+        return
+    ids = sorted(rule.subscription_id for rule in rules)
+    subscriptions.for_update(conn, ids)
+    columns = {
+        "status": "canceled",
+        "canceled_at": now,
+        "cancellation_reason": CANCELLATION_REASONS.get(status),
+        "started_at": None,
+        "on_termination_credit_note": None,
+    }
+    canceled = subscriptions.update_all(conn, ids, columns=columns, now=now)
+    activation_rules.end(conn, [rule.id for rule in rules], status, now=now)
+    invoice_ids = [rule.invoice_id for rule in rules if rule.invoice_id is not None]
+    for give_back in GIVEN_BACK:
+        give_back(conn, invoice_ids, now)
+    invoices.close(conn, invoice_ids, now=now)
+    _queue_webhooks(conn, "subscription.canceled", canceled, now)
+
+
+GIVEN_BACK = (coupons.give_back, prepaid.give_back, credit_notes.give_back)
+"""What an invoice took that is never paid: all of it comes back."""
 
 
 def _run(
@@ -448,10 +570,18 @@ def update(
     *,
     columns: Mapping[str, Any],
     section_choice: SectionChoice | None = None,
+    sets_rule: bool = False,
+    payment_timeout_hours: int | None = None,
     now: datetime,
 ) -> Subscription:
-    """Change a subscription; one that waits starts at once when its new day is today or past."""
+    """Change a subscription; one that waits starts at once when its new day is today or past.
+
+    With `sets_rule` it waits for its first payment, or with a timeout of None for nothing.
+    """
     _choose_sections(conn, subscription, section_choice)
+    if sets_rule:
+        activation_rules.remove(conn, subscription.id)
+        set_payment_rule(conn, subscription, payment_timeout_hours, now=now)
     changed = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=now)
     changed = schedule(conn, changed, now=now)
     if changed.is_waiting and "subscription_at" in columns:
@@ -504,6 +634,7 @@ def _terminate(
     credit_unused(conn, [row for row in ended if _gives_back(row)], at=at)
     run.bill_terminations(conn, ids, at=at)
     run.bill_late_usage(conn, customer_ids, at=at)
+    wallets.mark_customers(conn, rows[0].organization_id, customer_ids)
     for row in subscriptions.following(conn, ids):
         cancel(conn, row, now=at)
     _queue_webhooks(conn, "subscription.terminated", ended, at)
@@ -546,6 +677,13 @@ def end_all(conn: Connection[Any], rows: Iterable[Subscription], *, now: datetim
             terminate(conn, row, at=now)
         elif row.status == "pending":
             cancel(conn, row, now=now)
+        elif row.status == "incomplete":
+            give_up(
+                conn,
+                activation_rules.of_subscriptions(conn, [row.id]).values(),
+                RuleStatus.DECLINED,
+                now=now,
+            )
 
 
 def _queue_webhooks(

@@ -210,6 +210,7 @@ def _catalogue(engine: Engine) -> list[Route]:
             catalogue_versions.detail,
             catalogue_versions.approve,
         ),
+        action(engine, "/auto-approve-prices", catalogue_versions.auto_approve),
         action(engine, "/delete-catalogue-version/{lago_id}", catalogue_versions.delete),
         action(engine, "/credit-corrections/{lago_id}", catalogue_versions.credit),
         page(engine, "/templates", plans.gallery, plans.apply_price_list),

@@ -20,7 +20,7 @@ from permille.core.llm.catalogue.sources import SOURCES
 from permille.store import catalogue_versions as store, customers
 from permille.store.catalogue_versions import CatalogueVersion
 from permille.store.price_files import PriceFile
-from permille.usecases import price_catalogue, price_corrections
+from permille.usecases import organizations, price_catalogue, price_corrections
 from permille.web.multipart import UploadedFile
 from permille.web.visit import Done, HtmlPage, Visit
 
@@ -57,10 +57,11 @@ def import_file(visit: Visit) -> Done:
         who=_who(visit),
         now=visit.now,
     )
+    said = "imported" if made.approval is None else "approved"
     return Done(
         action="imported catalogue version",
         subject=made.label,
-        to=f"{_address(made)}?said=imported",
+        to=f"{_address(made)}?said={said}",
         details={"source": made.source},
     )
 
@@ -137,6 +138,14 @@ def approve(visit: Visit) -> Done:
         to=f"{_address(made)}?said=approved",
         details={"valid_from": str(made.valid_from), "accepted_outliers": list(made.accepted_outliers)},
     )
+
+
+def auto_approve(visit: Visit) -> Done:
+    """POST /app/auto-approve-prices: whether versions without outliers are approved as they come in."""
+    is_on = visit.form.get("on") == "yes"
+    organizations.auto_approve_prices(visit.conn, visit.here, is_on=is_on)
+    action = "let prices be approved by themselves in" if is_on else "let prices wait for approval in"
+    return Done(action=action, subject=visit.here.name, to=f"{LISTING}?said=saved")
 
 
 def delete(visit: Visit) -> Done:

@@ -18,6 +18,7 @@ from permille.api.objects.usage import ChargeUsage, FilterUsage, GroupUsage, Usa
 from permille.api.subscriptions import read_subscription, render_subscriptions
 from permille.api.usage import render_usage
 from permille.api.validation import Fields
+from permille.core.contract.activation import PAYMENT
 from permille.core.contract.plan import Plan
 from permille.core.customer import Customer
 from permille.core.errors import NotAllowed
@@ -44,6 +45,7 @@ from permille.web import chart, coupons, wallets
 from permille.web.custom_sections import choice_body, choice_menu, known_sections, read_chosen
 from permille.web.daily import charted_days, order_of, stacking_key
 from permille.web.shown import countries, currencies, group_text, in_path, listed_text
+from permille.web.typed_number import json_number
 from permille.web.visit import Done, Form, HtmlPage, Show, Visit
 
 TEXTS = (
@@ -247,7 +249,7 @@ def _fees(visit: Visit, _rows: Sequence[Subscription]) -> dict[str, Any]:
 
 def _subscriptions(visit: Visit) -> list[Subscription]:
     search = SubscriptionSearch(
-        statuses=("active", "pending", "terminated", "canceled"),
+        statuses=("active", "incomplete", "pending", "terminated", "canceled"),
         external_customer_id=visit.path["external_id"],
     )
     rows, _ = subscription_store.listing(
@@ -411,15 +413,26 @@ def subscription_body(form: Form, external_customer_id: str) -> dict[str, Any]:
     return {
         **form.filled("name", "billing_time", "subscription_at", "ending_at"),
         **choice_body(form),
+        **_activation_rules(form),
         "external_customer_id": external_customer_id,
         "external_id": form.get("external_id"),
         "plan_code": form.get("plan_code"),
     }
 
 
+def _activation_rules(form: Form) -> dict[str, Any]:
+    """The rule of a subscription that runs once it is paid."""
+    if not form.has("waits_for_payment"):
+        return {}
+    hours = form.get("timeout_hours")
+    rule = {"type": PAYMENT, "timeout_hours": json_number(hours, whole=True) if hours else 0}
+    return {"activation_rules": [rule]}
+
+
 def end_subscription(visit: Visit) -> Done:
-    """POST /app/end-subscription/{external_id}: an active one ends now and is billed, a pending one is cancelled."""
-    status = "pending" if visit.form.get("status") == "pending" else "active"
+    """POST /app/end-subscription/{external_id}: an active one ends now and is billed, one that waits is canceled."""
+    asked = visit.form.get("status")
+    status = asked if asked in ("pending", "incomplete") else "active"
     row = subscriptions.to_end(visit.conn, visit.here.id, visit.path["external_id"], status=status)
     gone = subscriptions.end(visit.conn, row, now=visit.now)
     payer = customer_store.by_ids(visit.conn, [gone.customer_id])[gone.customer_id]

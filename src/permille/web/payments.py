@@ -40,7 +40,7 @@ def receipt_pdf(visit: Visit) -> Raw:
 
 def blank(visit: Visit) -> HtmlPage:
     """GET /app/record-payment/{lago_id}."""
-    invoice = single.by_id(visit.conn, visit.here.id, parse_uuid(visit.path["lago_id"]))
+    invoice = usecase.payable(visit.conn, visit.here.id, parse_uuid(visit.path["lago_id"]))
     context = {
         "invoice": invoice,
         "amount": amount_text(invoice.due_amount_cents, invoice.currency),
@@ -52,7 +52,7 @@ def blank(visit: Visit) -> HtmlPage:
 
 def create(visit: Visit) -> Done:
     """POST /app/record-payment/{lago_id}."""
-    invoice = single.by_id(visit.conn, visit.here.id, parse_uuid(visit.path["lago_id"]))
+    invoice = usecase.payable(visit.conn, visit.here.id, parse_uuid(visit.path["lago_id"]))
     body = {
         "invoice_id": str(invoice.id),
         "amount_cents": to_cents(visit.form.get("amount"), invoice.currency),
@@ -63,7 +63,9 @@ def create(visit: Visit) -> Done:
     return Done(
         action="recorded payment of",
         subject=invoice.number,
-        to=f"/app/invoices/{invoice.id}?said=saved",
+        to="/app/payments?said=saved"
+        if invoice.status == "open"
+        else f"/app/invoices/{invoice.id}?said=saved",
         details=body,
     )
 

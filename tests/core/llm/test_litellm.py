@@ -119,14 +119,18 @@ BEHIND = [
     ("openai", "our-own-model"),
     ("aws", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
     ("google", "claude-sonnet-4-5@20250929"),
+    ("openai", "openai/our-own-model"),
+    ("vertex_ai", "vertex_ai/claude-sonnet-4-5"),
+    ("openrouter", "openrouter/anthropic/claude-sonnet-4-5"),
 ]
 
 
 @pytest.mark.parametrize(("provider", "model"), BEHIND)
 def test_an_answer_is_known_by_all_of_its_callbacks(provider: str, model: str) -> None:
-    """Whichever of them comes first: the other is looked for."""
+    """Whichever of them comes first: the other is looked for. OpenMeter's has no prefix of the provider."""
+    bare = model.removeprefix(f"{provider}/")
     event = read(
-        usage_in_cloud_event("litellm_tokens", "litellm-proxy|chatcmpl-1", {**CLOUD_EVENT, "model": model})
+        usage_in_cloud_event("litellm_tokens", "litellm-proxy|chatcmpl-1", {**CLOUD_EVENT, "model": bare})
     )
     payload = usage_in(
         {

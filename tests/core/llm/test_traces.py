@@ -136,3 +136,18 @@ def test_content_is_in_no_usage() -> None:
 def test_what_is_no_trace_is_an_error(document: dict[str, Any]) -> None:
     with pytest.raises((TypeError, KeyError)):
         calls(document)
+
+
+ANSWERS = [
+    ('{"id": "chatcmpl-7", "service_tier": "priority", "choices": []}', ("chatcmpl-7", "priority")),
+    ("Hello", ("span:0af7:0000", None)),
+    ('["a"]', ("span:0af7:0000", None)),
+    ('{"id": 7, "service_tier": ""}', ("span:0af7:0000", None)),
+]
+
+
+@pytest.mark.parametrize(("answer", "expected"), ANSWERS)
+def test_the_id_that_only_the_answer_in_a_span_has(answer: str, expected: tuple[str, str | None]) -> None:
+    span = {"openinference.span.kind": "LLM", "llm.token_count.prompt": 7, "output.value": answer}
+    (usage,) = calls(trace("openinference.instrumentation.openai", {"attributes": span})).usages
+    assert (usage["id"], usage.get("tier")) == expected

@@ -24,6 +24,14 @@ Secret = Annotated[str, says("The key itself: shown once, only here.")]
 Prefix = Annotated[str, says("First characters of the key, to recognize it.")]
 
 
+AutoApprovesPrices = Annotated[
+    bool,
+    says(
+        "Whether versions of the price catalogue without outliers are approved as they come in; false by default."
+    ),
+]
+
+
 class OrganizationBilling(Answer):
     """Invoice settings of the default billing entity."""
 
@@ -67,6 +75,7 @@ class Organization(Answer):
     billing_configuration: Annotated[OrganizationBilling, says("Invoice settings.")]
     taxes: Annotated[list[Tax], says("Taxes of customers who have none of their own.")]
     events_store: Annotated[str, says("Where events are kept.", example="postgres")]
+    auto_approve_prices: AutoApprovesPrices
 
 
 class InstalledOrganization(Answer, kw_only=True):
@@ -138,6 +147,7 @@ class OrganizationInput(entity.BillingEntityUpdate):
     """Settings of the organization's default billing entity."""
 
     webhook_url: Annotated[str, says("An address that isn't a webhook endpoint yet becomes one.")]
+    auto_approve_prices: AutoApprovesPrices
 
 
 class NewOrganization(entity.BillingEntityUpdate):

@@ -12,7 +12,6 @@ from permille.api.objects.base import (
     Answer,
     CreatedAt,
     Currency,
-    EmptyList,
     ExternalCustomerId,
     ExternalSubscriptionId,
     Id,
@@ -26,6 +25,7 @@ from permille.api.objects.customer import Customer
 from permille.api.objects.feature import SubscriptionEntitlement
 from permille.api.objects.plan import Plan, PlanOverrides
 from permille.api.objects.threshold import ApplicableUsageThreshold, UsageThreshold, UsageThresholdInput
+from permille.core.contract.activation import RuleStatus
 from permille.core.period import BillingTime
 
 STATUSES = ("pending", "active", "terminated", "canceled", "incomplete")
@@ -38,6 +38,28 @@ class PaymentMethod(Answer):
 
     payment_method_id: Annotated[str | None, says("Always null: payment providers aren't built yet.")]
     payment_method_type: Annotated[str, says("Always provider.")]
+
+
+class ActivationRule(Answer):
+    """What has to happen before a subscription runs."""
+
+    lago_id: Id
+    type: Annotated[str, one_of("payment", says="That its first invoice is paid.")]
+    timeout_hours: Annotated[int, says("For how long it waits; 0 for as long as it takes.")]
+    status: Annotated[str, one_of(*RuleStatus, says="What became of it.")]
+    expires_at: Annotated[str | None, instant_of("When the subscription is canceled, unless it is paid.")]
+    lago_invoice_id: Annotated[
+        UUID | None, says("The invoice to pay, with POST /payments; it is not shown before it is paid.")
+    ]
+    created_at: CreatedAt
+    updated_at: Annotated[str, instant_of("When it changed last.")]
+
+
+class ActivationRuleInput(Input):
+    """What has to happen before a subscription runs."""
+
+    type: Annotated[str, one_of("payment", says="That its first invoice is paid.")]
+    timeout_hours: Annotated[int, says("For how long it waits; 0, the default, for as long as it takes.")]
 
 
 class Subscription(Answer, kw_only=True):
@@ -80,7 +102,10 @@ class Subscription(Answer, kw_only=True):
     progressive_billing_disabled: Annotated[bool, says("Whether its usage thresholds make no invoices.")]
     consolidate_invoice: Annotated[bool, says("Whether it shares invoices with the customer's others.")]
     purchase_order_number: Annotated[str | None, says("The customer's order number, printed on invoices.")]
-    cancellation_reason: Annotated[None, says("Always null: kept for clients of Lago's API.")]
+    cancellation_reason: Annotated[
+        str | None,
+        one_of("payment_failed", "timeout", None, says="Why it never ran, where it waited for its payment."),
+    ]
     payment_method: Annotated[PaymentMethod, says("How it is paid.")]
     entitlements: Annotated[list[SubscriptionEntitlement], says("Features that it has.")]
     usage_threshold: Annotated[
@@ -90,7 +115,9 @@ class Subscription(Answer, kw_only=True):
         list[ApplicableUsageThreshold], says("Its usage thresholds: its own, without any its plan's.")
     ]
     applied_invoice_custom_sections: ChosenSections
-    activation_rules: EmptyList
+    activation_rules: Annotated[
+        list[ActivationRule], says("What has to happen, or had to, before it runs; one rule at most.")
+    ]
     plan: Annotated[Plan | UnsetType, says("The plan; left out in lists and on invoices.")] = UNSET
     customer: Annotated[Customer | UnsetType, says("The customer; only in webhooks.")] = UNSET
 
@@ -115,6 +142,9 @@ class SubscriptionUpdate(Input):
     ]
     plan_overrides: Annotated[PlanOverrides, says("What differs from the plan.")]
     invoice_custom_section: SectionChoice
+    activation_rules: Annotated[
+        list[ActivationRuleInput], says("What has to happen before it runs; until it has started.")
+    ]
 
 
 class SubscriptionInput(SubscriptionUpdate):

@@ -34,7 +34,7 @@ class Start(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subscription:
-    """One row of an external_id's history. `status`: pending, active, terminated or canceled.
+    """One row of an external_id's history. `status`: pending, incomplete, active, terminated or canceled.
 
     next_billing_at, activates_at and ends_at say what is due and when; the ..._until (exclusive ends) say what is
     billed already.
@@ -74,6 +74,8 @@ class Subscription:
     """Whether a dearer plan took over at terminated_at."""
     historical_usage_amount_cents: int = 0
     """What was used before we knew of it; on the first row of a life alone, see life_of."""
+    cancellation_reason: str | None = None
+    """Why it never ran, of one that waited for its payment."""
     usage_thresholds: Sequence[Mapping[str, Any]] = ()
     """Thresholds of its own, as they are kept; see `thresholds_on`."""
 

@@ -24,6 +24,7 @@ from permille.core.contract.timeline import (
 )
 from permille.core.customer import Customer
 from permille.core.metering.event import Arrival
+from permille.core.once import Once
 from permille.core.period import INSTANT, Period, charges_interval, period_containing, start_of_day
 from permille.core.rating.commitment import CommittedPeriod
 from permille.core.rating.fixed_charge import FixedPeriod
@@ -60,6 +61,8 @@ class BillingRequest:
     """The plan that takes over."""
     renews_at_start: bool = False
     """Whether it takes over where another plan's period ended: recurring units carried over are then paid in advance."""
+    awaits_payment: bool = False
+    """Whether the subscription only runs once this is paid."""
     group: int = 0
     """Requests of different groups go on different invoices, made in the order of the groups."""
 
@@ -86,7 +89,7 @@ def change_requests(
     return requests
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SubscriptionBilling:
     """A subscription on an invoice, with the periods that it is billed for."""
 
@@ -104,6 +107,8 @@ class SubscriptionBilling:
     """The recurring metrics that the next plan bills at its period's end."""
     renews_at_start: bool = False
     """Whether it pays at its start for recurring units carried over from a plan that went to its period's end."""
+    awaits_payment: bool = False
+    """Whether the subscription only runs once this is paid."""
     group: int = 0
     """Billings of different groups go on different invoices."""
     arrival: Arrival | None = None
@@ -150,7 +155,7 @@ class SubscriptionBilling:
         )
         return FixedPeriod(whole=whole, part=part, timezone=self.facts.timezone)
 
-    @property
+    @Once
     def committed_period(self) -> CommittedPeriod | None:
         """The period of the plan that ends with the usage and fixed charges that are billed; None where none does.
 
@@ -229,6 +234,7 @@ def plan_billing(
         planned=planned,
         is_change=request.is_change or request.next_plan_id is not None,
         renews_at_start=request.renews_at_start,
+        awaits_payment=request.awaits_payment,
         group=request.group,
         left_to_next_plan=left_to_next_plan(row, next_plan, at),
         arrival=arrival,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
-from decimal import Decimal
 
 from permille.core.llm.parts import CallType, MeasureType, Metric, Modality, TokenType, Type, UsagePart
 
@@ -31,8 +30,7 @@ def fold(
         folded = _folded(part, types, modalities)
         key = folded.metric, folded.type, folded.modality, folded.once
         before = found.get(key)
-        quantity = part.quantity + (before.quantity if before is not None else Decimal(0))
-        found[key] = replace(folded, quantity=quantity)
+        found[key] = folded if before is None else replace(before, quantity=before.quantity + folded.quantity)
     return list(found.values())
 
 
@@ -44,7 +42,8 @@ def _folded(part: UsagePart, types: Collection[str] | None, modalities: Collecti
         kind = _listed(kind, types)
     if modalities is not None and modality is not None and modality not in modalities:
         modality = Modality.TEXT
-    return replace(part, type=kind, modality=modality)
+    is_same = kind == part.type and modality == part.modality
+    return part if is_same else replace(part, type=kind, modality=modality)
 
 
 def _listed(kind: TokenType | CallType | MeasureType, types: Collection[str]) -> Type:

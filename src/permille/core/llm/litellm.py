@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from permille.core.llm.apis.litellm import LITELLM, LITELLM_EVENT
 from permille.core.llm.call import SUBSCRIPTION_NAMES
 from permille.core.llm.model_name import provider_of_model
 from permille.core.llm.parts import OWN_ID, Usage, identity_of
@@ -76,7 +77,7 @@ _SOURCE = "litellm-proxy|"
 def _event_usage(name: str, properties: Mapping[str, Any], *, cost: Any) -> dict[str, Any]:
     model = properties.get("model")
     usage = {
-        "api": "litellm_event",
+        "api": LITELLM_EVENT.name,
         "provider": provider_of_model(model) if isinstance(model, str) else None,
         "model": model,
         "id": name,
@@ -90,13 +91,16 @@ def _event_usage(name: str, properties: Mapping[str, Any], *, cost: Any) -> dict
 def other_identities(usage: Usage) -> frozenset[str]:
     """What the same answer may be known by that came by another callback of LiteLLM.
 
-    Those for Lago and OpenMeter don't say which provider it was, so one is taken by the model.
+    That for OpenMeter doesn't say which provider it was, so one is taken by the model, which it names without the prefix
+    that others write before it.
     """
     name = usage.response_id
-    if name is None or usage.api not in ("litellm", "litellm_event"):
+    if name is None or usage.api not in (LITELLM.name, LITELLM_EVENT.name):
         return frozenset()
-    guess = provider_of_model(usage.requests[0].model_sent) or "unknown"
-    providers = {guess, *(_BEHIND if usage.api == "litellm_event" else ())} - {usage.provider}
+    words = usage.requests[0].model_sent.split("/")
+    guesses = (provider_of_model("/".join(words[start:])) for start in range(len(words)))
+    behind = _BEHIND if usage.api == LITELLM_EVENT.name else ()
+    providers = {"unknown", *filter(None, guesses), *behind} - {usage.provider}
     return frozenset(identity_of(each, name) for each in providers)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 PROVIDERS = {
     "azure.ai.openai": "azure",
@@ -66,6 +67,7 @@ _FAMILIES = {
 }
 """Models whose dated names and `-latest` have one price, under this name."""
 
+_NAMES_REMEMBERED = 4_096
 
 Aliases = Mapping[str, str]
 """`provider/name as sent` -> `provider/model`."""
@@ -84,6 +86,7 @@ class ModelName:
     fine_tune: str | None = None
 
 
+@lru_cache(maxsize=_NAMES_REMEMBERED)
 def provider_name(sent: str) -> str:
     """The provider under the name that it has here, whatever a client or a trace calls it."""
     name = sent.strip().lower()
@@ -128,6 +131,7 @@ def _meant(provider: str, own: str) -> ModelName:
     return replace(named, model=named.model or name)
 
 
+@lru_cache(maxsize=_NAMES_REMEMBERED)
 def _named(provider: str, name: str) -> ModelName:
     if provider == "openrouter":
         base, _, variant = name.partition(":")

@@ -64,7 +64,7 @@ def payer_names(*sources: Mapping[str, Any]) -> dict[str, list[str]]:
     """The names in these sources, each once, those of the first source first. What is no short text is left out."""
     found: dict[str, list[str]] = {}
     for kind in PayerName:
-        given = (each for source in sources for each in _listed(source.get(kind)))
+        given = [each for source in sources if kind in source for each in _listed(source[kind])]
         names = [name for name in given if isinstance(name, str) and 0 < len(name) <= NAME_LENGTH_MAX]
         if names:
             found[str(kind)] = list(dict.fromkeys(names))[:NAMES_MAX]

@@ -143,7 +143,8 @@ def _usage(api: Api, sent: SentUsage, answer: _Answer) -> Usage:
         name, request = _request(api, answer, each, warnings)
         names.append(name)
         requests.append(request)
-    requests[0] = replace(requests[0], parts=(*requests[0].parts, *measured))
+    if measured:
+        requests[0] = replace(requests[0], parts=(*requests[0].parts, *measured))
     warnings += [
         Warned(code="unknown_field", message=f"{path} is not known and was not counted", field=path)
         for path in unknown_fields(usage, api.known)

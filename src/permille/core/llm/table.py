@@ -23,6 +23,7 @@ from permille.core.llm.parts import (
     UnreadableUsage,
     UsagePart,
 )
+from permille.core.money import ZERO
 
 Obj = Mapping[str, Any]
 Split = dict[tuple[TokenType, Modality], Decimal]
@@ -52,7 +53,11 @@ def _names(path: str) -> tuple[str, ...]:
 
 def first_at(found: Any, paths: Sequence[str]) -> Any:
     """What is at the first of the paths that has something."""
-    return next((value for path in paths if (value := at(found, path)) is not None), None)
+    for path in paths:
+        value = at(found, path)
+        if value is not None:
+            return value
+    return None
 
 
 def text_at(found: Any, paths: Sequence[str]) -> str | None:
@@ -64,6 +69,8 @@ def quantity(value: Any, path: str) -> Decimal | None:
     """A count. Raises UnreadableUsage for what is no number of zero or more."""
     if value is None:
         return None
+    if type(value) is int and value >= 0:
+        return Decimal(value)
     try:
         number = Decimal(value) if isinstance(value, int | Decimal | str) else None
     except InvalidOperation:
@@ -116,7 +123,7 @@ class ByList:
                 )
             modality = _MODALITIES.get(kind, Modality.TEXT)
             number = quantity(each.get(self.count), f"{self.base}.{self.count}") if kind else None
-            counts[modality] = counts.get(modality, Decimal(0)) + (number or Decimal(0))
+            counts[modality] = counts.get(modality, ZERO) + (number or ZERO)
         return counts
 
     def paths(self) -> Iterator[str]:
@@ -135,9 +142,12 @@ class Count:
     in_total: bool = True
     """Whether the provider's total has it."""
 
-    @property
-    def paths(self) -> tuple[str, ...]:
-        return (self.path,) if isinstance(self.path, str) else self.path
+    paths: tuple[str, ...] = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Make a list of one path too."""
+        paths = (self.path,) if isinstance(self.path, str) else self.path
+        object.__setattr__(self, "paths", paths)
 
     def known(self) -> Iterator[str]:
         yield from self.paths
@@ -150,34 +160,38 @@ class Count:
         """The count by type and modality; its sum is the whole."""
         by_modality = self.modalities.read(usage) if self.modalities is not None else {}
         inner = [each.split(usage) for each in self.inside]
-        within = sum((number for each in inner for number in each.values()), Decimal(0))
+        within = sum((number for each in inner for number in each.values()), ZERO)
         sent = quantity(first_at(usage, self.paths), self.paths[0])
-        sorted_out = sum(by_modality.values(), Decimal(0))
+        if not by_modality and not within:
+            return {(self.type, Modality.TEXT): sent or ZERO}
+        sorted_out = sum(by_modality.values(), ZERO)
         whole = max(within, sorted_out) if sent is None else sent
         rest = whole - sorted_out
         if rest < 0 or within > whole:
             raise UnreadableUsage(
                 "total_mismatch", f"what is in {self.paths[0]} adds up to more than {decimal(whole)}"
             )
-        left = {**by_modality, Modality.TEXT: by_modality.get(Modality.TEXT, Decimal(0)) + rest}
+        left = {**by_modality, Modality.TEXT: by_modality.get(Modality.TEXT, ZERO) + rest}
         parts: Split = {}
         for each, found in zip(self.inside, inner, strict=True):
             _take(left, found, parts, anywhere=each.modalities is None)
         for modality, number in left.items():
-            parts[self.type, modality] = parts.get((self.type, modality), Decimal(0)) + number
+            parts[self.type, modality] = parts.get((self.type, modality), ZERO) + number
         return parts
 
 
 def _take(left: dict[Modality, Decimal], found: Split, parts: Split, *, anywhere: bool) -> None:
     """Move what is inside out of the whole. Where its modality isn't said it is text first, then the others."""
     for (kind, modality), number in found.items():
+        if not number:
+            continue
         rest = number
         order = [modality, *(each for each in Modality if each is not modality)] if anywhere else [modality]
         for each in order:
-            taken = min(rest, left.get(each, Decimal(0)))
+            taken = min(rest, left.get(each, ZERO))
             if taken:
                 left[each] -= taken
-                parts[kind, each] = parts.get((kind, each), Decimal(0)) + taken
+                parts[kind, each] = parts.get((kind, each), ZERO) + taken
                 rest -= taken
         if rest:
             raise UnreadableUsage("total_mismatch", f"more {modality} tokens are {kind} than there are")

@@ -26,11 +26,12 @@ where e.identity between %s and %s and s.organization_id = %s and e.transaction_
 order by e.at desc limit 1
 """
 
+# Fenced: else the ids are joined with all events there are, since they are few and a range may be wide.
 _KNOWN = """
 select t.name from unnest(%s::text[], %s::uuid[], %s::uuid[]) as t (name, first, last)
-where exists (
-    select from event e where e.identity between t.first and t.last and e.transaction_id = t.name
-)
+cross join lateral (
+    select from event where identity between t.first and t.last and transaction_id = t.name offset 0
+) e
 """
 
 # For each series its newest events in the window through the index; then the newest of them all.

@@ -60,6 +60,7 @@ _STORE = (
 _STORE_IN_ADVANCE = _STORE.replace("store_events(", "store_events_in_advance(").replace(
     "%s::jsonb[])", "%s::jsonb[], %s::uuid[], %s::uuid[])"
 )
+_COUNT_ONCE = "select count_once(%s::uuid[]), "
 
 
 def unevaluable(conn: Connection[Any], organization_id: UUID, drafts: Mapping[int, Draft]) -> dict[int, str]:
@@ -460,8 +461,8 @@ def _long_dimension(keys: Sequence[str], values: Sequence[Any]) -> str | None:
 
 
 def _insert(known: Meterings, requests: Sequence[Request], group: _Group) -> tuple[LiteralString, list[Any]]:
-    """The insert, with its parameters: also into the queue of fees for what is paid in advance."""
-    parameters = _parameters(known, requests, group)
+    """The insert, with its parameters: also of what counts once, and into the queue of fees for what is paid in advance."""
+    statement, parameters = _STORE, _parameters(known, requests, group)
     waiting = [
         (identity, request.organization_id)
         for request in requests
@@ -469,10 +470,18 @@ def _insert(known: Meterings, requests: Sequence[Request], group: _Group) -> tup
         for identity, draft in zip(request.identities, request.drafts, strict=True)
         if known[request.organization_id].by_code[draft.code].in_advance
     ]
-    if not waiting:
-        return _STORE, parameters
-    identities, organizations = zip(*waiting, strict=True)
-    return _STORE_IN_ADVANCE, [*parameters, arrays.uuids(identities), list(organizations)]
+    if waiting:
+        identities, organizations = zip(*waiting, strict=True)
+        statement = _STORE_IN_ADVANCE
+        parameters += [arrays.uuids(identities), list(organizations)]
+    if claims := _claims(requests):
+        # In order, so that groups with the same claims wait for each other and not in a circle.
+        return statement.replace("select ", _COUNT_ONCE, 1), [arrays.uuids(sorted(claims)), *parameters]
+    return statement, parameters
+
+
+def _claims(requests: Sequence[Request]) -> list[bytes]:
+    return [claim for request in requests if (claim := request.claim) is not None]
 
 
 def _parameters(known: Meterings, requests: Sequence[Request], group: _Group) -> list[Any]:
@@ -509,6 +518,7 @@ def _without_duplicates(conn: Connection[Any], requests: Sequence[Request]) -> l
         "select identity from event where identity = any(%s::uuid[])", [arrays.uuids(every)]
     ).fetchall()
     taken = {identity.bytes for (identity,) in rows}
+    claimed = _taken_claims(conn, requests)
     remaining: list[Request] = []
     for request in requests:
         seen: set[bytes] = set()
@@ -517,12 +527,27 @@ def _without_duplicates(conn: Connection[Any], requests: Sequence[Request]) -> l
             if identity in taken or identity in seen:
                 duplicates.append(index)
             seen.add(identity)
+        claim = request.claim
+        if claim in claimed and not duplicates:
+            duplicates = [0]
         if duplicates:
             request.duplicates = duplicates
         else:
             taken |= seen
+            if claim is not None:
+                claimed.add(claim)
             remaining.append(request)
     return remaining
+
+
+def _taken_claims(conn: Connection[Any], requests: Sequence[Request]) -> set[bytes]:
+    claims = _claims(requests)
+    if not claims:
+        return set()
+    rows = conn.execute(
+        "select identity from counted_once where identity = any(%s::uuid[])", [arrays.uuids(claims)]
+    )
+    return {identity.bytes for (identity,) in rows}
 
 
 def _failure_of(error: Exception) -> Exception:

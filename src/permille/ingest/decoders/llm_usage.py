@@ -12,6 +12,7 @@ import msgspec
 from permille.core.errors import Invalid
 from permille.core.instants import EPOCH, microseconds
 from permille.core.llm.call import PreparedCall, SentCall
+from permille.core.llm.litellm import usage_in
 from permille.core.llm.payer import NAME_LENGTH_MAX, NAMES_MAX, PayerName, payer_names
 from permille.core.llm.read import SentUsage, without_content
 from permille.core.metering.event import timestamp_microseconds
@@ -36,9 +37,22 @@ def read_calls(body: bytes, now: datetime, _media_type: str) -> CallBatch:
 
 def calls_of(usages: Sequence[Any], now: datetime) -> list[SentCall]:
     """Usages as calls, all or none. Raises Invalid with errors by their index."""
+    usages = [_opened(each) for each in usages]
     if errors := {str(index): found for index, each in enumerate(usages) if (found := problems(each))}:
         raise Invalid(errors)
     return [call_of(each, now) for each in usages]
+
+
+def _opened(one: Any) -> Any:
+    """What LiteLLM says of a call, in place of a provider's answer, says who pays and when it was too."""
+    if (
+        not isinstance(one, dict)
+        or one.get("provider") != "litellm"
+        or not isinstance(one.get("response"), dict)
+    ):
+        return one
+    said = {name: value for name, value in one.items() if name not in ("provider", "response")}
+    return {"provider": "unknown", **said, **(usage_in(one["response"]) or {"api": "litellm", "usage": {}})}
 
 
 def _many(sent: Any) -> Sequence[Any]:

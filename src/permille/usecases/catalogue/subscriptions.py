@@ -10,13 +10,14 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.contract.activation import RuleStatus
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
 from permille.core.custom_section import SectionChoice
 from permille.core.customer import Customer
 from permille.core.errors import NotFound
 from permille.database import locks
-from permille.store import progressive, subscriptions
+from permille.store import activation_rules, customers as store, progressive, subscriptions
 from permille.usecases import subscriptions as lifecycle
 from permille.usecases.catalogue import customers, fixed_units, own_plans
 from permille.usecases.catalogue.fixed_units import UnitsWanted
@@ -83,6 +84,8 @@ def change(
     *,
     columns: Mapping[str, Any],
     section_choice: SectionChoice | None = None,
+    sets_rule: bool = False,
+    payment_timeout_hours: int | None = None,
     own_plan: tuple[Plan, Plan] | None = None,
     own_units: Mapping[UUID, UnitsWanted] | None = None,
     units_at_once: Collection[UUID] = (),
@@ -95,7 +98,15 @@ def change(
     if own_units:
         plan = own_plans.current(conn, before, now=now)
         fixed_units.set_own(conn, before, plan, own_units, now=now)
-    after = lifecycle.update(conn, before, columns=columns, section_choice=section_choice, now=now)
+    after = lifecycle.update(
+        conn,
+        before,
+        columns=columns,
+        section_choice=section_choice,
+        sets_rule=sets_rule,
+        payment_timeout_hours=payment_timeout_hours,
+        now=now,
+    )
     progressive.mark(conn, {(after.organization_id, after.external_id)})
     if own_plan is None:
         return after
@@ -107,6 +118,8 @@ def to_end(conn: Connection[Any], organization_id: UUID, external_id: str, *, st
     """The subscription with this id and status, locked. Raises NotFound."""
     locks.change_subscription(conn, organization_id, external_id)
     found, _ = newest(conn, organization_id, external_id, status=status)
+    if status == "incomplete":
+        store.lock(conn, found.customer_id)  # as its payment does, before the row
     row = subscriptions.for_update(conn, [found.id])[found.id]
     # What was due may have run while we waited for the row.
     if row.status != status:
@@ -125,6 +138,10 @@ def end(
     """A running subscription ends now and is billed, one that waits is canceled."""
     if row.status == "pending":
         return lifecycle.cancel(conn, row, now=now)
+    if row.status == "incomplete":
+        rules = activation_rules.of_subscriptions(conn, [row.id]).values()
+        lifecycle.give_up(conn, rules, RuleStatus.DECLINED, now=now)
+        return subscriptions.by_ids(conn, [row.id])[row.id]
     return lifecycle.terminate(
         conn,
         row,

@@ -86,6 +86,7 @@ def draft_of(
 ) -> InvoiceDraft:
     """A draft without lines yet for subscriptions that go on one invoice."""
     first = billings[0]
+    kind = InvoiceKind.ACTIVATION if first.awaits_payment else kind
     waits = kind is InvoiceKind.SUBSCRIPTION and first.customer.applicable_invoice_grace_period
     return InvoiceDraft(
         id=invoice_id or new_id(first.at),
@@ -95,6 +96,7 @@ def draft_of(
         at=first.at,
         made_at=first.at,
         billings=billings,
+        awaits_payment=first.awaits_payment,
         has_grace_period=bool(waits),
     )
 
@@ -106,7 +108,8 @@ def load_facts(
     late_usage: Mapping[UUID, Sequence[LateUsageFees]] | None = None,
 ) -> Facts:
     """What the steps need for these drafts. Call it under one metering; `late_usage` is known to the caller."""
-    billed = [draft for draft in drafts if draft.kind is InvoiceKind.SUBSCRIPTION]
+    of_periods = (InvoiceKind.SUBSCRIPTION, InvoiceKind.ACTIVATION)
+    billed = [draft for draft in drafts if draft.kind in of_periods]
     with_usage = [*billed, *(draft for draft in drafts if draft.kind is InvoiceKind.PROGRESSIVE)]
     billings = [billing for draft in with_usage for billing in draft.billings]
     ending = [billing for draft in billed for billing in draft.billings]

@@ -17,7 +17,7 @@ from permille.store import billing_entities, customers, invoices
 from permille.store.invoices import StoredInvoice
 from permille.usecases.invoices.save import FINAL_WEBHOOKS, queue_webhooks, with_numbers
 
-_KINDS = {"credit": InvoiceKind.CREDIT}
+_KINDS = {"credit": InvoiceKind.CREDIT, "subscription": InvoiceKind.ACTIVATION}
 
 
 def payment_changed(conn: Connection[Any], changed: Sequence[StoredInvoice], now: datetime) -> None:
@@ -35,7 +35,7 @@ def payment_changed(conn: Connection[Any], changed: Sequence[StoredInvoice], now
         dates(
             InvoiceDraft(
                 id=each.id,
-                kind=_KINDS.get(each.invoice_type, InvoiceKind.SUBSCRIPTION),
+                kind=_KINDS[each.invoice_type],
                 customer=replace(payers[each.customer_id], billing_entity=entities[each.billing_entity_id]),
                 currency=each.currency,
                 at=now,

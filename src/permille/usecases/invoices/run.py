@@ -38,6 +38,7 @@ from permille.core.rating.fee import Fee
 from permille.core.tax import Tax
 from permille.database.connections import is_passing
 from permille.events.engine import event_log, usage
+from permille.memory import paused_collector
 from permille.store import customers, invoices, late_usage, subscriptions
 from permille.usecases import holds
 from permille.usecases.invoices import adjustments
@@ -109,6 +110,23 @@ def bill_starts(conn: Connection[Any], subscription_ids: Sequence[UUID], *, at: 
         [
             BillingRequest(subscription=rows[row_id], at=at, reason=InvoicingReason.STARTING, group=group)
             for group, row_id in enumerate(subscription_ids)
+        ],
+    )
+
+
+def bill_activations(conn: Connection[Any], rows: Sequence[Subscription], *, at: datetime) -> None:
+    """As bill_starts, for subscriptions that only run once that is paid: their invoices wait, unseen, for it."""
+    _bill(
+        conn,
+        [
+            BillingRequest(
+                subscription=replace(row, status="active"),
+                at=at,
+                reason=InvoicingReason.STARTING,
+                awaits_payment=True,
+                group=group,
+            )
+            for group, row in enumerate(rows)
         ],
     )
 
@@ -195,7 +213,7 @@ def _bill(conn: Connection[Any], requests: Sequence[BillingRequest]) -> None:
     """Load, run the steps, save. Raises Unbillable."""
     if not requests:
         return
-    with holds.refusing_unbillable():
+    with holds.refusing_unbillable(), paused_collector():
         _bill_requests(conn, requests)
 
 

@@ -1,5 +1,6 @@
 """Who pays for a call, and the free properties of it, from the attributes of its span."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from permille.core.llm.call import SUBSCRIPTION_NAMES
@@ -21,9 +22,8 @@ _MOST_PROPERTIES = 20
 _LONGEST = 255
 
 
-def payer(span: Span) -> dict[str, str]:
+def payer(span: Span, metadata: Mapping[str, str]) -> dict[str, str]:
     """The subscription if a span names one, else the customer; empty where it says neither."""
-    metadata = _metadata(span)
     for name in SUBSCRIPTION_NAMES:
         if value := metadata.get(name):
             return {"external_subscription_id": value}
@@ -33,31 +33,26 @@ def payer(span: Span) -> dict[str, str]:
     return {}
 
 
-def names(span: Span) -> dict[str, list[str]]:
+def names(span: Span, metadata: Mapping[str, str]) -> dict[str, list[str]]:
     """The key, team, user and the like, for rules that say who pays."""
-    metadata = _metadata(span)
     users = {"user": [_text(span.attributes.get(name)) for name in _USERS]}
     return payer_names(metadata, names_in(metadata), users, {"end_user": users["user"]})
 
 
-def properties(span: Span) -> dict[str, str]:
+def properties(span: Span, metadata: Mapping[str, str]) -> dict[str, str]:
     """Metadata that the application set on its calls, but for what says who pays; at most 20 short texts."""
     named = {ours: _text(span.attributes.get(theirs)) for theirs, ours in _NAMED.items()}
-    free = {
-        name: value
-        for name, value in _metadata(span).items()
-        if name not in {*SUBSCRIPTION_NAMES, "customer"}
-    }
+    free = {name: value for name, value in metadata.items() if name not in {*SUBSCRIPTION_NAMES, "customer"}}
     found = {name: value for name, value in (named | free).items() if value}
     return dict(list(found.items())[:_MOST_PROPERTIES])
 
 
-def _metadata(span: Span) -> dict[str, str]:
+def metadata_of(span: Span) -> dict[str, str]:
+    """What the application says about its call, by names without their prefixes."""
     found: dict[str, str] = {}
     for name, value in span.attributes.items():
-        prefix = next((prefix for prefix in _METADATA if name.startswith(prefix)), None)
-        text = _text(value)
-        if prefix is not None and text:
+        if name.startswith(_METADATA) and (text := _text(value)):
+            prefix = next(prefix for prefix in _METADATA if name.startswith(prefix))
             found.setdefault(name.removeprefix(prefix), text)
     return found
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from permille.core.llm.call import DroppedSpans
-from permille.core.llm.otlp.attribution import names, payer, properties
+from permille.core.llm.otlp.attribution import metadata_of, names, payer, properties
 from permille.core.llm.otlp.counts import cost_of, counts_of
 from permille.core.llm.otlp.models import model_of, provider_of, response_id_of, tier_of
 from permille.core.llm.otlp.senders import SpanKind, kind_of
@@ -76,6 +76,7 @@ def _operation(span: Span) -> str:
 
 def _usage(span: Span, counts: dict[str, Any]) -> dict[str, Any]:
     seconds, rest = divmod(span.ended_at, _NANOSECONDS)
+    metadata = metadata_of(span)
     usage = {
         "provider": provider_of(span),
         "model": model_of(span),
@@ -83,10 +84,10 @@ def _usage(span: Span, counts: dict[str, Any]) -> dict[str, Any]:
         "timestamp": f"{seconds}.{rest:09d}" if span.ended_at else None,
         "tier": tier_of(span),
         "cost": cost_of(span),
-        "properties": properties(span),
-        "payer_names": names(span),
+        "properties": properties(span, metadata),
+        "payer_names": names(span, metadata),
         **counts,
-        **payer(span),
+        **payer(span, metadata),
         "client": span.scope,
     }
     return {

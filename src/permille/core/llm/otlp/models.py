@@ -1,7 +1,12 @@
 """Who served a call, which model, at which tier, and the response's id, from the attributes of its span."""
 
+import json
+from typing import Any
+
 from permille.core.llm.model_name import PROVIDERS, provider_name, provider_of_model
 from permille.core.llm.otlp.spans import Span
+
+_LONGEST = 200
 
 
 def provider_of(span: Span) -> str | None:
@@ -31,13 +36,30 @@ def model_of(span: Span) -> str | None:
 
 
 def response_id_of(span: Span) -> str | None:
-    """The id that the provider gave to its answer."""
-    return _first(span, "gen_ai.response.id", "ai.response.id", "llm.response.id")
+    """The id that the provider gave to its answer. OpenInference has it in the whole answer alone."""
+    found = _first(span, "gen_ai.response.id", "ai.response.id", "llm.response.id")
+    return found or _text_of(_answer(span).get("id"))
 
 
 def tier_of(span: Span) -> str | None:
     """As it was served."""
-    return _first(span, "openai.response.service_tier", "gen_ai.openai.response.service_tier")
+    found = _first(span, "openai.response.service_tier", "gen_ai.openai.response.service_tier")
+    return found or _text_of(_answer(span).get("service_tier"))
+
+
+def _answer(span: Span) -> dict[str, Any]:
+    """The answer that a span of OpenInference carries, of which nothing but names is read; empty where it carries none."""
+    if not span.scope.startswith("openinference"):
+        return {}
+    try:
+        found = json.loads(str(span.attributes.get("output.value")))
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _text_of(value: Any) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= _LONGEST else None
 
 
 def _first(span: Span, *names: str) -> str | None:

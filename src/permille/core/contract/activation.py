@@ -1,0 +1,53 @@
+"""Activation rules: what has to happen before a subscription runs. Source: semantics-billing.md section 3.7."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from uuid import UUID
+
+PAYMENT = "payment"
+"""The only type: the first invoice has to be paid."""
+TIMEOUT_HOURS_MAX = 24 * 366
+
+
+class RuleStatus(StrEnum):
+    """What became of a rule."""
+
+    INACTIVE = "inactive"
+    """The subscription's day has not come yet."""
+    PENDING = "pending"
+    SATISFIED = "satisfied"
+    DECLINED = "declined"
+    """Somebody gave the subscription up."""
+    FAILED = "failed"
+    EXPIRED = "expired"
+    NOT_APPLICABLE = "not_applicable"
+    """Nothing was to be paid at the start."""
+
+
+CANCELLATION_REASONS = {RuleStatus.FAILED: "payment_failed", RuleStatus.EXPIRED: "timeout"}
+"""How a rule ended -> why its subscription is canceled, where that has a name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActivationRule:
+    """A rule of a subscription, which has one at most."""
+
+    id: UUID
+    organization_id: UUID
+    subscription_id: UUID
+    type: str
+    timeout_hours: int
+    """0: the subscription waits for as long as it takes."""
+    status: RuleStatus
+    expires_at: datetime | None
+    invoice_id: UUID | None
+    """The invoice that has to be paid."""
+    created_at: datetime
+    updated_at: datetime
+
+    def expiry(self, now: datetime) -> datetime | None:
+        """Until when the subscription waits, from now on."""
+        return now + timedelta(hours=self.timeout_hours) if self.timeout_hours else None
