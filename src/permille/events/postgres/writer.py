@@ -476,7 +476,10 @@ def _insert(known: Meterings, requests: Sequence[Request], group: _Group) -> tup
         parameters += [arrays.uuids(identities), list(organizations)]
     if claims := _claims(requests):
         # In order, so that groups with the same claims wait for each other and not in a circle.
-        return statement.replace("select ", f"{_COUNT_ONCE}, ", 1), [arrays.uuids(sorted(claims)), *parameters]
+        return statement.replace("select ", f"{_COUNT_ONCE}, ", 1), [
+            arrays.uuids(sorted(claims)),
+            *parameters,
+        ]
     return statement, parameters
 
 
