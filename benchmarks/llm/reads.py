@@ -1,4 +1,4 @@
-"""Current usage of a `catalogue` charge over HTTP: 50 models by three types, prices that change at three dates.
+"""Current usage of a `catalogue` charge over HTTP: 50 models by three types, three dates of prices.
 
     .venv/bin/python -m benchmarks.llm.reads [--events N ...]
 
@@ -29,8 +29,8 @@ from permille.store import shipped_prices
 
 SIZES = (10_000, 100_000, 1_000_000)
 MODELS, TYPES = 50, ("input", "cached_input", "output")
-DAYS, PRICE_DATES = 60, (15, 30, 45)
-"""How long ago the subscriptions began, and on which days since then a price changes."""
+PRICE_DATES = 3
+"""How often a price of the catalogue has changed since the subscriptions began."""
 READS = 100
 
 
@@ -50,19 +50,18 @@ def models_of(on: date) -> list[tuple[str, str]]:
     return found[:MODELS]
 
 
+def beginning(today: date) -> datetime:
+    """When the subscriptions began."""
+    changes = sorted(each for each in shipped_prices.catalogue().price_dates if each < today)
+    return datetime.combine(changes[-PRICE_DATES], datetime.min.time(), UTC) - timedelta(days=1)
+
+
 def set_up(stack: Stack, sizes: list[int]) -> tuple[uuid.UUID, str, list[tuple[str, str]]]:
     organization = stack.organization()
     key, owner = str(organization["api_key"]), uuid.UUID(organization["lago_id"])
-    now = datetime.now(UTC)
-    models = models_of(now.date())
+    today = datetime.now(UTC).date()
+    models, since = models_of(today), beginning(today)
     assert len(models) == MODELS, len(models)
-    since = now - timedelta(days=DAYS)
-    provider, model = models[0]
-    dated = [
-        {"provider": provider, "model": model, "type": "input", "amount": str(nth), "from": at.isoformat()}
-        for nth, day in enumerate(PRICE_DATES, 1)
-        if (at := (since + timedelta(days=day)).date())
-    ]
     body = {
         "name": "Tokens",
         "code": "llm_tokens",
@@ -73,7 +72,7 @@ def set_up(stack: Stack, sizes: list[int]) -> tuple[uuid.UUID, str, list[tuple[s
     charge = {
         "billable_metric_id": metric["lago_id"],
         "charge_model": "catalogue",
-        "properties": {"markup": "1.2", "prices": dated},
+        "properties": {"markup": "1.2"},
     }
     plan = {
         "name": "P",
@@ -103,7 +102,7 @@ def feed(
 ) -> None:
     """Straight through the writer: this benchmark is about reading."""
     now = time.time_ns() // 1_000
-    since = now - (DAYS - 1) * 86_400 * 1_000_000
+    since = int(beginning(datetime.now(UTC).date()).timestamp()) * 1_000_000
     conn, memory = open_connection(dsn), Memory()
     for first in range(0, size, 5_000):
         drafts = []
