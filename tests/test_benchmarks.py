@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import psycopg
 import pytest
 from benchmarks import load
 from benchmarks.ingest import events as traffics
-from benchmarks.invoices import __main__ as invoices
+from benchmarks.invoices import __main__ as invoices, credits as invoice_credits
 
 
 @pytest.mark.parametrize("run", [invoices.one_at_a_time, invoices.naive])
@@ -19,6 +20,11 @@ def test_the_invoice_benchmark_bills_what_it_checks(
 ) -> None:
     monkeypatch.setattr(invoices, "SAMPLE", 3)
     assert run(db) > 0
+
+
+def test_the_benchmark_of_credits_has_each_part_on_each_invoice(db: psycopg.Connection[Any]) -> None:
+    runs: dict[str, Collection[str]] = {"without": (), "with all": tuple(invoice_credits.PARTS)}
+    assert invoice_credits.in_turns(db, 3, runs, rounds=1).keys() == runs.keys()
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="the load generator needs a C compiler")

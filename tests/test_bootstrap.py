@@ -81,3 +81,30 @@ def test_the_extra_and_the_lock_name_the_packages_that_fonts_are_looked_for_in()
     locked = set(re.findall(r"^([a-z-]+)==", (ROOT / "requirements-fonts.lock").read_text(), re.MULTILINE))
     assert extra == locked == {name.replace("_", "-") for name in (fonts.NOTO_PACKAGE, fonts.HAN_PACKAGE)}
     assert "--hash=sha256:" in (ROOT / "requirements-fonts.lock").read_text()
+
+
+def test_a_registry_that_lacks_a_client_of_node_is_said_loudly(
+    bootstrap: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "clients"
+    folder.mkdir()
+    (folder / "package-lock.json").write_text("{}")
+    monkeypatch.setattr(bootstrap, "ROOT", tmp_path)
+    monkeypatch.setattr(bootstrap, "JAVASCRIPT_CLIENTS", folder)
+    npm = tmp_path / "npm"
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=None)
+    stamp = folder / "node_modules" / ".lock-digest"
+    for program in (None, "#!/bin/sh\nexit 1\n"):
+        if program:
+            npm.write_text(program)
+            npm.chmod(0o755)
+        bootstrap.make_javascript_clients()
+        said = capsys.readouterr().err
+        assert "THE REAL CLIENTS OF clients/package-lock.json COULD NOT BE INSTALLED" in said
+        assert not stamp.exists()
+    npm.write_text(f"#!/bin/sh\n/bin/mkdir {folder}/node_modules\n")
+    bootstrap.make_javascript_clients()
+    assert stamp.exists()
+    npm.unlink()
+    bootstrap.make_javascript_clients()
+    assert capsys.readouterr().err == ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from datetime import datetime
 from uuid import UUID
 
@@ -13,6 +14,7 @@ _LOW = (1 << _LOW_BITS) - 1
 
 
 _CHANCE_BITS = 23
+_LOT = 256
 _MICROSECONDS = (1 << 51) - 1
 
 
@@ -35,6 +37,17 @@ def new_ids(at: datetime, count: int) -> list[UUID]:
 def new_id_texts(at: datetime, count: int) -> list[str]:
     """Many at once, ascending, as 32 hexadecimal digits: for rows that are written by the hundred thousand."""
     return [f"{number:032x}" for number in _numbers(at, count)]
+
+
+def id_texts(at: datetime) -> Iterator[str]:
+    """As many as are taken, as 32 hexadecimal digits, where nobody knows how many that will be."""
+    while True:
+        yield from new_id_texts(at, _LOT)
+
+
+def dashed(text: str) -> str:
+    """The usual form of an id of 32 hexadecimal digits."""
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def _numbers(at: datetime, count: int) -> list[int]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import gc
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def calm_collector() -> None:
@@ -11,6 +14,30 @@ def calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 50)
+
+
+_pauses = 0
+_counting = threading.Lock()
+
+
+@contextmanager
+def paused_collector() -> Iterator[None]:
+    """No search for cycles, by any thread, while a batch is made of which all goes when it is done."""
+    _pause(1)
+    try:
+        yield
+    finally:
+        _pause(-1)
+
+
+def _pause(change: int) -> None:
+    global _pauses  # noqa: PLW0603 - the collector is the process's, and so is the number of those who want it to rest
+    with _counting:
+        _pauses += change
+        if _pauses:
+            gc.disable()
+        else:
+            gc.enable()
 
 
 def quick_turns() -> None:

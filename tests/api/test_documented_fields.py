@@ -422,6 +422,16 @@ def known_wallet(world: World, _: str) -> tuple[str, Body]:
     return f"/wallets/{made['lago_id']}", {"wallet": {}}
 
 
+def own_new_wallet(world: World, _: str) -> tuple[str, Body]:
+    path, body = new_wallet(world, _)
+    return f"/customers/{body['wallet'].pop('external_customer_id')}{path}", body
+
+
+def own_known_wallet(world: World, _: str) -> tuple[str, Body]:
+    made = world.api.post(*new_wallet(world, _))["wallet"]
+    return f"/customers/cus/wallets/{made['code']}", {"wallet": {}}
+
+
 def wallet_transaction(world: World, _: str) -> tuple[str, Body]:
     path, body = new_wallet(world, _)
     made = world.api.post(path, {"wallet": {**body["wallet"], "granted_credits": "50"}})["wallet"]
@@ -445,6 +455,8 @@ OPERATIONS: dict[Operation, Base] = {
     ("POST", "/payments"): payment,
     ("POST", "/wallets"): new_wallet,
     ("PUT", "/wallets/{lago_id}"): known_wallet,
+    ("POST", "/customers/{external_id}/wallets"): own_new_wallet,
+    ("PUT", "/customers/{external_id}/wallets/{wallet_code}"): own_known_wallet,
     ("POST", "/wallet_transactions"): wallet_transaction,
     ("PUT", "/billing_entities/{code}"): entity,
     ("POST", "/billable_metrics"): new_metric,
@@ -636,6 +648,10 @@ def value_of(world: World, operation: Operation, field: str, kind: str) -> Any:
         return {"external_customer_id": "cus", "plan_code": "pro"}[name]
     if name == "metadata":
         return {"color": "red"}
+    if name == "type" and "activation_rules" in field:
+        return "payment"
+    if name == "timeout_hours":
+        return 48
     if name == "values" and "filters" not in field:
         return {"model": ["b"]}
     if name == "values" and kind == "object":
@@ -672,6 +688,8 @@ def problem(world: World, operation: Operation, field: str, kind: str) -> str | 
     owner, _, _ = field.rpartition(".")
     if leaf(owner) == "minimum_commitment":
         put(body, f"{owner}.amount_cents", VALUES["amount_cents"])
+    if owner.endswith("activation_rules[]"):
+        put(body, f"{owner}.type", "payment")
     if owner.endswith("usage_thresholds[]"):
         put(body, f"{owner}.amount_cents", VALUES["amount_cents"])
     if top:
@@ -724,6 +742,8 @@ def shown(world: World, operation: Operation, path: str, answer: Any) -> Any:
         return {root: next(each for each in rows if each["lago_id"] == found["lago_id"])}
     if root in ("organization", "lifetime_usage"):
         return world.api.get(path)
+    if root == "wallet":
+        path = "/wallets" if operation[0] == "POST" else "/wallets/"
     collection = path if operation[0] == "POST" else path.rsplit("/", 1)[0]
     return world.api.get(f"{collection}/{found[KEYS.get(root, 'code')]}", **params)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from .conftest import Api, charge
+from .test_add_ons import add_on
 from .test_amendments import Sender, send
 from .test_drafts import invoices, move
 from .test_progressive_billing import at, use, world
@@ -149,3 +151,43 @@ def test_the_fees_of_events_and_the_ends_of_subscriptions_go_by_the_newest_invoi
     api.delete("/subscriptions/sub")
     (note,) = api.get("/credit_notes")["credit_notes"]
     assert (note["lago_invoice_id"], note["total_amount_cents"]) == (april["lago_id"], 1_447)
+
+
+def test_other_invoices_are_refused_by_their_type(api: Api, send: Sender) -> None:
+    add_on(api, "setup")
+    world(api, 5_000)
+    sold = {"external_customer_id": "cus", "currency": "EUR", "fees": [{"add_on_code": "setup"}]}
+    api.post("/invoices", {"invoice": sold})
+    wallet = {"external_customer_id": "cus", "rate_amount": "1", "currency": "EUR", "paid_credits": "10"}
+    api.post("/wallets", {"wallet": wallet})
+    use(api, send, 60, at(6))
+    found = {each["invoice_type"]: each for each in invoices(api)}
+    assert set(found) == {"one_off", "credit", "progressive_billing"}
+    for each in found.values():
+        path = f"/invoices/{each['lago_id']}/regenerate"
+        assert api.code(405, "POST", path, {}) == "type_not_regenerable"
+        voided(api, each)
+        assert api.code(405, "POST", path, {}) == "type_not_regenerable"
+
+
+def test_twenty_at_once_make_one_invoice_again(api: Api) -> None:
+    api.plan("pro", amount_cents=3_100, pay_in_advance=True)
+    api.customer()
+    api.subscribe()
+    (first,) = (whole(api, each) for each in invoices(api))
+    wallet = {"external_customer_id": "cus", "rate_amount": "1", "currency": "EUR", "granted_credits": "10"}
+    api.post("/wallets", {"wallet": wallet})
+    voided(api, first)
+
+    def one(_: int) -> Any:
+        return api.call("POST", f"/invoices/{first['lago_id']}/regenerate", {})
+
+    with ThreadPoolExecutor(20) as threads:
+        answers = list(threads.map(one, range(20)))
+    assert sorted(each.status_code for each in answers) == [200, *[405] * 19]
+    assert {each.json()["code"] for each in answers if each.status_code == 405} == {"already_regenerated"}
+    (made,) = (each.json()["invoice"] for each in answers if each.status_code == 200)
+    assert (made["fees_amount_cents"], made["prepaid_credit_amount_cents"]) == (2_700, 1_000)
+    assert len(invoices(api)) == 2
+    (left,) = api.get("/wallets", external_customer_id="cus")["wallets"]
+    assert left["balance_cents"] == 0

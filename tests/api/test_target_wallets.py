@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+
+from permille.api.webhooks import RENDERERS
+from permille.store.webhooks import body_text
+from tests.api.contract import validator
 
 from .conftest import Api, charge
 from .test_amendments import Sender, send
@@ -116,3 +121,45 @@ def test_what_a_threshold_has_billed_is_no_ongoing_usage(api: Api, send: Sender)
     move(api, 2024, 3, 6, 2)
     seen = look(api, row)
     assert (seen["ongoing_usage_balance_cents"], seen["ongoing_balance_cents"]) == (3_780, 7_840 - 3_780)
+
+
+def reported(api: Api, *when: int) -> list[Any]:
+    """The events about which `event.error` was queued once the clock shows that time of 2024-03."""
+    move(api, 2024, 3, *when)
+    api.conn.rollback()
+    rows = api.conn.execute(
+        "select object_id from webhook where organization_id = %s and webhook_type = 'event.error'",
+        [api.organization.id],
+    ).fetchall()
+    found = RENDERERS["event_error"](api.conn, [event_id for (event_id,) in rows])
+    return sorted(found.values(), key=lambda each: each.event.transaction_id)
+
+
+def test_a_name_of_no_active_wallet_is_reported_with_the_hour(api: Api, stranger: Api, send: Sender) -> None:
+    """Neither the name of a wallet, nor one on a metric of which no charge takes names, nor none."""
+    for each in (api, stranger):
+        each.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "https://example.com/hook"}})
+    rows = world(api, "1", {"known": "10", "gone": "10"})
+    api.delete(f"/wallets/{rows['gone']['lago_id']}")
+    api.metric("calls")
+    send(at(6), tokens=1, **{NAMED: "known"})
+    send(at(6), tokens=1)
+    send(at(6), code="calls", tokens=1, **{NAMED: "nobody"})
+    wrong = [send(at(6), tokens=1, **{NAMED: name}) for name in ("nobody", "gone", "nobody")]
+    later = send(at(6), tokens=1, **{NAMED: "made later"})
+    open_wallet(api, None, code="made later")
+    assert reported(api, 6, 1, 4) == []
+    found = reported(api, 6, 1, 6)
+    assert [each.event.transaction_id for each in found] == sorted(wrong)
+    assert later not in [each.event.transaction_id for each in found]
+    first = found[0]
+    assert (first.status, json.loads(first.message)) == (
+        422,
+        {"target_wallet_code": ["target_wallet_code_not_found"]},
+    )
+    assert first.event.properties[NAMED] in ("nobody", "gone")
+    body = json.loads(body_text(api.organization.id, "event.error", "event_error", first))["event_error"]
+    check = validator("event_error", {"$ref": "#/components/schemas/EventError"})
+    assert [error.message for error in check.iter_errors(body)] == []
+    assert len(reported(api, 6, 3)) == 3
+    assert stranger.row("select count(*) from webhook where organization_id = %(organization)s") == (0,)

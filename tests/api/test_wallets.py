@@ -389,6 +389,26 @@ def test_ongoing_balances_follow_amendments_and_what_other_wallets_have(api: Api
     assert seen_by_the_worker(api, dsn)[-1] == 600
 
 
+def test_ongoing_balances_follow_refreshed_drafts_and_ends_without_an_invoice(api: Api, dsn: str) -> None:
+    api.customer(billing_configuration={"invoice_grace_period": 3})
+    api.plan(charges=[charge(api.metric())])
+    api.subscribe()
+    open_wallet(api, "20")
+    send(api, dsn, 5, "event")
+    move(api, 2024, 4, 1, 12)
+    assert seen_by_the_worker(api, dsn) == [1_500]
+    (tokens,) = api.get("/plans/pro/charges")["charges"]
+    price = {"charge": {"charge_model": "standard", "properties": {"amount": "2"}}}
+    api.put(f"/plans/pro/charges/{tokens['code']}", price)
+    (draft,) = api.get("/invoices")["invoices"]
+    api.put(f"/invoices/{draft['lago_id']}/refresh", {})
+    assert seen_by_the_worker(api, dsn) == [1_000]
+    send(api, dsn, 1, "more")
+    assert seen_by_the_worker(api, dsn) == [800]
+    api.delete("/subscriptions/sub", on_termination_invoice="skip")
+    assert seen_by_the_worker(api, dsn) == [1_000]
+
+
 def test_a_wallet_that_has_topped_itself_up_is_depleted_no_more(api: Api, dsn: str) -> None:
     """So that it says so again, also where one look finds it depleted twice."""
     api.customer()
@@ -405,6 +425,39 @@ def test_a_wallet_that_has_topped_itself_up_is_depleted_no_more(api: Api, dsn: s
         send(api, dsn, 6 if number == 1 else 11, f"event{number}")
         assert seen_by_the_worker(api, dsn) == [left]
         assert api.row(webhooks) == (number,)
+
+
+@pytest.mark.parametrize("trigger", ["interval", "threshold"])
+def test_credits_of_a_rule_that_are_worth_nothing_are_left_out(api: Api, trigger: str) -> None:
+    """As they are refused where somebody asks for them: one such rule must not stop an organization."""
+    api.customer()
+    when = {"interval": "monthly"} if trigger == "interval" else {"threshold_credits": "5"}
+    rule = {"trigger": trigger, "paid_credits": "0.001", "granted_credits": "4", **when}
+    row = open_wallet(api, "3", recurring_transaction_rules=[rule])
+    move(api, 2024, 4, 6)
+    assert [each["amount"] for each in transactions(api, row)] == ["4.0", "3.0"]
+
+
+def test_a_threshold_is_looked_at_at_each_instant_on_the_way_of_a_clock(api: Api) -> None:
+    api.plan(amount_cents=300)
+    api.customer()
+    api.subscribe(billing_time="anniversary")
+    rule = {
+        "trigger": "threshold",
+        "method": "target",
+        "threshold_credits": "5",
+        "target_ongoing_balance": "8",
+        "grants_target_top_up": True,
+    }
+    row = open_wallet(api, "7", recurring_transaction_rules=[rule])
+    move(api, 2024, 8, 1)
+    tops = [each for each in transactions(api, row) if each["source"] == "threshold"]
+    assert [(each["settled_at"][:10], each["amount"]) for each in reversed(tops)] == [
+        ("2024-04-05", "4.0"),
+        ("2024-05-05", "3.0"),
+        ("2024-06-05", "3.0"),
+        ("2024-07-05", "3.0"),
+    ]
 
 
 def test_intervals_top_up_until_the_rule_and_the_wallet_expire(api: Api) -> None:

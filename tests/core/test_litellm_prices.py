@@ -8,12 +8,14 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from hypothesis import given, strategies as st
 
 from permille.core.llm.catalogue.effective import DatedCatalogue, EffectiveCatalogue
 from permille.core.llm.catalogue.genai_prices import read_catalogue as read_genai_prices
 from permille.core.llm.catalogue.litellm import read_catalogue
 from permille.core.llm.catalogue.prices import Catalogue
 from permille.core.llm.catalogue.rows import Conditions, Measure, Rate, UnreadablePricesError
+from permille.store.price_files import PriceFile
 
 ON = date(2026, 11, 29)
 OPENAI = {
@@ -226,6 +228,58 @@ def test_what_is_not_understood_is_left_out_and_reported() -> None:
 def test_what_is_no_such_file_is_refused(document: Any) -> None:
     with pytest.raises(UnreadablePricesError, match=r"the file"):
         read_catalogue(document, label="litellm")
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.decimals()
+    | st.text(max_size=5)
+    | st.sampled_from(sorted(OPENAI)),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+NAMES = st.sampled_from(
+    ["a", "azure/eu/a", "bedrock/us-east-1/a", "ft:a:b", "arn:aws:x/a", "", "a@20261001", "/", "b:0"]
+)
+KEYS = st.sampled_from(
+    [
+        *OPENAI,
+        "alias_of",
+        "tiered_pricing",
+        "search_context_cost_per_query",
+        "provider_specific_entry",
+        "x_cost",
+    ]
+)
+
+
+@given(
+    document=st.dictionaries(
+        NAMES | st.text(max_size=5), st.dictionaries(KEYS, JSON, max_size=5) | JSON, max_size=4
+    )
+)
+def test_whatever_is_in_a_file_is_read_or_refused(document: Any) -> None:
+    for read_file in (read_catalogue, read_genai_prices):
+        for each in (document, [document], [{"id": "x", "models": [document]}]):
+            try:
+                found = read_file(each, label="any")
+            except UnreadablePricesError:
+                continue
+            assert all(
+                row.rate.amount >= 0 for of in found.providers for model in of.models for row in model.rows
+            )
+
+
+@pytest.mark.parametrize("amount", ["1e999999999", "1e-999999999", "1e99999999999999999999", "-1", "NaN"])
+def test_a_price_that_is_none_is_left_out_at_once(amount: str) -> None:
+    known = b'"litellm_provider": "acme", "input_cost_per_token": 1'
+    file = PriceFile("litellm", b'{"acme/a": {%s, "output_cost_per_token": %s}}' % (known, amount.encode()))
+    try:
+        assert [each.what for each in file.read("x").unread] == ["output_cost_per_token"]
+    except UnreadablePricesError as error:
+        assert "no JSON" in str(error)
 
 
 def test_a_price_of_the_usages_own_tier_goes_before_the_standard_one_of_the_first_source() -> None:

@@ -1,7 +1,8 @@
 """A model server that answers as OpenAI, Anthropic and Google do: whole and streamed, with fixed usage.
 
 Every answer has an id of its own. All texts are `SECRET`, which must be found nowhere afterwards. A request whose
-model is `busy-once-...` is refused with 503 the first time.
+model is `busy-once-...` is refused with 503 the first time. The end of a stream of Anthropic has the counts of its start
+again for `claude-repeats` alone: the API repeats them by now, and servers that speak like it may not.
 """
 
 from __future__ import annotations
@@ -158,6 +159,8 @@ def anthropic(body: dict[str, Any], number: int) -> dict[str, Any] | list[Event]
     start = {**message, "content": [], "stop_reason": None, "usage": {**ANTHROPIC, "output_tokens": 1}}
     text = {"type": "text_delta", "text": SECRET}
     end = {"stop_reason": "end_turn", "stop_sequence": None}
+    repeated = {name: count for name, count in ANTHROPIC.items() if isinstance(count, int)}
+    last = repeated if body["model"] == "claude-repeats" else {"output_tokens": 250}
     return [
         ("message_start", {"type": "message_start", "message": start}),
         (
@@ -166,7 +169,7 @@ def anthropic(body: dict[str, Any], number: int) -> dict[str, Any] | list[Event]
         ),
         ("content_block_delta", {"type": "content_block_delta", "index": 0, "delta": text}),
         ("content_block_stop", {"type": "content_block_stop", "index": 0}),
-        ("message_delta", {"type": "message_delta", "delta": end, "usage": {"output_tokens": 250}}),
+        ("message_delta", {"type": "message_delta", "delta": end, "usage": last}),
         ("message_stop", {"type": "message_stop"}),
     ]
 

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
+from tests.live import wait_until
 from tests.real_clients.conftest import Billing, programs
 from tests.real_clients.relay import relay
-from tests.real_clients.test_pages import OPENAI, PLAIN, left_in, total
+from tests.real_clients.test_pages import ANTHROPIC, GOOGLE, OPENAI, PLAIN, left_in, total
 
 CALL = """
 client.chat.completions.create(model="gpt-5.4", messages=[{"role": "user", "content": "Hello"}], user="acme")
@@ -90,6 +95,50 @@ def test_what_is_sent_again_after_a_lost_answer_is_billed_once(
         billing.run(program, **{setting: f"{lossy.url}{path}"})
         assert lossy.statuses[:2] == [200, 200]
     billing.wait_for({"sub_acme": OPENAI})
+
+
+EVERY_CLIENT = (
+    AGENT
+    + """
+from anthropic import Anthropic
+from google import genai
+hello = [{"role": "user", "content": "Hello"}]
+client.responses.create(model="gpt-5.4", input="Hello")
+for event in client.responses.create(model="gpt-5.4", input="Hello", stream=True):
+    pass
+claude = lago.wrap(Anthropic())
+claude.messages.create(model="claude-sonnet-5-5", max_tokens=1000, messages=hello)
+for event in claude.messages.create(model="claude-repeats", max_tokens=1000, messages=hello, stream=True):
+    pass
+gemini = lago.wrap(genai.Client())
+gemini.models.generate_content(model="gemini-2.5-flash", contents="Hello")
+for chunk in gemini.models.generate_content_stream(model="gemini-2.5-flash", contents="Hello"):
+    pass
+assert lago.flush(60)
+"""
+)
+
+
+def test_what_lagos_agent_counts_of_each_client_is_what_the_provider_says(billing: Billing) -> None:
+    """With the relations of each provider, whole and streamed."""
+    billing.run(EVERY_CLIENT)
+    billing.wait_for({"sub_acme": total(OPENAI, OPENAI, ANTHROPIC, ANTHROPIC, GOOGLE, GOOGLE)})
+
+
+@pytest.mark.parametrize(
+    "program",
+    [pytest.param(METER, id="meter"), pytest.param(AGENT, id="lago-agent")],
+)
+def test_a_server_that_is_killed_between_calls_bills_each_once(billing: Billing, program: str) -> None:
+    calls = f"import time\nfor _ in range(20):{CALL.replace('client', '    client')}    time.sleep(0.1)\n"
+    end = "assert lago.flush(120)\n" if program is AGENT else ""
+    with ThreadPoolExecutor(1) as running:
+        ended = running.submit(billing.run, program + calls + end)
+        wait_until(lambda: bool(billing.quantities()))
+        (serving,) = (pid for pid, command in billing.server.children().items() if " serve " in command)
+        os.kill(serving, signal.SIGKILL)
+        ended.result()
+    billing.wait_for({"sub_acme": total(*[OPENAI] * 20)})
 
 
 def test_a_stream_whose_usage_nobody_asked_for_is_shown(billing: Billing) -> None:

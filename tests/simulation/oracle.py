@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from . import advance, days, drafts, progressive, settle
+from . import advance, days, drafts, ongoing, progressive, settle
 from .prices import cut, digits, place_of, price, rounded, terms_at
 from .settle import Bill, Coupon, Fee, Lot, Note, Tax, Wallet
 
@@ -92,6 +92,8 @@ class Subscription:
     """All that it was billed."""
     gives_back: tuple[bool, str] = False, "skip"
     """Whether an upgrade has ended it, and what becomes of days that were paid and are not used."""
+    waits: bool = False
+    """Whether its start is to come."""
     owes_today: bool = False
     """Whether it was entered on a billing day, with an earlier start: that day's bill is due."""
     next_plan: Action | None = None
@@ -112,6 +114,10 @@ class Subscription:
     @property
     def zone(self) -> str:
         return self.customer.zone
+
+    @property
+    def runs(self) -> bool:
+        return self.ended is None and not self.waits
 
     @property
     def trial_end(self) -> datetime | None:
@@ -191,6 +197,29 @@ class Oracle:
         }
         return True
 
+    def _own_plan(self, plan: Action, own: Action) -> Action:
+        """A copy of a plan with another fee, or another price of a charge; the minimum commitment stays behind (2.2)."""
+        self.played.add("own_plans")
+        since = START - timedelta(days=999)
+        charges = [
+            {
+                **each,
+                "prices": [(since, own["terms"])] if each["metric"] == own["metric"] else [*each["prices"]],
+            }
+            for each in plan["charges"]
+        ]
+        amount = plan["amount"] if own["metric"] else own["amount"]
+        return {**plan, "charges": charges, "amount": amount, "commitment": 0, "is_own": True}
+
+    def _cascade(self, plan: Action, metric: str, before: Any, after: Any) -> None:
+        """Copies follow where they say what their plan said before (2.3)."""
+        for row in self.rows:
+            for each in row.plan["charges"] if row.plan.get("is_own") else ():
+                [(since, own)] = each["prices"]
+                if row.plan["code"] == plan["code"] and each["metric"] == metric and own == before:
+                    self.played.add("cascades")
+                    each["prices"] = [(since, after)]
+
     def _price(self, action: Action) -> bool:
         """Other prices of a charge: for periods that begin from an instant on, or for all that is not billed (2.3)."""
         plan = self.plans.get(action["plan"])
@@ -200,6 +229,8 @@ class Oracle:
         self.played.add("prices")
         since = days.price_date(self.now, action["when"])
         prices = found[0]["prices"]
+        if action["cascade"]:
+            self._cascade(plan or {}, action["metric"], prices[0][1], action["terms"])
         if since is None:
             found[0]["prices"] = [(at, action["terms"] if at <= self.now else terms) for at, terms in prices]
         else:
@@ -270,16 +301,16 @@ class Oracle:
             topped_up=self.now,
         )
         customer.wallets.append(wallet)
-        self._grant(customer, wallet, action["granted"])
+        self.grant(customer, wallet, action["granted"])
         return True
 
-    def _grant(self, customer: Customer, wallet: Wallet, granted: str) -> None:
+    def grant(self, customer: Customer, wallet: Wallet, granted: str | Fraction) -> None:
         self._fill(wallet, self._cents(customer, wallet.rate, granted), granted=True)
 
     def decimals(self, customer: Customer) -> int:
         return DECIMALS[customer.currency]
 
-    def _cents(self, customer: Customer, rate: Fraction, credits_: str) -> int:
+    def _cents(self, customer: Customer, rate: Fraction, credits_: str | Fraction) -> int:
         """What credits are worth; those that are worth nothing are refused."""
         return rounded(cut(Fraction(credits_), 5) * rate * 10 ** DECIMALS[customer.currency])
 
@@ -292,7 +323,7 @@ class Oracle:
         found = self._wallet_of(action["wallet"])
         if found is None or found[1].ended or not self._cents(found[0], found[1].rate, action["granted"]):
             return False
-        self._grant(*found, action["granted"])
+        self.grant(*found, action["granted"])
         return True
 
     def _with_rules(self) -> list[tuple[Customer, Wallet]]:
@@ -300,7 +331,7 @@ class Oracle:
             (who, one)
             for who in self.customers.values()
             for one in who.wallets
-            if one.rule is not None and not one.ended
+            if one.rule is not None and one.rule["trigger"] == "interval" and not one.ended
         ]
 
     def _next_top_up(self, who: Customer, wallet: Wallet) -> datetime:
@@ -317,16 +348,16 @@ class Oracle:
                 self.played.add("wallet_rules")
                 wallet.topped_up = self.now
                 if wallet.rule["granted"] != "0":
-                    self._grant(who, wallet, wallet.rule["granted"])
+                    self.grant(who, wallet, wallet.rule["granted"])
                 if wallet.rule["paid"] != "0":
-                    self._sell(who, wallet, wallet.rule["paid"])
+                    self.sell(who, wallet, wallet.rule["paid"])
 
     def _buy(self, action: Action) -> bool:
         """Credits that are sold: there once their invoice is paid."""
         found = self._wallet_of(action["wallet"])
-        return found is not None and not found[1].ended and self._sell(*found, action["paid"])
+        return found is not None and not found[1].ended and self.sell(*found, action["paid"])
 
-    def _sell(self, customer: Customer, wallet: Wallet, paid: str) -> bool:
+    def sell(self, customer: Customer, wallet: Wallet, paid: str | Fraction) -> bool:
         cents = self._cents(customer, wallet.rate, paid)
         if not cents:
             return False
@@ -343,7 +374,7 @@ class Oracle:
     def _void_credits(self, action: Action) -> bool:
         """Credits are taken away: fewer than half of what is there, so that no fraction of a cent decides."""
         found = self._wallet_of(action["wallet"])
-        if found is None or found[1].ended:
+        if found is None or found[1].ended or ongoing.tops_up_below(found[1]):
             return False
         customer, wallet = found
         cents = self._cents(customer, wallet.rate, action["credits"])
@@ -409,6 +440,44 @@ class Oracle:
             if not wallet.ended:
                 self._fill(wallet, cents, granted=True)
         return True
+
+    def _again_bill(self, action: Action) -> bool:
+        """A voided invoice of subscriptions is made again (4.9), with the taxes of today."""
+        place = self.voided(action)
+        if place is None:
+            return False
+        customer, voided = self.bills()[place]
+        fees = [self._fee_again(fee) for fee in voided.all_fees or voided.fees]
+        bill = Bill(
+            "subscription",
+            [fee for fee in fees if fee.cents],
+            self.now,
+            parts=voided.parts,
+            all_fees=fees,
+            periods_at=voided.periods_at or voided.made,
+        )
+        voided.replaced = True
+        self.finish(customer, bill)
+        for row in {id(fee.subscription): fee.subscription for fee in fees}.values():
+            row.fees += [fee for fee in fees if fee.subscription is row]
+            if row.paid is not None and row.paid[1] is voided:
+                own = (fee for fee in fees if fee.subscription is row and fee.kind == "subscription")
+                row.paid = next(own), bill
+        return True
+
+    def voided(self, action: Action) -> int | None:
+        """The place among all invoices of one that may be made again."""
+        known = [place for place, each in enumerate(self.bills()) if self._may_be_replaced(*each)]
+        return known[action["voided"] % len(known)] if known else None
+
+    def _may_be_replaced(self, who: Customer, bill: Bill) -> bool:
+        """Whether it is voided, and no other of the customer looks the same."""
+        same = [each for each in who.bills if each.made == bill.made and said(who, each) == said(who, bill)]
+        return (bill.kind, bill.status, bill.replaced, len(same)) == ("subscription", "voided", False, 1)
+
+    def _fee_again(self, fee: Fee) -> Fee:
+        taxes = self._taxes(fee.subscription)
+        return replace(fee, off=Fraction(0), credited=Fraction(0), taxes=taxes)
 
     def _draft(self, action: Action) -> tuple[Customer, Bill] | None:
         known = [each for each in self.bills() if each[1].status == "draft"]
@@ -484,8 +553,6 @@ class Oracle:
         rows = self.rows_of(action["subscription"])
         if action["metric"] not in self.metrics or not rows:
             return False
-        if any(row.owes_today and row.plan["thresholds"] for row in rows):
-            return False  # the product looks at it within the move, at an instant that depends on its pace
         self.marked.add(action["subscription"])
         at = self.now - timedelta(seconds=action["ago"], microseconds=7)
         self.numbers += 1
@@ -552,7 +619,7 @@ class Oracle:
     # Subscriptions
 
     def rows_of(self, name: str) -> list[Subscription]:
-        return [row for row in self.rows if row.id == name]
+        return [row for row in self.rows if row.id == name and not row.waits]
 
     def active(self, name: str) -> Subscription | None:
         return next((row for row in self.rows_of(name) if row.ended is None), None)
@@ -563,10 +630,11 @@ class Oracle:
             customer is None
             or plan is None
             or plan["currency"] != customer.currency
-            or self.rows_of(action["id"])
+            or any(row.id == action["id"] for row in self.rows)
         ):
             return False
-        start = self.now - timedelta(days=action["back"])
+        plan = self._own_plan(plan, action["own"]) if action["own"] else plan
+        start = self.now + timedelta(seconds=action["ahead"]) - timedelta(days=action["back"])
         row = Subscription(
             id=action["id"],
             customer=customer,
@@ -576,21 +644,27 @@ class Oracle:
             created=self.now,
             time=action["time"],
             trial_from=start,
+            waits=start > self.now,
         )
         self.rows.append(row)
-        if row.day(start) == row.day(self.now):
+        if row.waits:
+            self.played.add("waits")
+        elif row.day(start) == row.day(self.now):
             self._bill(customer, [(row, "start")])
         else:
             row.owes_today = row.usage_period(row.day(self.now))[0] == row.day(self.now)
         return True
 
-    def _has_just_begun(self, row: Subscription) -> bool:
-        """Whether its first invoice is a draft of this very instant, which real time does not know."""
-        return bool(row.customer.grace) and row.started == self.now
+    def _start(self) -> None:
+        """What waited for this instant starts, each on an invoice of its own."""
+        for row in self.rows:
+            if row.waits and row.started <= self.now:
+                row.waits = False
+                self._bill(row.customer, [(row, "start")])
 
     def _end(self, action: Action) -> bool:
         row = self.active(action["subscription"])
-        if row is None or self._has_just_begun(row):
+        if row is None:
             return False
         row.ended, row.gives_back = self.now, (False, action["note"])
         row.next_plan = None
@@ -603,7 +677,7 @@ class Oracle:
         row, plan = self.active(action["subscription"]), self.plans.get(action["plan"])
         if row is None or plan is None or plan["currency"] != row.customer.currency:
             return False
-        if plan["code"] == row.plan["code"] or self._has_just_begun(row):
+        if plan["code"] == row.plan["code"]:
             return False
         costs = [each["amount"] * COST_PER_YEAR[each["interval"]] for each in (row.plan, plan)]
         if costs[1] < costs[0]:
@@ -620,7 +694,7 @@ class Oracle:
         """Other units of a fixed charge, at once or from the next period on."""
         row = self.active(action["subscription"])
         sold = {each["code"]: each for each in row.plan["fixed"]} if row else {}
-        if row is None or action["code"] not in sold or self._has_just_begun(row):
+        if row is None or action["code"] not in sold:
             return False
         first, after = row.period(row.day(self.now))
         units = Fraction(action["units"])
@@ -747,22 +821,36 @@ class Oracle:
     # Time
 
     def _move(self, action: Action) -> bool:
-        progressive.look(self)
-        until = self.now + timedelta(seconds=action["seconds"])
+        until = self.arrives(action)
+        self._look()
         self._bill_entered()
+        self._look()
         while due := [*self._due(until)]:
             self.now = min(at for at, _ in due)
             self._expire()
+            self._start()
             self._bill_due([row for at, row in due if at == self.now and row is not None])
             drafts.finalize_due(self)
             self._top_up_by_rules()
+            self._look()
         self.now = until
         self._expire()
+        self._look()
         return True
+
+    def _look(self) -> None:
+        """Look at what usage and bills have come to."""
+        progressive.look(self)
+        ongoing.look(self)
+
+    def arrives(self, action: Action) -> datetime:
+        """Where a move ends: after so many seconds or, where it is to stop there, at the first instant that is due."""
+        until = self.now + timedelta(seconds=action["seconds"])
+        return min([at for at, _ in self._due(until)] if action["stops"] else [], default=until)
 
     def _bill_entered(self) -> None:
         """Rows that were entered on a billing day after its bills: these are made as of the beginning of that day."""
-        entered = [row for row in self.rows if row.ended is None and row.owes_today]
+        entered = [row for row in self.rows if row.runs and row.owes_today]
         now = self.now
         for row in entered:
             row.owes_today = False
@@ -781,7 +869,9 @@ class Oracle:
             if bill.final_at is not None and bill.final_at <= until:
                 yield bill.final_at, None
         for row in self.rows:
-            if row.ended is None:
+            if row.waits and row.started <= until:
+                yield row.started, None
+            if row.runs:
                 at = self._next(row)
                 if at <= until:
                     yield at, row
@@ -931,7 +1021,8 @@ class Oracle:
             yield from fees
             cents = sum(fee.cents for fee in fees)
             if charge["minimum"]:
-                begin, until = row.day(start), row.day(end - timedelta(microseconds=1)) + timedelta(days=1)
+                last = end if why in {"end", "upgrade"} else end - timedelta(microseconds=1)
+                begin, until = row.day(start), row.day(last) + timedelta(days=1)
                 used = (until - begin).days - (1 if why == "upgrade" else 0)
                 missing = Fraction(charge["minimum"] * max(used, 0), (after - first).days) - cents
                 if missing > 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -57,7 +56,9 @@ def amounts(oracle: Oracle, action: Action) -> dict[str, Any]:
     if action["do"] == "pay":
         return {"cents": oracle.part_due(action)}
     if action["do"] == "move":
-        return {"until": oracle.now + timedelta(seconds=action["seconds"])}
+        return {"until": oracle.arrives(action)}
+    if action["do"] == "again_bill":
+        return {"place": oracle.voided(action)}
     if action["do"] == "note" and (credited := oracle.credited(action)):
         return {"cents": credited[1], "total": credited[2]}
     return {}

@@ -59,6 +59,21 @@ def said(row: Any) -> tuple[Any, ...]:
     return (*row[2:-1], sorted(each[:-1] for each in fees_of(row)))
 
 
+def _rule(rule: Action) -> dict[str, Any]:
+    """A rule of a wallet, as it is sent."""
+    body = {
+        "trigger": rule["trigger"],
+        "method": "target" if rule.get("target") else "fixed",
+        "paid_credits": rule["paid"],
+        "granted_credits": rule["granted"],
+    }
+    if rule["trigger"] == "interval":
+        return {**body, "interval": rule["interval"]}
+    if rule["target"]:
+        body |= {"target_ongoing_balance": rule["target"], "grants_target_top_up": rule["grants"]}
+    return {**body, "threshold_credits": rule["threshold"]}
+
+
 class Product:
     """An organization of its own, which the script happens in."""
 
@@ -166,10 +181,12 @@ class Product:
 
     def _price(self, action: Action) -> None:
         since = days.price_date(self.now, action["when"])
-        chosen = {"effective": "next_period"} if action["when"] == "next_period" else {}
+        chosen: dict[str, Any] = {"effective": "next_period"} if action["when"] == "next_period" else {}
         if action["when"] not in {"now", "next_period"} and since is not None:
             chosen = {"effective_at": since.isoformat()}
         body = {"charge_model": action["model"], "properties": action["terms"]}
+        if action["cascade"]:
+            chosen["cascade_updates"] = True
         self.api.put(f"/plans/{action['plan']}/charges/{action['metric']}", {"charge": body, **chosen})
 
     def _add_on(self, action: Action) -> None:
@@ -227,15 +244,7 @@ class Product:
             "applies_to": {"fee_types": action["kinds"], "billable_metric_codes": action["metrics"]},
         }
         if action["rule"]:
-            body["recurring_transaction_rules"] = [
-                {
-                    "trigger": "interval",
-                    "method": "fixed",
-                    "interval": action["rule"]["interval"],
-                    "paid_credits": action["rule"]["paid"],
-                    "granted_credits": action["rule"]["granted"],
-                }
-            ]
+            body["recurring_transaction_rules"] = [_rule(action["rule"])]
         if action["lives"]:
             body["expiration_at"] = (self.now + timedelta(seconds=action["lives"])).isoformat()
         self.wallets[action["id"]] = self.api.post("/wallets", {"wallet": body})["wallet"]["lago_id"]
@@ -265,6 +274,9 @@ class Product:
 
     def _void(self, action: Action) -> None:
         self.api.post(f"/invoices/{self.bill(action['bill'])[0]}/void", {})
+
+    def _again_bill(self, action: Action) -> None:
+        self.api.post(f"/invoices/{self.rows()[action['place']][0]}/regenerate", {})
 
     def _finalize(self, action: Action) -> None:
         self.api.put(f"/invoices/{self.draft(action['draft'])[0]}/finalize", {})
@@ -320,13 +332,26 @@ class Product:
             body["properties"] = {**self.sent[action["event"]].properties, "v": action["value"]}
         self.api.post("/events/amendments", {"amendment": body})
 
+    def _own(self, action: Action) -> dict[str, Any]:
+        own = action["own"]
+        if not own:
+            return {}
+        if not own["metric"]:
+            return {"plan_overrides": {"amount_cents": own["amount"]}}
+        charges = self.api.get(f"/plans/{action['plan']}")["plan"]["charges"]
+        charge_id = next(each["lago_id"] for each in charges if each["billable_metric_code"] == own["metric"])
+        return {"plan_overrides": {"charges": [{"id": charge_id, "properties": own["terms"]}]}}
+
     def _subscribe(self, action: Action) -> None:
         self.api.subscribe(
             action["id"],
             action["plan"],
             external_customer_id=action["customer"],
             billing_time=action["time"],
-            subscription_at=(self.now - timedelta(days=action["back"])).isoformat(),
+            **self._own(action),
+            subscription_at=(
+                self.now + timedelta(seconds=action["ahead"]) - timedelta(days=action["back"])
+            ).isoformat(),
         )
 
     def _end(self, action: Action) -> None:

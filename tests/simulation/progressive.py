@@ -15,11 +15,12 @@ if TYPE_CHECKING:
 
 def look(oracle: Oracle) -> None:
     """Bill what has reached a threshold among the subscriptions with new events."""
-    marked, oracle.marked = oracle.marked, set()
+    owing = {row.id for row in oracle.rows if row.runs and row.owes_today}
+    marked, oracle.marked = oracle.marked - owing, oracle.marked & owing
     found = [
         each
         for row in oracle.rows
-        if row.id in marked and row.ended is None and row.plan["thresholds"]
+        if row.id in marked and row.runs and row.plan["thresholds"]
         for each in _reached(oracle, row)
     ]
     for row, fees, lifetime in found:
@@ -92,7 +93,7 @@ def take_off(oracle: Oracle, row: Subscription, why: str, bill: Bill) -> tuple[B
     """Take off what was billed of a period before; the invoice that has billed it, and how much of it is too much."""
     if why not in {"period", "end", "upgrade", "downgrade"}:
         return None
-    start, end, _, _ = oracle.used_period(row, why, bill.made)
+    start, end, _, _ = oracle.used_period(row, why, bill.periods_at or bill.made)
     if start >= end:
         return None
     before = _last(oracle, row, start)

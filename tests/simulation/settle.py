@@ -167,6 +167,10 @@ class Bill:
     """When a draft becomes final."""
     takes_off: list[tuple[Bill, int]] = field(default_factory=list)
     """What it takes off of invoices at thresholds."""
+    replaced: bool = False
+    """Whether it was voided and made again."""
+    periods_at: datetime | None = None
+    """When the first of those that replace each other was made: it has the periods."""
     credit_notes: list[Note] = field(default_factory=list)
     used_coupons: list[tuple[Coupon, int]] = field(default_factory=list)
     used_wallets: list[tuple[Wallet, int]] = field(default_factory=list)

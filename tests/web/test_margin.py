@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from permille.api import llm_setup
-from permille.web import chart
+from permille.web import chart, shown
 
 from .conftest import START, Browser, text_of
 
@@ -92,6 +92,34 @@ def test_days_are_drawn_one_by_one_and_many_of_them_by_month(browser: Browser, u
     page = browser.ok("/margin", **{"from": "2026-07-01", "to": "2026-10-31", "group_by": "day,model"})
     assert "<title>Oct 2026, Margin: 57.5</title>" in page
     assert '<th scope="row">Jul 2026</th><td class="n">0</td>' in page
+
+
+def test_pages_of_many_groups_keep_what_was_asked_for(
+    browser: Browser, used: None, send: Callable[..., None]
+) -> None:
+    said = {"provider": "openai", "modality": "text", "tier": "standard", "context": "0", "type": "input"}
+    for number in range(30):
+        send("llm_tokens", "sub", START, **said, model=f"own-{number:02d}", quantity="10")
+    page = browser.ok("/margin", group_by="model,type")
+    (link,) = re.findall(r'<a rel="next" href="([^"]*)">Next', page)
+    assert "own-29" not in page.split("<tbody>")[-1]
+    page = browser.client.get("/app/margin" + link.replace("&amp;", "&")).text
+    assert '<th scope="row">own-29</th><td>input</td>' in page
+
+
+@pytest.mark.parametrize(
+    ("cents", "currency", "text"),
+    [
+        ("1234567.891", "USD", "$12,345.68"),
+        ("0.0012345", "USD", "$0.0000123"),
+        ("-12.345", "USD", "−$0.123"),
+        ("-0.5", "JPY", "−¥0.5"),
+        ("50", "EUR", "€0.50"),
+        ("0", "USD", "$0.00"),
+    ],
+)
+def test_small_amounts_keep_digits_that_say_something(cents: str, currency: str, text: str) -> None:
+    assert shown.precise_money(Decimal(cents), currency) == text
 
 
 def test_a_reader_sees_it_and_wrong_days_are_refused(reader: Browser) -> None:

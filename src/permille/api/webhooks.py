@@ -17,12 +17,14 @@ from permille.api.billable_metrics import render_billable_metric
 from permille.api.credit_notes import render_whole_credit_note
 from permille.api.custom_sections import show_choices
 from permille.api.customers import render_customer
+from permille.api.events import render_events
 from permille.api.features import render_features
 from permille.api.fees import render_fee, surroundings
 from permille.api.http import Call, Raw
 from permille.api.invoices import render_whole_invoices
 from permille.api.late_usage import whole_late_usage
 from permille.api.objects.base import Answer
+from permille.api.objects.event_error import EventError
 from permille.api.objects.subscription import Subscription
 from permille.api.objects.webhook_endpoint import WebhookKey
 from permille.api.payment_requests import whole_payment_request
@@ -33,6 +35,7 @@ from permille.api.usage_thresholds import render_threshold
 from permille.api.wallet_transactions import render_whole_transactions
 from permille.api.wallets import render_whole_wallets
 from permille.clock import system_now
+from permille.events.engine import event_log
 from permille.out.kind import Renderer, Renderers
 from permille.out.signing import draw_private_key, public_pem
 from permille.store import (
@@ -118,6 +121,20 @@ def _fee(conn: Connection[Any], object_id: UUID) -> Shown:
     return render_fee(fee, surroundings(conn, [fee])) if fee else None
 
 
+def _event_error(conn: Connection[Any], identity: UUID) -> Shown:
+    """An event that names a wallet that its customer does not have."""
+    found = event_log.by_identities(conn, [identity]).get(identity)
+    if found is None:
+        return None
+    (event,) = render_events(conn, [found])
+    return EventError(
+        status=422,
+        error="Unprocessable entity",
+        message='{"target_wallet_code":["target_wallet_code_not_found"]}',
+        event=event,
+    )
+
+
 def _one_by_one(render: Callable[[Connection[Any], UUID], Shown]) -> Renderer:
     """A renderer of many objects from that of one."""
 
@@ -132,6 +149,7 @@ RENDERERS: Renderers = {
     "billable_metric": _one_by_one(_billable_metric),
     "credit_note": _one_by_one(render_whole_credit_note),
     "customer": _one_by_one(_customer),
+    "event_error": _one_by_one(_event_error),
     "feature": render_features,
     "fee": _one_by_one(_fee),
     "invoice": render_whole_invoices,

@@ -326,6 +326,7 @@ def list_templates() -> None:
 
     for price_list in list_price_lists():
         print(f"{price_list.slug:<28} {price_list.description}")
+    print("Of current models, by the price catalogue: permille templates today")
 
 
 @templates.command

@@ -5,7 +5,7 @@ A coupon is in the catalogue; applied to a customer it is a copy with its own am
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_FLOOR, ROUND_HALF_UP, Decimal
@@ -112,6 +112,11 @@ class AppliedCoupon:
     billable_metric_ids: tuple[UUID, ...] = ()
 
     @property
+    def is_counted(self) -> bool:
+        """Whether its use changes what is left of it."""
+        return self.amount_left_cents is not None or self.uses_left is not None
+
+    @property
     def is_used_up(self) -> bool:
         """Whether nothing is left of it."""
         return self.amount_left_cents == 0 or self.uses_left == 0
@@ -169,8 +174,10 @@ def _rest_of(discount: Discount) -> tuple[int | None, int | None]:
     return None, discount.frequency_duration if discount.frequency is Frequency.RECURRING else None
 
 
-def in_order(coupons: Iterable[AppliedCoupon]) -> list[AppliedCoupon]:
+def in_order(coupons: Sequence[AppliedCoupon]) -> Sequence[AppliedCoupon]:
     """Those for some metrics first, then those for some plans, then those for all fees; otherwise as they are given."""
+    if len(coupons) < 2:
+        return coupons
     return sorted(coupons, key=lambda one: 0 if one.billable_metric_ids else 1 if one.plan_ids else 2)
 
 
@@ -189,6 +196,8 @@ def taken_off(coupon: AppliedCoupon, base_cents: Decimal | int, currency: str) -
 
 def used(coupon: AppliedCoupon, amount_cents: int) -> AppliedCoupon:
     """The coupon once it has taken this amount off an invoice."""
+    if not coupon.is_counted:
+        return coupon
     left, uses = coupon.amount_left_cents, coupon.uses_left
     return replace(
         coupon,

@@ -91,16 +91,22 @@ def minor(amount: Decimal, currency: str) -> Decimal:
 def round_cents(precise_cents: Decimal) -> int:
     """Smallest units with a fraction to whole ones, half rounded away from zero. Raises AmountOutOfRangeError."""
     with exact():
-        return int(_cut(precise_cents, _WHOLE))
+        return whole_cents(precise_cents)
+
+
+def whole_cents(precise_cents: Decimal) -> int:
+    """As round_cents; call it under exact()."""
+    return int(_cut(precise_cents, _WHOLE))
 
 
 def precise(value: Decimal) -> Decimal:
     """The value as the precise_... columns keep it: 15 decimals, half rounded away from zero."""
     with exact():
-        return _precise(value)
+        return precise_cents(value)
 
 
-def _precise(value: Decimal) -> Decimal:
+def precise_cents(value: Decimal) -> Decimal:
+    """As precise; call it under exact()."""
     cut = _cut(value, _PRECISE)
     return value if cut == value else cut
 
@@ -128,8 +134,9 @@ def line_amounts(amount: Decimal, unit_amount: Decimal, per_unit: int) -> LineAm
     unit amount stays in major units.
     """
     cents = amount * per_unit
-    whole_cents = int(_cut(cents, _WHOLE))
-    return LineAmounts(whole_cents, _precise(cents), int(unit_amount * per_unit), _precise(unit_amount))
+    return LineAmounts(
+        whole_cents(cents), precise_cents(cents), int(unit_amount * per_unit), precise_cents(unit_amount)
+    )
 
 
 def apportion(precise_cents: Sequence[Decimal]) -> list[int]:
@@ -138,9 +145,9 @@ def apportion(precise_cents: Sequence[Decimal]) -> list[int]:
     Each is cut off, and the cents that are left go to the largest remainders, of equal ones to the earlier. Where
     rounding each amount by itself gives that sum, these are the same cents.
     """
-    if len(precise_cents) == 1:
-        return [round_cents(precise_cents[0])]
     with exact():
+        if len(precise_cents) == 1:
+            return [whole_cents(precise_cents[0])]
         cut = [int(each.to_integral_value(ROUND_FLOOR)) for each in precise_cents]
         remainders = [each - cents for each, cents in zip(precise_cents, cut, strict=True)]
         left = round_cents(sum(precise_cents, ZERO)) - sum(cut)

@@ -14,7 +14,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from uuid import UUID
 
-from permille.core.money import ZERO, apportion, exact, precise, round_cents
+from permille.core.money import ZERO, apportion, exact, precise_cents, whole_cents
 
 _RATE_DIGITS = Decimal("0.00001")
 
@@ -64,11 +64,11 @@ def tax_fee(base_cents: Decimal | int, precise_base_cents: Decimal, taxes: Seque
     if not taxes:
         return UNTAXED
     with exact():
-        rate = sum((tax.rate for tax in taxes), ZERO)
+        rate = _rate_of(taxes)
         applied = apply_taxes([(tax, Decimal(base_cents)) for tax in taxes])
         return Taxed(
             amount_cents=sum_of(applied),
-            precise_amount_cents=precise(precise_base_cents * rate / 100),
+            precise_amount_cents=precise_cents(precise_base_cents * rate / 100),
             rate=rate,
             applied=applied,
         )
@@ -79,19 +79,39 @@ def tax_invoice(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Taxed:
 
     The rate is the average of the fees' rates by what they come to, or by their number when that is nothing.
     """
-    known = {tax.id: tax for _, taxes in fees for tax in taxes}
-    if not known:
-        return UNTAXED
     with exact():
-        bases = {key: _base(fees, tax) for key, tax in known.items()}
-        amount = sum((bases[key] * tax.rate / 100 for key, tax in known.items()), ZERO)
-        applied = apply_taxes([(tax, bases[key]) for key, tax in known.items()])
+        shared = _shared(fees)
+        if shared is not None:
+            whole = Decimal(sum([base for base, _ in fees]))
+            bases, rate = [(tax, whole) for tax in shared], _rate_of(shared).quantize(_RATE_DIGITS)
+        else:
+            known = {tax.id: tax for _, taxes in fees for tax in taxes}
+            bases, rate = [(tax, _base(fees, tax)) for tax in known.values()], _average_rate(fees)
+        if not bases:
+            return UNTAXED
+        applied = apply_taxes(bases)
         return Taxed(
             amount_cents=sum_of(applied),
-            precise_amount_cents=precise(amount),
-            rate=_average_rate(fees),
+            precise_amount_cents=precise_cents(sum([base * tax.rate / 100 for tax, base in bases], ZERO)),
+            rate=rate,
             applied=applied,
         )
+
+
+def _shared(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Sequence[Tax] | None:
+    """The taxes of all these fees, as mostly; None where some have others than others."""
+    if not fees:
+        return ()
+    first = fees[0][1]
+    if any(taxes is not first and taxes != first for _, taxes in fees):
+        return None
+    return first if len(first) < 2 or len({tax.id for tax in first}) == len(first) else None
+
+
+def _rate_of(taxes: Sequence[Tax]) -> Decimal:
+    if len(taxes) == 1:
+        return taxes[0].rate
+    return sum([tax.rate for tax in taxes], ZERO)
 
 
 def apply_taxes(
@@ -102,19 +122,30 @@ def apply_taxes(
     The correction is added to that sum, in the largest of them.
     """
     with exact():
+        if len(bases) == 1 and not correction:
+            return (_apply_alone(*bases[0]),)
         exactly = [base * tax.rate / 100 for tax, base in bases]
         if exactly and correction:
             exactly[exactly.index(max(exactly))] += correction
         amounts = apportion(exactly)
-    return tuple(
-        AppliedTax(tax=tax, amount_cents=amount, fees_amount_cents=round_cents(base))
-        for (tax, base), amount in zip(bases, amounts, strict=True)
-    )
+        return tuple(
+            [
+                AppliedTax(tax=tax, amount_cents=amount, fees_amount_cents=whole_cents(base))
+                for (tax, base), amount in zip(bases, amounts, strict=True)
+            ]
+        )
+
+
+def _apply_alone(tax: Tax, base: Decimal) -> AppliedTax:
+    amount_cents = whole_cents(base * tax.rate / 100)
+    return AppliedTax(tax=tax, amount_cents=amount_cents, fees_amount_cents=whole_cents(base))
 
 
 def sum_of(applied: Sequence[AppliedTax]) -> int:
     """What taxes come to together, in cents."""
-    return sum(each.amount_cents for each in applied)
+    if len(applied) == 1:
+        return applied[0].amount_cents
+    return sum([each.amount_cents for each in applied])
 
 
 def add_up_taxes(

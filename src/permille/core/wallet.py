@@ -125,6 +125,16 @@ class Wallet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NamedWallet:
+    """A series whose events name the wallet that pays for them."""
+
+    series_id: int
+    external_subscription_id: str
+    code: str
+    wallet_code: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Lot:
     """What is left of a transaction that filled a wallet."""
 

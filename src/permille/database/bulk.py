@@ -33,6 +33,10 @@ def int_array(values: Iterable[int]) -> str:
     return "{" + ",".join(map(str, values)) + "}"
 
 
+def decimal_array(values: Iterable[Decimal]) -> str:
+    return "{" + ",".join(map(str, values)) + "}"
+
+
 def uuid_array(values: Iterable[UUID]) -> str:
     return "{" + ",".join([value.hex for value in values]) + "}"
 

@@ -22,6 +22,7 @@ from permille.core.metering.expression import (
     read_expression,
     value_text,
 )
+from permille.core.wallet import NamedWallet
 from permille.events.draft import Draft
 from permille.events.identity import event_identities, transaction_identity
 
@@ -400,6 +401,16 @@ class EventLog(Protocol):
         limit: int,
     ) -> EventErrors | None:
         """What is wrong, by the organization's metrics, with the first `limit` faulty events of an hour; None when all are fine."""
+
+    def wallets_named_in(
+        self, conn: Connection[Any], organization_id: UUID, codes: Collection[str], *, starts_at: datetime
+    ) -> list[NamedWallet]:
+        """The wallets that events of an hour with these codes name, by series."""
+
+    def first_of_series(
+        self, conn: Connection[Any], series_ids: Collection[int], *, starts_at: datetime, limit: int
+    ) -> list[UUID]:
+        """The first events of an hour of these series, in the order of arrival; amended ones are left out."""
 
 
 class Amendments(Protocol):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
+from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
@@ -24,8 +26,8 @@ from permille.core.coupon import (
 )
 from permille.core.invoice.credit import CreditKind, InvoiceCredit
 from permille.core.invoice.draft import InvoiceDraft
-from permille.database.bulk import instant_array, int_array, uuid_array
-from permille.ids import new_id
+from permille.database.bulk import hex_array, instant_array, int_array, uuid_array
+from permille.ids import id_texts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +64,30 @@ _COUPON = (
 
 
 def _discount(row: Mapping[str, Any]) -> Discount:
+    return _discount_of(**{name: row[name] for name in _DISCOUNT_FIELDS})
+
+
+_DISCOUNT_FIELDS = tuple(field.name for field in fields(Discount))
+
+
+@lru_cache(maxsize=1024)
+def _discount_of(
+    *,
+    coupon_type: str,
+    amount_cents: int | None,
+    amount_currency: str | None,
+    percentage_rate: Decimal | None,
+    frequency: str,
+    frequency_duration: int | None,
+) -> Discount:
+    """One for all customers who have the same."""
     return Discount(
-        coupon_type=CouponType(row["coupon_type"]),
-        amount_cents=row["amount_cents"],
-        amount_currency=row["amount_currency"],
-        percentage_rate=row["percentage_rate"],
-        frequency=Frequency(row["frequency"]),
-        frequency_duration=row["frequency_duration"],
+        coupon_type=CouponType(coupon_type),
+        amount_cents=amount_cents,
+        amount_currency=amount_currency,
+        percentage_rate=percentage_rate,
+        frequency=Frequency(frequency),
+        frequency_duration=frequency_duration,
     )
 
 
@@ -270,13 +289,13 @@ def _applied(row: Mapping[str, Any]) -> AppliedCoupon:
     )
 
 
-def active(conn: Connection[Any], customer_ids: Collection[UUID]) -> dict[UUID, list[AppliedCoupon]]:
+def active(conn: Connection[Any], customer_ids: Collection[UUID]) -> dict[UUID, Sequence[AppliedCoupon]]:
     """Customer -> the coupons that still take something off, in the order in which they do, locked."""
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
             f"{_APPLIED} where a.customer_id = any(%s) and a.status = 'active'"
             " order by a.created_at, a.position for no key update of a",
-            [list(customer_ids)],
+            [uuid_array(customer_ids)],
         ).fetchall()
     found: dict[UUID, list[AppliedCoupon]] = defaultdict(list)
     for row in rows:
@@ -314,18 +333,22 @@ def take(conn: Connection[Any], drafts: Iterable[InvoiceDraft]) -> None:
         conn, [(draft.id, credit.left.id, credit.amount_cents, draft.at) for draft, credit in entries]
     )
     last = {
-        credit.left.id: (credit.left, credit.left.status_by_use, draft.made_at) for draft, credit in entries
+        credit.left.id: (credit.left, credit.left.status_by_use, draft.made_at)
+        for draft, credit in entries
+        if credit.left.is_counted
     }
-    save_rests(conn, list(last.values()))
+    if last:
+        save_rests(conn, list(last.values()))
 
 
 def add_entries(conn: Connection[Any], entries: Sequence[tuple[UUID, UUID, int, datetime]]) -> None:
     """Insert entries: (invoice, applied coupon, cents, instant)."""
+    ids = {at: id_texts(at) for _, _, _, at in entries}
     conn.execute(
         "insert into coupon_credit (id, invoice_id, applied_coupon_id, amount_cents, created_at)"
         " select * from unnest(%s::uuid[], %s::uuid[], %s::uuid[], %s::bigint[], %s::timestamptz[])",
         [
-            uuid_array(new_id(at) for _, _, _, at in entries),
+            hex_array(next(ids[at]) for _, _, _, at in entries),
             uuid_array(invoice_id for invoice_id, _, _, _ in entries),
             uuid_array(applied_id for _, applied_id, _, _ in entries),
             int_array(cents for _, _, cents, _ in entries),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
+from itertools import islice
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -37,7 +39,7 @@ from permille.database.bulk import (
 )
 from permille.database.connections import exact_json
 from permille.database.typed_rows import typed_row
-from permille.ids import new_id_texts, new_ids
+from permille.ids import dashed, id_texts, new_id_texts, new_ids
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,12 +221,12 @@ _NEW_FEE = (
 
 def add(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> list[list[str]]:
     """Insert the fees of drafts, and attach those that exist already; the ids of each draft's, as hexadecimal digits."""
-    ids = [new_id_texts(draft.at, len(draft.lines)) for draft in drafts]
+    ids, tax_texts = _new_ids(drafts), TaxTexts()
     copy_lines(
         conn,
         "fee",
         _NEW_FEE,
-        (line for draft, own in zip(drafts, ids, strict=True) for line in _fee_lines(draft, own)),
+        (line for draft, own in zip(drafts, ids, strict=True) for line in _fee_lines(draft, own, tax_texts)),
     )
     attached = {
         line.fee_id: (draft.id, position)
@@ -235,6 +237,15 @@ def add(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> list[list[str]
     if attached:
         _attach(conn, attached)
     return ids
+
+
+def _new_ids(drafts: Sequence[InvoiceDraft]) -> list[list[str]]:
+    """Those of each draft, ascending through all of one instant: drawn together, and side by side in their index."""
+    counts: Counter[datetime] = Counter()
+    for draft in drafts:
+        counts[draft.at] += len(draft.lines)
+    drawn = {at: iter(new_id_texts(at, count)) for at, count in counts.items()}
+    return [list(islice(drawn[draft.at], len(draft.lines))) for draft in drafts]
 
 
 def unsaved(draft: InvoiceDraft) -> list[StoredFee]:
@@ -291,7 +302,40 @@ def unsaved(draft: InvoiceDraft) -> list[StoredFee]:
     ]
 
 
-def _fee_lines(draft: InvoiceDraft, ids: Sequence[str]) -> Iterator[str]:
+class TaxTexts:
+    """Applied taxes as JSON in lines of COPY: what is the same of a tax in all lines of an instant is rendered once.
+
+    It knows taxes by their objects: its owner keeps these.
+    """
+
+    def __init__(self) -> None:
+        self._beginnings: dict[tuple[int, str, datetime], str] = {}
+        self._ids: dict[datetime, Iterator[str]] = {}
+
+    def of(self, taxed: Taxed, currency: str, at: datetime) -> str:
+        """The taxes as they are now: they stay on the invoice whatever becomes of them."""
+        if not taxed.applied:
+            return "[]"
+        ids = self._ids.get(at)
+        if ids is None:
+            ids = self._ids[at] = id_texts(at)
+        shown = [
+            f'{self._beginning(each.tax, currency, at)},"lago_id":"{dashed(next(ids))}"'
+            f',"amount_cents":{each.amount_cents},"fees_amount_cents":{each.fees_amount_cents}}}'
+            for each in taxed.applied
+        ]
+        return f"[{','.join(shown)}]"
+
+    def _beginning(self, tax: Tax, currency: str, at: datetime) -> str:
+        key = id(tax), currency, at
+        found = self._beginnings.get(key)
+        if found is None:
+            text = line_text(exact_json(_tax_json(tax, currency, at)))
+            found = self._beginnings[key] = text.removesuffix("}")
+        return found
+
+
+def _fee_lines(draft: InvoiceDraft, ids: Sequence[str], tax_texts: TaxTexts) -> Iterator[str]:
     at, currency = instant(draft.at), draft.currency
     invoice_id = draft.id.hex if draft.is_on_invoice else NULL
     whose = f"{draft.customer.organization_id.hex}\t{invoice_id}\t{draft.customer.id.hex}"
@@ -308,18 +352,13 @@ def _fee_lines(draft: InvoiceDraft, ids: Sequence[str]) -> Iterator[str]:
             f"\t{currency}\t{fee.precise_amount_cents}\t{fee.unit_amount_cents}"
             f"\t{fee.precise_unit_amount}\t{_json(fee.amount_details)}\t{_json(fee.grouped_by)}"
             f"\t{instant(fee.from_)}\t{instant(fee.to)}\t{parents.get(position, NULL)}"
-            f"\t{taxed.amount_cents}\t{taxed.precise_amount_cents}\t{taxed.rate}\t{_applied(taxed, currency, draft.at)}"
+            f"\t{taxed.amount_cents}\t{taxed.precise_amount_cents}\t{taxed.rate}\t{tax_texts.of(taxed, currency, draft.at)}"
             f"\t{line.discount_cents}\t{line_text(fee.event_transaction_id)}\t{_details(fee.in_unit)}"
             f"\t{_presentation(fee.presentation)}\t{fee.is_unpriced}\t{_id(fee.late_usage_id)}"
             f"\t{fee.rounding}\t{or_null(fee.earlier.cents if fee.earlier else None)}"
             f"\t{or_null(fee.earlier.in_unit_cents if fee.earlier else None)}"
             f"\t{_id(fee.item_id)}\t{line_text(fee.description)}\t{_id(fee.original_id)}\t{line_text(fee.own_name)}\t{at}\n"
         )
-
-
-def _applied(taxed: Taxed, currency: str, at: datetime) -> str:
-    """The taxes as they are now, as JSON: they stay on the invoice whatever becomes of them."""
-    return line_text(exact_json(applied_taxes_json(taxed, currency, at))) if taxed.applied else "[]"
 
 
 def _details(in_unit: InUnit | None) -> str:
@@ -500,7 +539,7 @@ def counted_cents(
             "begins": instant_array(period.from_ for period in periods.values()),
             "ends": instant_array(period.to for period in periods.values()),
             "kinds": list(kinds),
-            "without": list(without),
+            "without": uuid_array(without),
         },
     ).fetchall()
     return dict(rows)

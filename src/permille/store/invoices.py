@@ -190,7 +190,7 @@ def claim_due(
         "select id, customer_id, next_billing_at from subscription s"
         f" where customer_id = any(%s) and next_billing_at <= %s and {_TO_BILL}"
         " order by id for no key update",
-        [list(customer_ids), until],
+        [uuid_array(customer_ids), until],
     ).fetchall()
     first: dict[UUID, datetime] = {}
     for _, customer_id, at in rows:
@@ -240,8 +240,10 @@ def add(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> list[list[str]
     """
     on_invoices = [draft for draft in drafts if draft.is_on_invoice]
     if on_invoices:
-        rows = [_row(draft) for draft in on_invoices]
-        copy_lines(conn, "invoice", ", ".join(rows[0]), map(_copy_line, rows))
+        rows, tax_texts = [_columns(draft) for draft in on_invoices], fees.TaxTexts()
+        taxes = (tax_texts.of(draft.taxed, draft.currency, draft.at) for draft in on_invoices)
+        columns = ", ".join([*rows[0], "applied_taxes"])
+        copy_lines(conn, "invoice", columns, map(_copy_line, rows, taxes))
         billed = (_billing_line(draft.id, billing) for draft in on_invoices for billing in draft.billings)
         copy_lines(conn, "invoice_subscription", _SUBSCRIPTION_COLUMNS, billed)
         progressive.save_credits(conn, on_invoices)
@@ -249,7 +251,15 @@ def add(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> list[list[str]
 
 
 def _row(draft: InvoiceDraft) -> dict[str, Any]:
-    """The columns of an invoice that is saved."""
+    """The columns of an invoice that is saved, its taxes as JSON."""
+    return {
+        **_columns(draft),
+        "applied_taxes": fees.applied_taxes_json(draft.taxed, draft.currency, draft.at),
+    }
+
+
+def _columns(draft: InvoiceDraft) -> dict[str, Any]:
+    """All columns but its taxes."""
     dates, number, status = draft.dates, draft.number, draft.status
     assert dates is not None, "an invoice has dates"
     return {
@@ -273,7 +283,6 @@ def _row(draft: InvoiceDraft) -> dict[str, Any]:
         "fees_amount_cents": draft.fees_amount_cents,
         "taxes_amount_cents": draft.taxes_amount_cents,
         "taxes_rate": draft.taxed.rate,
-        "applied_taxes": fees.applied_taxes_json(draft.taxed, draft.currency, draft.at),
         "progressive_billing_credit_amount_cents": draft.progressive_billing_credit_amount_cents,
         "coupons_amount_cents": draft.coupons_amount_cents,
         "credit_notes_amount_cents": draft.credit_notes_amount_cents,
@@ -318,13 +327,13 @@ _TEXTS: Mapping[type, Callable[[Any], str]] = {
 """The forms of values in a line of COPY that `str` does not write, or not as fast."""
 
 
-def _copy_line(row: dict[str, Any]) -> str:
-    applied, sections = row["applied_taxes"], row["custom_sections"]
+def _copy_line(row: dict[str, Any], applied_taxes: str) -> str:
+    sections = row["custom_sections"]
     texts = row | {
         "number": line_text(row["number"]),
         "purchase_order_number": line_text(row["purchase_order_number"]),
-        "applied_taxes": line_text(exact_json(applied)) if applied else "[]",
         "custom_sections": line_text(exact_json(sections)) if sections else "[]",
+        "applied_taxes": applied_taxes,
     }
     return "\t".join([_TEXTS.get(type(value), str)(value) for value in texts.values()]) + "\n"
 

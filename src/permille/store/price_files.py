@@ -35,7 +35,7 @@ class PriceFile:
         """What is in it, its numbers as decimals. Raises UnreadablePricesError."""
         try:
             return json.loads(self.content, parse_float=Decimal)
-        except (ValueError, RecursionError) as error:
+        except (ValueError, ArithmeticError, RecursionError) as error:
             raise UnreadablePricesError(f"the file is no JSON: {error}") from error
 
     def read(self, label: str) -> Catalogue:

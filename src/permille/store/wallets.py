@@ -27,7 +27,7 @@ from permille.core.wallet import (
     TransactionStatus,
     Wallet,
 )
-from permille.database.bulk import columns_of, int_array, text_array, uuid_array
+from permille.database.bulk import columns_of, decimal_array, instant_array, int_array, text_array, uuid_array
 from permille.database.connections import exact_json
 from permille.ids import new_id
 from permille.store import wallet_transactions
@@ -138,7 +138,7 @@ def filled(
         conn,
         "customer_id = any(%s) and status = 'active' and balance_cents > 0"
         " order by priority, created_at, position for no key update",
-        [list(customer_ids)],
+        [uuid_array(customer_ids)],
     )
     lots = lots_of(conn, [row.id for row in rows]) if rows else {}
     found: dict[tuple[UUID, str], list[FilledWallet]] = defaultdict(list)
@@ -154,7 +154,7 @@ def lots_of(conn: Connection[Any], wallet_ids: Collection[UUID]) -> dict[UUID, l
             "select id, wallet_id, remaining_amount_cents, transaction_status = 'granted' as is_granted"
             " from wallet_transaction where wallet_id = any(%s) and remaining_amount_cents > 0"
             " order by priority, transaction_status = 'granted' desc, created_at, position",
-            [list(wallet_ids)],
+            [uuid_array(wallet_ids)],
         ).fetchall()
     found: dict[UUID, list[Lot]] = {wallet_id: [] for wallet_id in wallet_ids}
     for row in rows:
@@ -190,7 +190,8 @@ update wallet w set balance_cents = w.balance_cents + m.cents, credits_balance =
     consumed_amount_cents = greatest(w.consumed_amount_cents + m.consumed_cents, 0),
     consumed_credits = greatest(w.consumed_credits + m.consumed_credits, 0),
     last_balance_sync_at = m.at, updated_at = m.at,
-    last_consumed_credit_at = case when m.consumed_cents > 0 then m.at else w.last_consumed_credit_at end
+    last_consumed_credit_at = case when m.consumed_cents > 0 then m.at else w.last_consumed_credit_at end,
+    refresh_at = case when m.consumed_cents > 0 then coalesce(w.refresh_at, m.at) else w.refresh_at end
 from (
     select id, sum(cents)::bigint as cents, sum(credits) as credits, sum(consumed_cents)::bigint as consumed_cents,
         sum(consumed_credits) as consumed_credits, max(at) as at
@@ -203,17 +204,20 @@ where w.id = m.id
 
 
 def apply(conn: Connection[Any], movements: Sequence[Movement]) -> None:
-    """Let settled transactions fill and empty their wallets, and take of their lots; set-based."""
-    moved = [(each, each.transaction.settled_at or each.transaction.created_at) for each in movements]
+    """Let settled transactions fill and empty their wallets, and take of their lots; set-based.
+
+    The ongoing balances of wallets that invoices took of are out of date, by the same write of their rows.
+    """
+    moved = [(each.sign, each.transaction, *each.consumed) for each in movements]
     conn.execute(
         _MOVE,
         [
-            [each.transaction.wallet_id for each, _ in moved],
-            [each.sign * each.transaction.amount_cents for each, _ in moved],
-            [each.sign * each.transaction.credit_amount for each, _ in moved],
-            [each.consumed[0] for each, _ in moved],
-            [each.consumed[1] for each, _ in moved],
-            [at for _, at in moved],
+            uuid_array([row.wallet_id for _, row, _, _ in moved]),
+            int_array([sign * row.amount_cents for sign, row, _, _ in moved]),
+            decimal_array([sign * row.credit_amount for sign, row, _, _ in moved]),
+            int_array([cents for _, _, cents, _ in moved]),
+            decimal_array([credits_ for _, _, _, credits_ in moved]),
+            instant_array([row.settled_at or row.created_at for _, row, _, _ in moved]),
         ],
     )
     wallet_transactions.consume(conn, [(each.transaction, part) for each in movements for part in each.parts])
@@ -243,7 +247,7 @@ def take(conn: Connection[Any], drafts: Iterable[InvoiceDraft]) -> list[WalletTr
         for each in draft.prepaid
     ]
     if movements:
-        wallet_transactions.add(conn, [each.transaction for each in movements])
+        wallet_transactions.add_taken(conn, [each.transaction for each in movements])
         apply(conn, movements)
     return [each.transaction for each in movements]
 
@@ -316,6 +320,15 @@ def mark(conn: Connection[Any], of: Collection[tuple[UUID, str]]) -> None:
         " where s.status = 'active' and exists ("
         "   select from wallet w where w.customer_id = s.customer_id and w.status = 'active')",
         [uuid_array(owner for owner, _ in of), text_array(external_id for _, external_id in of)],
+    )
+
+
+def mark_customers(conn: Connection[Any], organization_id: UUID, customer_ids: Collection[UUID]) -> None:
+    """What these customers owe that is not billed, or is on drafts, may have changed. It waits for nobody."""
+    conn.execute(
+        "insert into wallet_mark (organization_id, customer_id) select distinct organization_id, customer_id from wallet"
+        " where organization_id = %s and customer_id = any(%s::uuid[]) and status = 'active'",
+        [organization_id, uuid_array(customer_ids)],
     )
 
 

@@ -105,7 +105,8 @@ def refresh(conn: Connection[Any], organization_id: UUID, *, now: datetime, wait
     ongoing_changed(conn, list(usage), now=now)
     if absorbing:
         after = wallets.by_ids(conn, absorbing)
-        rules.top_up_below(conn, [(known[wallet_id], after[wallet_id]) for wallet_id in absorbing], now=now)
+        below = [(known[each.id], after[each.id]) for each in claimed if each.id in absorbing]
+        rules.top_up_below(conn, below, now=now)
         wallets.set_ongoing(conn, usage, now=now)  # they pay for the same usage, and may be depleted no more
     return len(claimed)
 

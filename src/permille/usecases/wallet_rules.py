@@ -16,7 +16,7 @@ from psycopg import Connection
 from permille.core.custom_section import SectionChoice
 from permille.core.money import ZERO
 from permille.core.period import Interval
-from permille.core.wallet import LOWEST_PRIORITY, Source, Wallet
+from permille.core.wallet import LOWEST_PRIORITY, Source, Wallet, worth_of
 from permille.core.wallet_rule import (
     Method,
     RuleCredits,
@@ -114,20 +114,25 @@ def top_up_due(conn: Connection[Any], rule: WalletRule, wallet: Wallet, *, now: 
     _top_up(conn, rule, wallet, rule_credits(rule, wallet, ZERO), now=now)
 
 
+def _worth_something(wallet: Wallet, wanted: Decimal) -> Decimal:
+    return wanted if worth_of(wanted, wallet.rate_amount, wallet.currency).amount_cents else ZERO
+
+
 def _top_up(
     conn: Connection[Any], rule: WalletRule, wallet: Wallet, wanted: RuleCredits, *, now: datetime
 ) -> None:
-    """Buy and give credits by a rule. A purchase is left out for a while after one that was not paid."""
-    is_paused = bool(wanted.paid) and wallet_rules.failed_since(conn, wallet.id, after=now - PAUSE)
-    paid = ZERO if is_paused else wanted.paid
-    if not (paid or wanted.granted):
+    """Buy and give credits by a rule, but for what is worth nothing. A purchase waits for a while after one that was not paid."""
+    paid, granted = _worth_something(wallet, wanted.paid), _worth_something(wallet, wanted.granted)
+    if paid and wallet_rules.failed_since(conn, wallet.id, after=now - PAUSE):
+        paid = ZERO
+    if not (paid or granted):
         return
     top_up(
         conn,
         wallet,
         TopUp(
             paid_credits=paid or None,
-            granted_credits=wanted.granted or None,
+            granted_credits=granted or None,
             requires_payment=rule.invoice_requires_successful_payment,
             ignores_limits=True,
             priority=LOWEST_PRIORITY,

@@ -55,9 +55,12 @@ def money(cents: Any, currency: str) -> str:
 
 
 def precise_money(cents: Decimal, currency: str) -> str:
-    """Smallest units with a fraction -> major units with six digits that say something."""
+    """Smallest units with a fraction -> major units, of less than one of them three digits that say something."""
     with exact():
-        return rounded_amount(cents / subunits(currency), currency)
+        found = cents / subunits(currency)
+        if found and abs(found) < 1:
+            return amount(round(found, max(2 - found.adjusted(), CURRENCIES[currency])), currency)
+    return money(cents, currency)
 
 
 def in_unit(cents: Any, short_name: str) -> str:

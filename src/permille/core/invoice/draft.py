@@ -10,8 +10,7 @@ from dataclasses import dataclass, fields
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from permille.core.contract.plan import Plan
@@ -23,7 +22,8 @@ from permille.core.invoice.credit_note import Spent
 from permille.core.invoice.numbering import InvoiceNumber, number_text
 from permille.core.invoice.payment import PaymentStatus
 from permille.core.invoice.progressive import ProgressiveCredit
-from permille.core.money import ZERO, exact
+from permille.core.money import ZERO
+from permille.core.once import Once
 from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
 from permille.core.tax import UNTAXED, Tax, Taxed
@@ -88,9 +88,8 @@ class InvoiceStatus(StrEnum):
     DELETED = "deleted"
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A fee on an invoice, with what is taken off and added to it."""
+class Line(NamedTuple):
+    """A fee on an invoice, with what is taken off and added to it: a tuple, as steps make it again and again."""
 
     fee: Fee
     plan: Plan | None = None
@@ -126,17 +125,13 @@ class Line:
 
     @property
     def taxable_cents(self) -> Decimal | int:
-        """The amount less its discount."""
-        if not self.discount_cents:
-            return self.fee.amount_cents
-        with exact():
-            return self.fee.amount_cents - self.discount_cents
+        """The amount less its discount; call it under exact()."""
+        return self.fee.amount_cents - self.discount_cents if self.discount_cents else self.fee.amount_cents
 
     @property
     def precise_taxable_cents(self) -> Decimal:
-        """The precise amount less its discount."""
-        with exact():
-            return self.fee.precise_amount_cents - self.discount_cents
+        """The precise amount less its discount; call it under exact()."""
+        return self.fee.precise_amount_cents - self.discount_cents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,12 +255,12 @@ class InvoiceDraft:
         """The number that the invoice shows."""
         return number_text(self.customer, self.number, at=self.made_at)
 
-    @cached_property
+    @Once
     def waits_for_price(self) -> bool:
         """Whether usage on it is held until it has a price: then it stays a draft."""
         return any(line.fee.is_held for line in self.lines)
 
-    @cached_property
+    @Once
     def status(self) -> InvoiceStatus:
         """A draft while it waits; closed when it is for nothing and the customer wants no such invoice."""
         if self.has_grace_period or self.waits_for_price:
@@ -287,7 +282,7 @@ class InvoiceDraft:
             PaymentStatus.PENDING if self.total_amount_cents and not self.is_paid else PaymentStatus.SUCCEEDED
         )
 
-    @cached_property
+    @Once
     def fees_amount_cents(self) -> int:
         """All lines, before discounts and taxes."""
         return sum([line.fee.amount_cents for line in self.lines])
@@ -362,18 +357,19 @@ class InvoiceDraft:
         )
 
 
-_FIELDS = tuple(field.name for field in fields(InvoiceDraft))
-_NAMES = frozenset(_FIELDS)
+_NAMES = frozenset(field.name for field in fields(InvoiceDraft))
+_COMPUTED = tuple(name for name, value in vars(InvoiceDraft).items() if isinstance(value, Once))
 
 
 def changed(draft: InvoiceDraft, **changes: Any) -> InvoiceDraft:
     """The draft with other values of some fields: dataclasses.replace at a fraction of its cost, as every step does it."""
-    unknown = changes.keys() - _NAMES
-    if unknown:
-        raise TypeError(f"An invoice has no {', '.join(sorted(unknown))}.")
-    known = draft.__dict__
+    if not changes.keys() <= _NAMES:
+        raise TypeError(f"An invoice has no {', '.join(sorted(changes.keys() - _NAMES))}.")
+    known = draft.__dict__.copy()
+    for name in _COMPUTED:
+        known.pop(name, None)
     made = object.__new__(InvoiceDraft)
-    made.__dict__.update({name: known[name] for name in _FIELDS}, **changes)
+    made.__dict__.update(known, **changes)
     return made
 
 

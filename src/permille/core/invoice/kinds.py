@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
@@ -23,6 +23,7 @@ from permille.core.invoice.steps.renewals import renewals, renewals_alone
 from permille.core.invoice.steps.subscription_fee import subscription_fee
 from permille.core.invoice.steps.taxes import invoice_taxes, line_taxes, summed_taxes
 from permille.core.invoice.steps.usage_charges import usage_charges
+from permille.core.money import exact
 
 Step = Callable[[InvoiceDraft, Facts], InvoiceDraft]
 
@@ -66,9 +67,16 @@ USED_UP: tuple[Callable[[InvoiceDraft, Facts], Facts], ...] = (
 
 
 def make(drafts: Iterable[InvoiceDraft], facts: Facts) -> list[InvoiceDraft]:
-    """Run the steps of each draft, in order; drafts for nothing at all are left out."""
-    waiting = list(drafts)
-    left = Counter(each.customer.id for each in waiting)
+    """Run the steps of each draft, in order; drafts for nothing at all are left out.
+
+    All of them in exact arithmetic: what their functions enter by themselves is entered already.
+    """
+    with exact():
+        return _make(list(drafts), facts)
+
+
+def _make(waiting: Sequence[InvoiceDraft], facts: Facts) -> list[InvoiceDraft]:
+    left = Counter([each.customer.id for each in waiting])
     made = []
     for each in waiting:
         draft = each

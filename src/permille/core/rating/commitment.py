@@ -29,6 +29,8 @@ class CommittedPeriod:
 
     def share(self, amount_cents: int, timezone: str) -> int:
         """The commitment of the part, by its days."""
+        if self.part == self.whole:
+            return amount_cents
         with exact():
             days = Decimal(amount_cents * days_in(self.part, timezone))
             return round_cents(days / days_in(self.whole, timezone))

@@ -52,6 +52,8 @@ class Log:
     arrived_before = staticmethod(series.arrived_before)
     claim_hours = staticmethod(event_errors.claim)
     wrong_in = staticmethod(event_errors.wrong_in)
+    wallets_named_in = staticmethod(event_errors.wallets_named_in)
+    first_of_series = staticmethod(event_errors.first_of_series)
 
 
 class Amendments:

@@ -14,6 +14,8 @@ from psycopg.types.json import Jsonb
 from permille.core.metering.aggregations import Reads
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.event import LOOKED_AT_AFTER
+from permille.core.rating.models.group_keys import TARGET_WALLET
+from permille.core.wallet import NamedWallet
 from permille.database.bulk import instant_array, uuid_array
 from permille.events.log import EventErrors
 
@@ -150,3 +152,43 @@ def wrong_in(
                 "limit": limit,
             },
         ).fetchone()
+
+
+def wallets_named_in(
+    conn: Connection[Any], organization_id: UUID, codes: Collection[str], *, starts_at: datetime
+) -> list[NamedWallet]:
+    """The wallets that events of an hour with these codes name, by series."""
+    with conn.cursor(row_factory=class_row(NamedWallet)) as cursor:
+        return cursor.execute(
+            "select s.id as series_id, s.external_subscription_id, s.code, s.dimensions ->> %(key)s as wallet_code"
+            " from series s where s.id = any(array(select distinct series_id from event"
+            "   where created_at >= %(from_)s and created_at < %(to)s))"
+            " and s.organization_id = %(organization)s and s.code = any(%(codes)s)"
+            " and s.external_subscription_id is not null and s.dimensions ->> %(key)s is not null order by s.id",
+            {
+                "key": TARGET_WALLET,
+                "organization": organization_id,
+                "codes": list(codes),
+                "from_": starts_at,
+                "to": starts_at + HOUR,
+            },
+        ).fetchall()
+
+
+def first_of_series(
+    conn: Connection[Any], series_ids: Collection[int], *, starts_at: datetime, limit: int
+) -> list[UUID]:
+    """The first events of an hour of these series, in the order of arrival; amended ones are left out."""
+    rows = conn.execute(
+        "select e.identity from event e where e.series_id = any(%(series)s::bigint[])"
+        " and e.created_at >= %(from_)s and e.created_at < %(to)s"
+        " and not exists (select from struck_event x where x.identity = e.identity)"
+        " order by e.seq limit %(limit)s",
+        {
+            "series": list(series_ids),
+            "from_": starts_at,
+            "to": starts_at + HOUR,
+            "limit": limit,
+        },
+    ).fetchall()
+    return [identity for (identity,) in rows]

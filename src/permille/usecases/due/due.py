@@ -16,11 +16,13 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
+from permille.clock import system_now
 from permille.core.errors import Invalid
 from permille.core.organization import Organization
 from permille.store import advance_queue, billing_holds, invoices, organizations
 from permille.store.organizations import TestClock
 from permille.usecases import alerts, fences, ongoing_balances
+from permille.usecases.arrivals import Look
 from permille.usecases.due.activations import ACTIVATIONS
 from permille.usecases.due.bills import BILLS
 from permille.usecases.due.drafts import DRAFTS
@@ -34,10 +36,19 @@ from permille.usecases.fences import Task
 from permille.usecases.invoices import advance, progressive
 
 BATCH = 2_000
+
+
+def _refresh(conn: Connection[Any], organization_id: UUID, *, now: datetime, system_now: datetime) -> int:
+    del system_now
+    return ongoing_balances.refresh(conn, organization_id, now=now)
+
+
 KINDS = (EVENT_ERRORS, EXPIRY, ACTIVATIONS, STARTS, ENDS, BILLS, DRAFTS, OVERDUE, DUNNING, TOP_UPS)
 """In the order in which they are done at one instant."""
 LOOKS = (alerts.look_now, progressive.look_now, ongoing_balances.refresh_now)
 """What follows usage: before a clock moves on, and where it arrives."""
+MARKED: tuple[Look, ...] = (alerts.look, progressive.look, _refresh)
+"""What is done of them before a clock goes on to a later instant: whatever was marked."""
 STEP_SECONDS = 0.5
 """How long a transaction moves a test clock, about."""
 
@@ -103,6 +114,8 @@ def move_on(conn: Connection[Any], organization_id: UUID, *, wait: bool = True) 
         if advance.bill_events(conn, organization_id, now=now, wait=True):
             continue
         at = _first(conn, organization_id, clock.target)
+        if (at is None or at > now) and _look_at_marked(conn, organization_id, now):
+            continue
         if at is None:
             organizations.set_clock(conn, organization_id=organization_id, now=clock.target)
             organizations.set_target(conn, organization_id=organization_id, target=None)
@@ -118,6 +131,11 @@ def move_on(conn: Connection[Any], organization_id: UUID, *, wait: bool = True) 
 def _look(conn: Connection[Any], organization_id: UUID, now: datetime) -> None:
     for look in LOOKS:
         look(conn, organization_id, now=now)
+
+
+def _look_at_marked(conn: Connection[Any], organization_id: UUID, now: datetime) -> bool:
+    """Whether anything was marked: however fast a clock goes, what is done at an instant is looked at as of then."""
+    return any(look(conn, organization_id, now=now, system_now=system_now()) for look in MARKED)
 
 
 def move_clocks(

@@ -17,13 +17,15 @@ from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.event import LOOKED_AT_AFTER
 from permille.database.connections import is_passing
 from permille.events.engine import event_log
-from permille.store import billable_metrics, due, webhooks
+from permille.store import billable_metrics, due, target_wallets, webhooks
 from permille.usecases.due.kind import DueKind
 
 log = logging.getLogger(__name__)
 
 WEBHOOK = "events.errors"
+WALLET_WEBHOOK = "event.error"
 EVENTS_NAMED_MAX = 10_000
+WALLETS_NAMED_MAX = 1_000
 HOURS_AT_ONCE = 24
 
 
@@ -37,21 +39,26 @@ def _report(
     """
     del limit, now
     hours = event_log.claim_hours(conn, organization_id, until=at, limit=HOURS_AT_ONCE, wait=wait)
-    if hours and webhooks.is_heard(conn, organization_id, WEBHOOK):
-        metrics = billable_metrics.every(conn, organization_id)
+    heard = {name for name in (WEBHOOK, WALLET_WEBHOOK) if webhooks.is_heard(conn, organization_id, name)}
+    if hours and heard:
+        metrics = billable_metrics.every(conn, organization_id) if WEBHOOK in heard else []
+        codes = target_wallets.codes_of_metrics(conn, organization_id) if WALLET_WEBHOOK in heard else []
         for starts_at in hours:
             try:
                 with conn.transaction():
-                    _queue_webhooks(conn, organization_id, metrics, starts_at)
+                    if WEBHOOK in heard:
+                        _queue_webhooks(conn, organization_id, metrics, starts_at)
+                    if codes:
+                        _queue_of_wallets(conn, organization_id, codes, starts_at)
             except Exception as error:
                 if is_passing(error):
                     raise
                 log.exception(
-                    "The events of organization %s of the hour from %s could not be looked through; its webhook %s"
-                    " is left out",
+                    "The events of organization %s of the hour from %s could not be looked through; its webhooks %s"
+                    " are left out",
                     organization_id,
                     starts_at.isoformat(),
-                    WEBHOOK,
+                    ", ".join(sorted(heard)),
                 )
     return len(hours)
 
@@ -74,6 +81,25 @@ def _queue_webhooks(
             "missing_group_key": None,
             "invalid_filter_values": wrong.invalid_filter_values,
         },
+        now=starts_at + LOOKED_AT_AFTER,
+    )
+
+
+def _queue_of_wallets(
+    conn: Connection[Any], organization_id: UUID, codes: Sequence[str], starts_at: datetime
+) -> None:
+    """One webhook for each event that names a wallet that is not there, at most so many of an hour."""
+    named = event_log.wallets_named_in(conn, organization_id, codes, starts_at=starts_at)
+    wrong = target_wallets.unknown(conn, organization_id, named) if named else []
+    if not wrong:
+        return
+    webhooks.enqueue(
+        conn,
+        organization_id=organization_id,
+        webhook_type=WALLET_WEBHOOK,
+        object_type="event_error",
+        object_ids=event_log.first_of_series(conn, wrong, starts_at=starts_at, limit=WALLETS_NAMED_MAX),
+        payload=None,
         now=starts_at + LOOKED_AT_AFTER,
     )
 

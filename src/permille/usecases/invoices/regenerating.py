@@ -85,7 +85,9 @@ def regenerate(
     """
     customers.lock(conn, invoice.customer_id)
     voided = single.by_id(conn, invoice.organization_id, invoice.id)
-    if voided.status is not InvoiceStatus.VOIDED or voided.invoice_type != "subscription":
+    if voided.invoice_type != "subscription":
+        raise NotAllowed("type_not_regenerable")
+    if voided.status is not InvoiceStatus.VOIDED:
         raise NotAllowed("not_regenerable")
     if invoices.replacement_of(conn, voided.id) is not None:
         raise NotAllowed("already_regenerated")

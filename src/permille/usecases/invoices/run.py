@@ -38,6 +38,7 @@ from permille.core.rating.fee import Fee
 from permille.core.tax import Tax
 from permille.database.connections import is_passing
 from permille.events.engine import event_log, usage
+from permille.memory import paused_collector
 from permille.store import customers, invoices, late_usage, subscriptions
 from permille.usecases import holds
 from permille.usecases.invoices import adjustments
@@ -212,7 +213,7 @@ def _bill(conn: Connection[Any], requests: Sequence[BillingRequest]) -> None:
     """Load, run the steps, save. Raises Unbillable."""
     if not requests:
         return
-    with holds.refusing_unbillable():
+    with holds.refusing_unbillable(), paused_collector():
         _bill_requests(conn, requests)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 
 from permille.core.invoice.billing import SubscriptionBilling
 from permille.core.invoice.draft import InvoiceDraft, Line
@@ -35,5 +36,12 @@ def _lines(draft: InvoiceDraft, billing: SubscriptionBilling, facts: Facts) -> I
 
 
 def _counted(draft: InvoiceDraft, billing: SubscriptionBilling, period: CommittedPeriod) -> int:
-    fees = [line.fee for line in draft.lines if line.fee.subscription_id == billing.subscription.id]
-    return sum([fee.amount_cents for fee in fees if fee.kind in COUNTED and period.counts(fee.from_, fee.to)])
+    own_id, found = billing.subscription.id, 0
+    counts: dict[tuple[datetime, datetime], bool] = {}
+    for fee in [line.fee for line in draft.lines if line.fee.kind in COUNTED]:
+        if fee.subscription_id is own_id or fee.subscription_id == own_id:
+            ends = fee.from_, fee.to
+            if ends not in counts:
+                counts[ends] = period.counts(*ends)
+            found += fee.amount_cents if counts[ends] else 0
+    return found

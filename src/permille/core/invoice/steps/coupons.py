@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from decimal import Decimal
 from uuid import UUID
@@ -29,12 +30,14 @@ def coupons(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
 
 def _less(draft: InvoiceDraft, coupon: AppliedCoupon) -> InvoiceDraft:
     """The invoice with what the coupon takes off; as it is where the coupon is for none of its fees."""
-    places = [place for place, line in enumerate(draft.lines) if _is_for(coupon, line)]
-    chosen = [draft.lines[place] for place in places]
     base: Decimal | int = draft.sub_total_excluding_taxes_amount_cents
+    places: Sequence[int] = range(len(draft.lines))
     if coupon.plan_ids or coupon.billable_metric_ids:
+        places = [place for place, line in enumerate(draft.lines) if _is_for(coupon, line)]
         with exact():
-            base = min(sum((line.taxable_cents for line in chosen), ZERO), Decimal(base))
+            whole = sum((draft.lines[place].taxable_cents for place in places), ZERO)
+            base = min(whole, Decimal(base))
+    chosen = [draft.lines[place] for place in places]
     amount = taken_off(coupon, base, draft.currency)
     if not amount:
         return draft

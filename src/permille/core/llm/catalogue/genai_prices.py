@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from permille.core.llm.catalogue.match import read_rule
@@ -33,6 +33,7 @@ from permille.core.llm.catalogue.rows import (
     UnreadPrices,
     context_class,
     joined,
+    read_amount,
 )
 
 SOURCE = "genai-prices"
@@ -208,11 +209,8 @@ def _by_context(value: Any) -> Iterator[tuple[int, Decimal]]:
 
 
 def _amount(value: Any) -> Decimal:
-    try:
-        amount = Decimal(str(value))
-    except InvalidOperation as error:
-        raise UnreadablePricesError(f"{value!r} is no price") from error
-    if not amount.is_finite() or amount < 0:
+    amount = read_amount(value)
+    if amount is None:
         raise UnreadablePricesError(f"{value!r} is no price")
     return amount
 

@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from permille.core.llm.catalogue.match import any_of, equals
@@ -27,6 +27,7 @@ from permille.core.llm.catalogue.rows import (
     UnreadablePricesError,
     UnreadPrices,
     joined,
+    read_amount,
 )
 from permille.core.llm.model_name import ModelName, name_model, provider_name
 from permille.core.money import exact
@@ -93,7 +94,9 @@ _PER_THOUSAND = {"file_search_cost_per_1k_calls"}
 """The keys whose price is not for one."""
 
 _TIERS = {"batches": "batch", "flex": "flex", "priority": "priority", "ultrafast": "ultrafast"}
-_KEY = re.compile(rf"(?P<base>.+?)(?:_above_(?P<thousands>\d+)k_tokens)?(?:_(?P<tier>{'|'.join(_TIERS)}))?")
+_KEY = re.compile(
+    rf"(?P<base>.+?)(?:_above_(?P<thousands>\d{{1,6}})k_tokens)?(?:_(?P<tier>{'|'.join(_TIERS)}))?"
+)
 _PRICE = re.compile(r"cost|pric|multiplier|search_free_requests|provider_specific_entry")
 _SEARCH, _FREE_SEARCHES = "search_context_cost_per_query", "search_free_requests"
 _STEPS, _STEP_RANGE = "tiered_pricing", "range"
@@ -177,7 +180,8 @@ class _Reader:
 
     def _rows(self, key: str, entry: Entry, region: str) -> Iterator[PriceRow]:
         rows = list(self._priced(key, entry, entry.get("mode"), region))
-        for step in entry.get(_STEPS) or ():
+        steps = entry.get(_STEPS)
+        for step in steps if isinstance(steps, list) else [steps] if steps else ():
             rows += self._step(key, step, region)
         rows += self._searches(key, entry, region)
         rows = self._agreeing(key, rows)
@@ -189,7 +193,7 @@ class _Reader:
             if name in (_SEARCH, _STEPS, _SPECIFIC, _FREE_SEARCHES, *_UPLIFTS) or not _PRICE.search(name):
                 continue
             found = _condition(name, mode, region, context)
-            amount = _amount(value)
+            amount = read_amount(value)
             if found is None or amount is None:
                 self.leave_out(name, key)
             elif not amount:
@@ -198,23 +202,22 @@ class _Reader:
                 measure, conditions, per = found
                 yield _row(measure, conditions, amount, per=per, of=1_000 if name in _PER_THOUSAND else 1)
 
-    def _step(self, key: str, step: Entry, region: str) -> Iterator[PriceRow]:
+    def _step(self, key: str, step: Any, region: str) -> Iterator[PriceRow]:
         """Prices from one size of the input on."""
-        try:
-            start = int(step[_STEP_RANGE][0])
-        except (KeyError, IndexError, TypeError, ValueError):
-            start = -1
+        sizes = step.get(_STEP_RANGE) if isinstance(step, Mapping) else None
+        start = read_amount(sizes[0]) if isinstance(sizes, list) and sizes else None
         if start not in CONTEXTS:
             self.leave_out(_STEPS, key)
             return
-        yield from self._priced(key, step, None, region, start)
+        priced = {name: value for name, value in step.items() if name != _STEP_RANGE}
+        yield from self._priced(key, priced, None, region, int(start))
 
     def _searches(self, key: str, entry: Entry, region: str) -> Iterator[PriceRow]:
         """The price of a search, where it is the same for every size of the results and none is free."""
         given = entry.get(_SEARCH)
         if given is None:
             return
-        prices = {_amount(each) for each in given.values()} if isinstance(given, Mapping) else {None}
+        prices = {read_amount(each) for each in given.values()} if isinstance(given, Mapping) else {None}
         [amount, *others] = prices or {None}
         if not amount or others or _FREE_SEARCHES in entry:
             self.leave_out(_FREE_SEARCHES if _FREE_SEARCHES in entry else _SEARCH, key)
@@ -239,7 +242,7 @@ class _Reader:
         specific = entry.get(_SPECIFIC)
         if isinstance(specific, Mapping) and entry.get("litellm_provider") == "anthropic":
             factors |= {"us": specific["us"]} if "us" in specific else {}
-            fast = _amount(specific.get("fast"))
+            fast = read_amount(specific.get("fast"))
             made = [_times(row, fast, tier="fast") for row in _standard(rows)] if fast else []
             yield from made
             rows = [*rows, *made]
@@ -248,7 +251,7 @@ class _Reader:
         elif specific is not None:
             self.leave_out(_SPECIFIC, key)
         for region, value in factors.items():
-            factor = _amount(value)
+            factor = read_amount(value)
             if factor:
                 yield from (_times(row, factor, region=region) for row in _of_tokens(rows))
 
@@ -274,17 +277,6 @@ def _condition(name: str, mode: Any, region: str, context: int) -> tuple[Measure
         return None
     tier = _TIERS[found["tier"]] if found["tier"] else STANDARD
     return measured[0], Conditions(tier, context, region), measured[1]
-
-
-def _amount(value: Any) -> Decimal | None:
-    """A price; None for what is none."""
-    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
-        return None
-    try:
-        amount = Decimal(str(value))
-    except InvalidOperation:
-        return None
-    return amount if amount.is_finite() and amount >= 0 else None
 
 
 def _row(measure: Measure, conditions: Conditions, amount: Decimal, *, per: int, of: int = 1) -> PriceRow:

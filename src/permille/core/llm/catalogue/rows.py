@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 STANDARD = "standard"
 OFF_PEAK = "off_peak"
@@ -15,6 +15,10 @@ NO_REGION = ""
 
 CONTEXTS = (0, 32_000, 100_000, 128_000, 200_000, 256_000, 272_000, 512_000)
 """The sizes of a request's input from which on a provider may ask for another price."""
+
+
+AMOUNT_MAX = 10**9
+DECIMALS_MAX = 40
 
 
 class UnreadablePricesError(ValueError):
@@ -85,6 +89,20 @@ class PriceRow:
             f"above {conditions.context:,}" if conditions.context else "",
         )
         return " ".join(filter(None, words))
+
+
+def read_amount(value: Any) -> Decimal | None:
+    """A price as a file says it; None for what is none, or is beyond what any price can be."""
+    if isinstance(value, bool) or not isinstance(value, int | str | Decimal):
+        return None
+    try:
+        amount = Decimal(str(value))
+    except (ArithmeticError, ValueError):
+        return None
+    if not amount.is_finite() or amount < 0 or amount > AMOUNT_MAX:
+        return None
+    exponent = amount.as_tuple().exponent
+    return amount if isinstance(exponent, int) and abs(exponent) <= DECIMALS_MAX else None
 
 
 def context_class(start: int) -> int:
