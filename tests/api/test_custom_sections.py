@@ -147,6 +147,9 @@ def test_what_a_subscription_has_chosen_goes_before_its_customer_and_billing_ent
     assert api.code(404, "PUT", "/subscriptions/sub", unknown) == "invoice_custom_section_not_found"
     again = api.subscribe(invoice_custom_section=own("own"))
     assert (again["lago_id"], chosen(again)) == (made["lago_id"], ["own"])
+    change_of_plan = {"subscriptions": {"external_ids": ["sub"], "plan_code": "max"}}
+    preview = api.post("/invoices/preview", {"customer": {"external_id": "cus"}, **change_of_plan})["invoice"]
+    assert [code for code, *_ in printed(preview)] == ["own"]
     after = api.subscribe(plan="max")
     assert (after["lago_id"] != made["lago_id"], chosen(after), newest(api)) == (True, ["own"], ["own"])
     api.delete("/invoice_custom_sections/own")

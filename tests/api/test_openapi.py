@@ -86,6 +86,7 @@ OBJECTS = {
     "billable_metric": "BillableMetric",
     "credit_note": "CreditNote",
     "customer": "Customer",
+    "event_error": "EventError",
     "fee": "Fee",
     "invoice": "InvoiceDetails",
     "late_usage": "LateUsage",

@@ -7,13 +7,19 @@ from typing import Any
 
 import pytest
 
+from permille.core.instants import microseconds
+from permille.events.draft import Draft
+from permille.events.log import Request
+from permille.events.postgres.writer import Memory, open_connection, store
 from tests.late import review_late_usage
+from tests.usecases.test_batches import counted
 
-from .conftest import Api
+from .conftest import Api, charge
 from .test_catalogue_charge import metric, move, send, subscribed
 from .test_catalogue_versions import _all_shipped, approved, file, imported
 
 __all__ = ["metric", "send"]
+MANY = 12
 A = {"provider": "acme", "model": "a"}
 B = {"provider": "acme", "model": "b"}
 
@@ -26,12 +32,12 @@ def at(day: int) -> datetime:
 def billed(api: Api, metric: Any, send: Any) -> Any:
     """March: 3 M tokens of model a at 2 x 1 dollars, half of it from the 20th on, and 1 M of b at 2 x 4; billed."""
     approved(api, imported(api, "small", file(a="1", b="4")), _all_shipped(), valid_from="2024-03-01")
-    charge = subscribed(api, metric, markup="2")
+    made = subscribed(api, metric, markup="2")
     send(1_500_000, at(10), **A)
     send(1_500_000, at(20), **A)
     send(1_000_000, at(10), **B)
     move(api, 2024, 4, 2)
-    return charge
+    return made
 
 
 def corrected(api: Api, valid_from: str = "2024-03-20", **prices: str) -> str:
@@ -126,11 +132,63 @@ def test_late_usage_counts_what_came_back(api: Api, billed: Any, send: Any, dsn:
     assert corrections(api, version) == [("by_hand", "late_usage", 1_400, None, 150, None, 0)]
 
 
+def test_many_invoices_take_the_statements_of_one(api: Api, metric: Any, dsn: str) -> None:
+    approved(api, imported(api, "small", file(a="1")), _all_shipped(), valid_from="2024-03-01")
+    own = charge(metric, code="llm", charge_model="catalogue", properties={})
+    api.plan(charges=[own], amount_currency="USD")
+    with open_connection(dsn) as conn:
+        for nth in range(MANY):
+            api.customer(external_id=f"c{nth}")
+            api.subscribe(external_customer_id=f"c{nth}", external_id=f"s{nth}")
+            used = {**A, "type": "input", "quantity": 1_000_000 * (nth + 1)}
+            draft = Draft(f"t{nth}", "llm_tokens", f"s{nth}", microseconds(at(10)), None, used)
+            store(conn, Memory(), [Request(api.organization.id, [draft], microseconds(at(10)))])
+    move(api, 2024, 4, 2)
+    version = corrected(api, "2024-03-01", a="0.9")
+    taken = {}
+    for count in (1, MANY):
+        with counted() as statements:
+            found = api.get(f"{version}/corrections", per_page=count)
+        assert (len(found["corrections"]), found["meta"]["total_count"]) == (count, MANY)
+        taken[count] = len(statements)
+    assert taken[MANY] == taken[1]
+    with counted() as for_one:
+        assert credited(api, version, invoice_id=found["corrections"][0]["lago_invoice_id"]) != []
+    with counted() as for_others:
+        assert sum(credited(api, version)) + found["corrections"][0]["creditable_amount_cents"] == 10 * sum(
+            range(1, MANY + 1)
+        )
+    # The page of all, and their notes: not one after another.
+    assert len(for_others) < len(for_one) + taken[1]
+    assert credited(api, version) == []
+
+
 def test_a_charge_that_was_changed_since_is_done_by_hand(api: Api, billed: Any) -> None:
     version = corrected(api, a="0.5", b="4")
     api.put("/plans/pro/charges/llm", {"charge": {"properties": {"markup": "3"}}})
     assert corrections(api, version) == [("by_hand", "charge_is_changed", 1_400, None, 0, None, 0)]
     assert credited(api, version) == []
+
+
+def test_an_invoice_that_replaces_a_voided_one_is_done_by_hand(api: Api, billed: Any) -> None:
+    version = corrected(api, a="0.5", b="4")
+    [row] = api.get(f"{version}/corrections")["corrections"]
+    api.post(f"/invoices/{row['lago_invoice_id']}/void", {})
+    assert corrections(api, version) == []
+    api.post(f"/invoices/{row['lago_invoice_id']}/regenerate", {})
+    assert corrections(api, version) == [("by_hand", "invoice_is_regenerated", 1_400, None, 0, None, 0)]
+    assert credited(api, version) == []
+
+
+def test_a_minimum_is_looked_at_by_hand(api: Api, metric: Any, send: Any) -> None:
+    approved(api, imported(api, "small", file(a="1")), _all_shipped(), valid_from="2024-03-01")
+    own = charge(metric, code="llm", charge_model="catalogue", properties={})
+    api.plan(charges=[own], amount_currency="USD", minimum_commitment={"amount_cents": 500})
+    api.subscribe()
+    send(7_000_000, at(10), **A)
+    move(api, 2024, 4, 2)
+    version = corrected(api, "2024-03-01", a="0.5")
+    assert corrections(api, version) == [("by_hand", "minimum_commitment", 700, 350, 0, -350, 0)]
 
 
 def test_usage_that_has_no_price_any_more_is_done_by_hand(api: Api, billed: Any) -> None:

@@ -389,6 +389,26 @@ def test_ongoing_balances_follow_amendments_and_what_other_wallets_have(api: Api
     assert seen_by_the_worker(api, dsn)[-1] == 600
 
 
+def test_ongoing_balances_follow_refreshed_drafts_and_ends_without_an_invoice(api: Api, dsn: str) -> None:
+    api.customer(billing_configuration={"invoice_grace_period": 3})
+    api.plan(charges=[charge(api.metric())])
+    api.subscribe()
+    open_wallet(api, "20")
+    send(api, dsn, 5, "event")
+    move(api, 2024, 4, 1, 12)
+    assert seen_by_the_worker(api, dsn) == [1_500]
+    (tokens,) = api.get("/plans/pro/charges")["charges"]
+    price = {"charge": {"charge_model": "standard", "properties": {"amount": "2"}}}
+    api.put(f"/plans/pro/charges/{tokens['code']}", price)
+    (draft,) = api.get("/invoices")["invoices"]
+    api.put(f"/invoices/{draft['lago_id']}/refresh", {})
+    assert seen_by_the_worker(api, dsn) == [1_000]
+    send(api, dsn, 1, "more")
+    assert seen_by_the_worker(api, dsn) == [800]
+    api.delete("/subscriptions/sub", on_termination_invoice="skip")
+    assert seen_by_the_worker(api, dsn) == [1_000]
+
+
 def test_a_wallet_that_has_topped_itself_up_is_depleted_no_more(api: Api, dsn: str) -> None:
     """So that it says so again, also where one look finds it depleted twice."""
     api.customer()

@@ -197,6 +197,29 @@ class Oracle:
         }
         return True
 
+    def _own_plan(self, plan: Action, own: Action) -> Action:
+        """A copy of a plan with another fee, or another price of a charge; the minimum commitment stays behind (2.2)."""
+        self.played.add("own_plans")
+        since = START - timedelta(days=999)
+        charges = [
+            {
+                **each,
+                "prices": [(since, own["terms"])] if each["metric"] == own["metric"] else [*each["prices"]],
+            }
+            for each in plan["charges"]
+        ]
+        amount = plan["amount"] if own["metric"] else own["amount"]
+        return {**plan, "charges": charges, "amount": amount, "commitment": 0, "is_own": True}
+
+    def _cascade(self, plan: Action, metric: str, before: Any, after: Any) -> None:
+        """Copies follow where they say what their plan said before (2.3)."""
+        for row in self.rows:
+            for each in row.plan["charges"] if row.plan.get("is_own") else ():
+                [(since, own)] = each["prices"]
+                if row.plan["code"] == plan["code"] and each["metric"] == metric and own == before:
+                    self.played.add("cascades")
+                    each["prices"] = [(since, after)]
+
     def _price(self, action: Action) -> bool:
         """Other prices of a charge: for periods that begin from an instant on, or for all that is not billed (2.3)."""
         plan = self.plans.get(action["plan"])
@@ -206,6 +229,8 @@ class Oracle:
         self.played.add("prices")
         since = days.price_date(self.now, action["when"])
         prices = found[0]["prices"]
+        if action["cascade"]:
+            self._cascade(plan or {}, action["metric"], prices[0][1], action["terms"])
         if since is None:
             found[0]["prices"] = [(at, action["terms"] if at <= self.now else terms) for at, terms in prices]
         else:
@@ -608,6 +633,7 @@ class Oracle:
             or any(row.id == action["id"] for row in self.rows)
         ):
             return False
+        plan = self._own_plan(plan, action["own"]) if action["own"] else plan
         start = self.now + timedelta(seconds=action["ahead"]) - timedelta(days=action["back"])
         row = Subscription(
             id=action["id"],
@@ -995,7 +1021,8 @@ class Oracle:
             yield from fees
             cents = sum(fee.cents for fee in fees)
             if charge["minimum"]:
-                begin, until = row.day(start), row.day(end - timedelta(microseconds=1)) + timedelta(days=1)
+                last = end if why in {"end", "upgrade"} else end - timedelta(microseconds=1)
+                begin, until = row.day(start), row.day(last) + timedelta(days=1)
                 used = (until - begin).days - (1 if why == "upgrade" else 0)
                 missing = Fraction(charge["minimum"] * max(used, 0), (after - first).days) - cents
                 if missing > 0:

@@ -181,10 +181,12 @@ class Product:
 
     def _price(self, action: Action) -> None:
         since = days.price_date(self.now, action["when"])
-        chosen = {"effective": "next_period"} if action["when"] == "next_period" else {}
+        chosen: dict[str, Any] = {"effective": "next_period"} if action["when"] == "next_period" else {}
         if action["when"] not in {"now", "next_period"} and since is not None:
             chosen = {"effective_at": since.isoformat()}
         body = {"charge_model": action["model"], "properties": action["terms"]}
+        if action["cascade"]:
+            chosen["cascade_updates"] = True
         self.api.put(f"/plans/{action['plan']}/charges/{action['metric']}", {"charge": body, **chosen})
 
     def _add_on(self, action: Action) -> None:
@@ -330,12 +332,23 @@ class Product:
             body["properties"] = {**self.sent[action["event"]].properties, "v": action["value"]}
         self.api.post("/events/amendments", {"amendment": body})
 
+    def _own(self, action: Action) -> dict[str, Any]:
+        own = action["own"]
+        if not own:
+            return {}
+        if not own["metric"]:
+            return {"plan_overrides": {"amount_cents": own["amount"]}}
+        charges = self.api.get(f"/plans/{action['plan']}")["plan"]["charges"]
+        charge_id = next(each["lago_id"] for each in charges if each["billable_metric_code"] == own["metric"])
+        return {"plan_overrides": {"charges": [{"id": charge_id, "properties": own["terms"]}]}}
+
     def _subscribe(self, action: Action) -> None:
         self.api.subscribe(
             action["id"],
             action["plan"],
             external_customer_id=action["customer"],
             billing_time=action["time"],
+            **self._own(action),
             subscription_at=(
                 self.now + timedelta(seconds=action["ahead"]) - timedelta(days=action["back"])
             ).isoformat(),

@@ -33,6 +33,9 @@ class Script:
 
     def __init__(self, seed: int, length: int = 50) -> None:
         self.random = Random(seed)
+        self.more = Random(f"plans of their own {seed}")
+        """Another, so that worlds without these stay as they are."""
+        self.has_own_plans = self.more.random() < 0.3
         self.plays = {each for each in COMPONENTS if self.random.random() < 0.5}
         self.names = 0
         self.priced: dict[str, list[str]] = {}
@@ -94,13 +97,15 @@ class Script:
     def _price(self) -> dict[str, Any]:
         plan = self._some(*self.plans)
         metric, model = self._some(*self.models[plan].items(), ("", "standard"))
+        terms, when = getattr(self, f"_{model}")(), self._some("now", "next_period", "3", "30")
         return {
             "do": "price",
             "plan": plan,
             "metric": metric,
             "model": model,
-            "terms": getattr(self, f"_{model}")(),
-            "when": self._some("now", "next_period", "3", "30"),
+            "terms": terms,
+            "when": "now" if self.has_own_plans else when,
+            "cascade": self.has_own_plans and self.more.random() < 0.5,
         }
 
     def _charge(self, plan: str, metric: str) -> dict[str, Any]:
@@ -195,7 +200,18 @@ class Script:
             "time": self._some("calendar", "anniversary"),
             "back": 0 if waits else self._some(0, 0, 0, 1, 6, 17),
             "ahead": self.random.randint(1, 60 * DAY) if waits else 0,
+            "own": self._own(plan) if self.has_own_plans and self.more.random() < 0.6 else None,
         }
+
+    def _own(self, plan: str) -> dict[str, Any]:
+        """What a subscription's own plan says otherwise: the plan's fee, or the price of a charge."""
+        prices = [
+            {"metric": metric, "terms": {"amount": price}}
+            for metric, model in self.models[plan].items()
+            if model == "standard"
+            for price in ("0.2", "7")
+        ]
+        return self.more.choice([{"amount": 1_234, "metric": ""}, {"amount": 23_456, "metric": ""}, *prices])
 
     def _any(self) -> dict[str, Any]:
         choices = {
@@ -217,7 +233,7 @@ class Script:
             self._void: 1,
             self._again_bill: 1,
             self._note: 1.5,
-            self._price: 2 if "prices" in self.plays else 0,
+            self._price: 2 if "prices" in self.plays or self.has_own_plans else 0,
             self._finalize: 1 if "drafts" in self.plays else 0,
             self._refresh: 1 if "drafts" in self.plays else 0,
             self._drop_coupon: 0.5,

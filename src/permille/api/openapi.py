@@ -18,6 +18,7 @@ from permille.api.addresses import Route
 from permille.api.http import Engine
 from permille.api.objects import error
 from permille.api.objects.base import Answer, Input, Number
+from permille.api.objects.event_error import EventError
 from permille.api.objects.wallet import WalletTransactionDetails
 from permille.api.operations import Operation, Shape
 from permille.api.routes import ADMIN, ADMIN_OPERATIONS, API, GROUPS, INTAKE_OPERATIONS
@@ -228,7 +229,7 @@ def _body(each: Operation[Any], schemas: _Schemas) -> dict[str, Any]:
     return schema
 
 
-ONLY_IN_WEBHOOKS = (WalletTransactionDetails,)
+ONLY_IN_WEBHOOKS = (EventError, WalletTransactionDetails)
 """Objects that no operation answers."""
 
 

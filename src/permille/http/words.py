@@ -82,6 +82,7 @@ WORDS = {
     "charge_is_gone": "The charge is gone since.",
     "charge_is_changed": "The charge was saved again since: its prices may be others for that, too.",
     "late_usage": "There is late usage of the period: decide about both together.",
+    "invoice_is_regenerated": "It replaces a voided invoice: its fees may have been changed by hand.",
     "usage_is_changed": "Events of the period came in or were amended since.",
     "price_is_gone": "Some of its usage has no price any more.",
     "minimum_commitment": "The plan has a minimum: what comes back may be missing to it.",

@@ -5,7 +5,7 @@ Source: semantics-billing.md section 4.11.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -17,11 +17,13 @@ from permille.core.contract.plan import Plan, sold_plan_id, yearly_amount_cents
 from permille.core.contract.price_versions import in_force
 from permille.core.contract.subscription import Subscription, due, owes_at_start, plan_period_end
 from permille.core.coupon import Coupon, applied_to, in_order as applied_in_order
+from permille.core.custom_section import SectionChoice
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
 from permille.core.invoice.billing import (
     BillingRequest,
     InvoicingReason,
+    SubscriptionBilling,
     change_requests,
     in_order,
     progress_after,
@@ -181,6 +183,15 @@ def preview_proposal(
     return _preview(conn, contracts, [request], coupons=coupons)
 
 
+def _inherited(
+    billings: Sequence[SubscriptionBilling], chosen: Mapping[UUID, SectionChoice]
+) -> Mapping[UUID, SectionChoice]:
+    """The choices with those of subscriptions that a plan would take over from: they stay."""
+    previous = {each.subscription.id: each.subscription.previous_subscription_id for each in billings}
+    kept = {row_id: chosen[before] for row_id, before in previous.items() if before and before in chosen}
+    return {**kept, **chosen}
+
+
 def _preview(
     conn: Connection[Any],
     contracts: Contracts,
@@ -196,6 +207,7 @@ def _preview(
     draft = changed(draft_of(billings), has_grace_period=False)
     organization_id = draft.customer.organization_id
     facts = usage.under_one_metering(conn, [organization_id], lambda: load_facts(conn, [draft]))
+    facts = replace(facts, section_choices=_inherited(billings, facts.section_choices))
     if coupons is not None:
         had = [applied_to(each, draft.customer.id, applied_id=new_id(draft.at)) for each in coupons]
         facts = replace(facts, coupons={draft.customer.id: applied_in_order(had)})

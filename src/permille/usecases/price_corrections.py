@@ -207,6 +207,8 @@ def _problems(
         billed = [fee for of_charge in own.values() for fee in of_charge]
         if any(key not in now for key in own):
             found[invoice_id] = CorrectionProblem.CHARGE_GONE
+        elif any(fee.original_fee_id for fee in billed):
+            found[invoice_id] = CorrectionProblem.REGENERATED
         elif any((fee.charge_id, invoice_id) in changed for fee in billed):
             found[invoice_id] = CorrectionProblem.CHARGE_CHANGED
         elif any((fee.subscription_id, fee.charge_id, fee.from_at, fee.to_at) in late for fee in billed):

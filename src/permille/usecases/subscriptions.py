@@ -50,6 +50,7 @@ from permille.store import (
     progressive,
     section_choices,
     subscriptions,
+    wallets,
     webhooks,
 )
 from permille.usecases import coupons
@@ -633,6 +634,7 @@ def _terminate(
     credit_unused(conn, [row for row in ended if _gives_back(row)], at=at)
     run.bill_terminations(conn, ids, at=at)
     run.bill_late_usage(conn, customer_ids, at=at)
+    wallets.mark_customers(conn, rows[0].organization_id, customer_ids)
     for row in subscriptions.following(conn, ids):
         cancel(conn, row, now=at)
     _queue_webhooks(conn, "subscription.terminated", ended, at)

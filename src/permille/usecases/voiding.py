@@ -16,7 +16,7 @@ from psycopg import Connection
 from permille.core.errors import Invalid, NotAllowed
 from permille.core.invoice.crediting import NO_PARTS, CreditSplit, note_on_all, note_on_part, note_on_rest
 from permille.core.invoice.draft import InvoiceStatus
-from permille.store import customers, invoices, webhooks
+from permille.store import customers, invoices, wallets, webhooks
 from permille.store.invoices import StoredInvoice
 from permille.usecases import coupons
 from permille.usecases.credit_notes import billed_invoice, new_note
@@ -63,6 +63,7 @@ def void(
         if parts is None or each.also_with_note:
             each.give_back(conn, [current.id], now)
     invoices.void(conn, [current.id], now=now)
+    wallets.set_out_of_date(conn, [current.customer_id], at=now)
     webhooks.enqueue_of(conn, "invoice.voided", current.organization_id, [current.id], now=now)
     return invoices.invoices_by_ids(conn, [current.id])[current.id]
 

@@ -25,6 +25,8 @@ class CorrectionProblem(StrEnum):
 
     CHARGE_GONE = "charge_is_gone"
     CHARGE_CHANGED = "charge_is_changed"
+    REGENERATED = "invoice_is_regenerated"
+    """It replaces a voided one, with fees that may have been changed by hand."""
     LATE_USAGE = "late_usage"
     USAGE_CHANGED = "usage_is_changed"
     """Events came in, or were amended, since it was billed."""

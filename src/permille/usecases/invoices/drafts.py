@@ -25,7 +25,7 @@ from permille.core.invoice.kinds import make
 from permille.core.mail import MailKind
 from permille.core.period import Period
 from permille.events.engine import event_log, usage
-from permille.store import customers, fees as fee_store, invoices, subscriptions
+from permille.store import customers, fees as fee_store, invoices, subscriptions, wallets
 from permille.store.invoices import DueDraft, InvoiceSubscription, StoredInvoice
 from permille.usecases import holds
 from permille.usecases.invoices import balances
@@ -41,6 +41,9 @@ def refresh(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: dateti
     with holds.refusing_unbillable():
         for made in _rounds(conn, invoice_ids, made_at=now, stays_draft=True):
             invoices.rewrite(conn, [_to_retry(draft, now) for draft in made])
+            if made:
+                payers = {draft.customer.id for draft in made}
+                wallets.mark_customers(conn, made[0].customer.organization_id, payers)
 
 
 def _to_retry(draft: InvoiceDraft, now: datetime) -> InvoiceDraft:
