@@ -7,7 +7,6 @@ from contextlib import suppress
 from copy import deepcopy
 from datetime import date
 from decimal import Decimal
-from functools import reduce
 from typing import Any
 
 import pytest
@@ -311,13 +310,29 @@ def places(value: Any, at: Place = ()) -> list[Place]:
 
 def with_value(document: Any, at: Place, value: Any) -> Any:
     """A document with another value in one place."""
-    changed = deepcopy([document])
-    holder, key = reduce(lambda found, key: (found[0][found[1]], key), at, (changed, 0))
+    changed: list[Any] = deepcopy([document])
+    holder: Any = changed
+    key: str | int = 0
+    for each in at:
+        holder, key = holder[key], each
     holder[key] = value
     return changed[0]
 
 
-ODD = [None, [], {}, "", "a", 0, -1, Decimal("Infinity"), Decimal("1e99"), [[]], {"a": 1}, [{"a": []}]]
+ODD: list[Any] = [
+    None,
+    [],
+    {},
+    "",
+    "a",
+    0,
+    -1,
+    Decimal("Infinity"),
+    Decimal("1e99"),
+    [[]],
+    {"a": 1},
+    [{"a": []}],
+]
 
 
 @pytest.mark.parametrize("at", places(WHOLE), ids=str)
