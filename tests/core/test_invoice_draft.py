@@ -16,6 +16,7 @@ from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
 from permille.core.coupon import AppliedCoupon, CouponCredit
 from permille.core.customer import BillingEntity, Customer
+from permille.core.fee_kind import FeeKind
 from permille.core.invoice import numbering
 from permille.core.invoice.billing import BillingRequest, InvoicingReason, grouped, plan_billing
 from permille.core.invoice.draft import (
@@ -94,7 +95,6 @@ def subscription(number: int, **fields: Any) -> Subscription:
 def fee(amount_cents: int, precise_cents: Decimal | None = None, **fields: Any) -> Fee:
     return Fee(
         **{
-            "kind": "charge",
             "subscription_id": ONE,
             "charge_id": None,
             "charge_filter_id": None,
@@ -111,6 +111,7 @@ def fee(amount_cents: int, precise_cents: Decimal | None = None, **fields: Any) 
             "from_": datetime(2026, 1, 1, tzinfo=UTC),
             "to": AT,
             **fields,
+            "kind": FeeKind(fields.get("kind", "charge")),
         }
     )
 

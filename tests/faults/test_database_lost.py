@@ -20,7 +20,7 @@ import pytest
 from permille.database.migrate import migrate
 from permille.embedded.postgres import EmbeddedPostgres
 from tests.conftest import FAST
-from tests.live import ADMIN_KEY, PATIENCE_SECONDS, free_port
+from tests.live import ADMIN_KEY, PATIENCE_SECONDS, PLAIN, free_port
 
 RESTARTS = ("orderly", "backends terminated")
 
@@ -48,7 +48,9 @@ class Installation:
 
     def ask(self, method: str, path: str, key: str | None = None, body: Any = None) -> httpx2.Response:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        return httpx2.request(method, f"{self.url}{path}", headers=headers, json=body, timeout=30)
+        return httpx2.request(
+            method, f"{self.url}{path}", headers=headers, json=body, timeout=30, verify=PLAIN
+        )
 
     def send(self, transaction: str, code: str = "c") -> httpx2.Response:
         event = {"transaction_id": transaction, "code": code, "external_subscription_id": "s"}

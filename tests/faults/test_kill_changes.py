@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -34,9 +34,12 @@ from tests.live import PATIENCE_SECONDS, LiveServer, live_server
 ROLES = ["serve", "postgres", "work", "supervisor"]
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Any:
-    with live_server(tmp_path) as server:
+@pytest.fixture(scope="module")
+def server(reachable_session_path: Path) -> Iterator[LiveServer]:
+    """One for all, each with an organization of its own."""
+    folder = reachable_session_path / "changes"
+    folder.mkdir(mode=0o711)
+    with live_server(folder) as server:
         yield server
 
 

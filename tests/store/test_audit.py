@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
+import psycopg
 import pytest
 
 from permille.cli.doctor import audit_report
 from permille.config import from_environment
+from permille.core.organization import Organization
+from permille.embedded.postgres import EmbeddedPostgres
 from permille.store import audit
+from tests.conftest import fresh_database
 from tests.usecases.world import World, make_world, move, ts
 
 
+@pytest.fixture(scope="module")
+def billed(postgres: EmbeddedPostgres) -> Iterator[tuple[str, Organization]]:
+    """The name of a database in which nothing is wrong yet: each test breaks a copy of it."""
+    with fresh_database(postgres, "billed") as url:
+        with psycopg.connect(url) as conn:
+            conn.execute("set timezone to 'UTC'")
+            made = make_world(conn)
+            plan = made.plan(charges=[(made.metric("tokens"), "0.01")], amount_cents=1_000)
+            made.subscribe(made.customer(), plan)
+            made.use("sub", "tokens", 500, at=ts(2024, 2, 10))
+            move(made, 2024, 4, 1)
+            # The database itself refuses edits of what is final, and a number that is there already.
+            for table in ("invoice", "fee"):
+                conn.execute(f"alter table {table} disable trigger user")
+            conn.execute("drop index invoice_number")
+            name = conn.info.dbname
+        yield name, made.organization
+
+
 @pytest.fixture
-def world(db) -> World:
+def template(billed: tuple[str, Organization]) -> str:
+    return billed[0]
+
+
+@pytest.fixture
+def world(db: psycopg.Connection[Any], billed: tuple[str, Organization]) -> World:
     """Three months of a customer, on invoices 1 to 3."""
-    made = make_world(db)
-    plan = made.plan(charges=[(made.metric("tokens"), "0.01")], amount_cents=1_000)
-    made.subscribe(made.customer(), plan)
-    made.use("sub", "tokens", 500, at=ts(2024, 2, 10))
-    move(made, 2024, 4, 1)
-    # The database itself refuses edits of what is final, and a number that is there already.
-    for table in ("invoice", "fee"):
-        db.execute(f"alter table {table} disable trigger user")
-    db.execute("drop index invoice_number")
-    return made
+    return World(conn=db, organization=billed[1])
 
 
 _NOTE = """insert into credit_note select gen_random_uuid(), organization_id, billing_entity_id, customer_id, id, 1,

@@ -2080,6 +2080,9 @@ INTAKE_OPERATIONS: tuple[Operation[None], ...] = (
         None,
         "Send an event",
         {"event": event.AcceptedEvent, "warnings": WARNINGS},
+        description="Also takes a CloudEvent, as `application/cloudevents+json`, and a list of them, as"
+        " `application/cloudevents-batch+json`. An event whose code is of an intake is a call of a language model: sent"
+        " again it is answered as before.",
         body=sends("event", event.EventInput, "transaction_id", "code"),
         query=STRICT,
     ),

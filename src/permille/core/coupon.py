@@ -5,7 +5,7 @@ A coupon is in the catalogue; applied to a customer it is a copy with its own am
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_FLOOR, ROUND_HALF_UP, Decimal
@@ -174,8 +174,10 @@ def _rest_of(discount: Discount) -> tuple[int | None, int | None]:
     return None, discount.frequency_duration if discount.frequency is Frequency.RECURRING else None
 
 
-def in_order(coupons: Iterable[AppliedCoupon]) -> list[AppliedCoupon]:
+def in_order(coupons: Sequence[AppliedCoupon]) -> Sequence[AppliedCoupon]:
     """Those for some metrics first, then those for some plans, then those for all fees; otherwise as they are given."""
+    if len(coupons) < 2:
+        return coupons
     return sorted(coupons, key=lambda one: 0 if one.billable_metric_ids else 1 if one.plan_ids else 2)
 
 

@@ -102,10 +102,11 @@ def whole_cents(precise_cents: Decimal) -> int:
 def precise(value: Decimal) -> Decimal:
     """The value as the precise_... columns keep it: 15 decimals, half rounded away from zero."""
     with exact():
-        return _precise(value)
+        return precise_cents(value)
 
 
-def _precise(value: Decimal) -> Decimal:
+def precise_cents(value: Decimal) -> Decimal:
+    """As precise; call it under exact()."""
     cut = _cut(value, _PRECISE)
     return value if cut == value else cut
 
@@ -134,7 +135,7 @@ def line_amounts(amount: Decimal, unit_amount: Decimal, per_unit: int) -> LineAm
     """
     cents = amount * per_unit
     return LineAmounts(
-        whole_cents(cents), _precise(cents), int(unit_amount * per_unit), _precise(unit_amount)
+        whole_cents(cents), precise_cents(cents), int(unit_amount * per_unit), precise_cents(unit_amount)
     )
 
 

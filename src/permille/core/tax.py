@@ -14,7 +14,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from uuid import UUID
 
-from permille.core.money import ZERO, apportion, exact, precise, whole_cents
+from permille.core.money import ZERO, apportion, exact, precise_cents, whole_cents
 
 _RATE_DIGITS = Decimal("0.00001")
 
@@ -64,11 +64,11 @@ def tax_fee(base_cents: Decimal | int, precise_base_cents: Decimal, taxes: Seque
     if not taxes:
         return UNTAXED
     with exact():
-        rate = taxes[0].rate if len(taxes) == 1 else _rate_of(taxes)
+        rate = _rate_of(taxes)
         applied = apply_taxes([(tax, Decimal(base_cents)) for tax in taxes])
         return Taxed(
             amount_cents=sum_of(applied),
-            precise_amount_cents=precise(precise_base_cents * rate / 100),
+            precise_amount_cents=precise_cents(precise_base_cents * rate / 100),
             rate=rate,
             applied=applied,
         )
@@ -92,7 +92,7 @@ def tax_invoice(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Taxed:
         applied = apply_taxes(bases)
         return Taxed(
             amount_cents=sum_of(applied),
-            precise_amount_cents=precise(sum([base * tax.rate / 100 for tax, base in bases], ZERO)),
+            precise_amount_cents=precise_cents(sum([base * tax.rate / 100 for tax, base in bases], ZERO)),
             rate=rate,
             applied=applied,
         )
@@ -109,6 +109,8 @@ def _shared(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Sequence[Tax
 
 
 def _rate_of(taxes: Sequence[Tax]) -> Decimal:
+    if len(taxes) == 1:
+        return taxes[0].rate
     return sum([tax.rate for tax in taxes], ZERO)
 
 
@@ -141,6 +143,8 @@ def _apply_alone(tax: Tax, base: Decimal) -> AppliedTax:
 
 def sum_of(applied: Sequence[AppliedTax]) -> int:
     """What taxes come to together, in cents."""
+    if len(applied) == 1:
+        return applied[0].amount_cents
     return sum([each.amount_cents for each in applied])
 
 

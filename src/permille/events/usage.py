@@ -77,7 +77,16 @@ class UsageQuery:
         if self.mark is None:
             return found
         name, text = self.mark
-        return [replace(each, dimensions={**each.dimensions, name: text}) for each in found]
+        return [
+            SeriesUsage(
+                series_id=each.series_id,
+                code=each.code,
+                dimensions={**each.dimensions, name: text},
+                partial=each.partial,
+                events=each.events,
+            )
+            for each in found
+        ]
 
     def partial_of(self, sums: Sums) -> Partial:
         """What is kept of some of its events."""

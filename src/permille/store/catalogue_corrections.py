@@ -15,7 +15,7 @@ where i.id in (
     select invoice_id from fee
     where organization_id = %(organization)s and to_at > %(from_at)s and amount_details ? 'catalogue'
 )
-and i.status = 'finalized' and coalesce(i.finalized_at, i.created_at) <= %(until)s
+and i.organization_id = %(organization)s and i.status = 'finalized' and coalesce(i.finalized_at, i.created_at) <= %(until)s
 """
 
 

@@ -289,13 +289,13 @@ def _applied(row: Mapping[str, Any]) -> AppliedCoupon:
     )
 
 
-def active(conn: Connection[Any], customer_ids: Collection[UUID]) -> dict[UUID, list[AppliedCoupon]]:
+def active(conn: Connection[Any], customer_ids: Collection[UUID]) -> dict[UUID, Sequence[AppliedCoupon]]:
     """Customer -> the coupons that still take something off, in the order in which they do, locked."""
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
             f"{_APPLIED} where a.customer_id = any(%s) and a.status = 'active'"
             " order by a.created_at, a.position for no key update of a",
-            [list(customer_ids)],
+            [uuid_array(customer_ids)],
         ).fetchall()
     found: dict[UUID, list[AppliedCoupon]] = defaultdict(list)
     for row in rows:

@@ -230,7 +230,7 @@ def available(
     rows = conn.execute(
         "select customer_id, currency, id, balance_amount_cents from credit_note"
         " where customer_id = any(%s) and balance_amount_cents > 0 order by created_at, id for no key update",
-        [list(customer_ids)],
+        [uuid_array(customer_ids)],
     ).fetchall()
     found: dict[tuple[UUID, str], list[tuple[UUID, int]]] = defaultdict(list)
     for customer_id, currency, note_id, balance in rows:

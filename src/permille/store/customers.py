@@ -13,6 +13,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from permille.core.customer import Customer
+from permille.database.bulk import uuid_array
 from permille.ids import new_id
 from permille.store import billing_entities, custom_sections, taxes
 
@@ -82,7 +83,7 @@ def by_external_id(conn: Connection[Any], organization_id: UUID, external_id: st
 
 def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Customer]:
     """Customers by id, deleted ones too: their invoices live on."""
-    return {customer.id: customer for customer in _select(conn, "c.id = any(%s)", [list(ids)])}
+    return {customer.id: customer for customer in _select(conn, "c.id = any(%s)", [uuid_array(ids)])}
 
 
 def listing(

@@ -539,7 +539,7 @@ def counted_cents(
             "begins": instant_array(period.from_ for period in periods.values()),
             "ends": instant_array(period.to for period in periods.values()),
             "kinds": list(kinds),
-            "without": list(without),
+            "without": uuid_array(without),
         },
     ).fetchall()
     return dict(rows)

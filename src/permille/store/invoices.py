@@ -190,7 +190,7 @@ def claim_due(
         "select id, customer_id, next_billing_at from subscription s"
         f" where customer_id = any(%s) and next_billing_at <= %s and {_TO_BILL}"
         " order by id for no key update",
-        [list(customer_ids), until],
+        [uuid_array(customer_ids), until],
     ).fetchall()
     first: dict[UUID, datetime] = {}
     for _, customer_id, at in rows:

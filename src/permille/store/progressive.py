@@ -93,7 +93,7 @@ def billed_before(
         "ids": uuid_array(periods),
         "begins": instant_array(period.from_ for period in periods.values()),
         "ends": instant_array(period.to for period in periods.values()),
-        "without": list(without),
+        "without": uuid_array(without),
     }
     rows = conn.execute(_LAST, values).fetchall()
     fees = _fees(conn, [invoice_id for _, invoice_id, _, _ in rows]) if rows else {}

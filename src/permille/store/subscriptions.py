@@ -13,6 +13,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from permille.core.contract.subscription import Due, Subscription
+from permille.database.bulk import uuid_array
 
 _NAMES = tuple(field.name for field in fields(Subscription))
 _COLUMNS = ", ".join(f"s.{name}" for name in _NAMES)
@@ -84,7 +85,7 @@ def histories(
 
 
 def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Subscription]:
-    return {row.id: row for row in _select(conn, "s.id = any(%s)", [list(ids)])}
+    return {row.id: row for row in _select(conn, "s.id = any(%s)", [uuid_array(ids)])}
 
 
 def for_update(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Subscription]:

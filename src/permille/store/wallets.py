@@ -138,7 +138,7 @@ def filled(
         conn,
         "customer_id = any(%s) and status = 'active' and balance_cents > 0"
         " order by priority, created_at, position for no key update",
-        [list(customer_ids)],
+        [uuid_array(customer_ids)],
     )
     lots = lots_of(conn, [row.id for row in rows]) if rows else {}
     found: dict[tuple[UUID, str], list[FilledWallet]] = defaultdict(list)
@@ -154,7 +154,7 @@ def lots_of(conn: Connection[Any], wallet_ids: Collection[UUID]) -> dict[UUID, l
             "select id, wallet_id, remaining_amount_cents, transaction_status = 'granted' as is_granted"
             " from wallet_transaction where wallet_id = any(%s) and remaining_amount_cents > 0"
             " order by priority, transaction_status = 'granted' desc, created_at, position",
-            [list(wallet_ids)],
+            [uuid_array(wallet_ids)],
         ).fetchall()
     found: dict[UUID, list[Lot]] = {wallet_id: [] for wallet_id in wallet_ids}
     for row in rows:
@@ -208,16 +208,16 @@ def apply(conn: Connection[Any], movements: Sequence[Movement]) -> None:
 
     The ongoing balances of wallets that invoices took of are out of date, by the same write of their rows.
     """
-    moved = [(each, each.transaction.settled_at or each.transaction.created_at) for each in movements]
+    moved = [(each.sign, each.transaction, *each.consumed) for each in movements]
     conn.execute(
         _MOVE,
         [
-            uuid_array(each.transaction.wallet_id for each, _ in moved),
-            int_array(each.sign * each.transaction.amount_cents for each, _ in moved),
-            decimal_array(each.sign * each.transaction.credit_amount for each, _ in moved),
-            int_array(each.consumed[0] for each, _ in moved),
-            decimal_array(each.consumed[1] for each, _ in moved),
-            instant_array(at for _, at in moved),
+            uuid_array([row.wallet_id for _, row, _, _ in moved]),
+            int_array([sign * row.amount_cents for sign, row, _, _ in moved]),
+            decimal_array([sign * row.credit_amount for sign, row, _, _ in moved]),
+            int_array([cents for _, _, cents, _ in moved]),
+            decimal_array([credits_ for _, _, _, credits_ in moved]),
+            instant_array([row.settled_at or row.created_at for _, row, _, _ in moved]),
         ],
     )
     wallet_transactions.consume(conn, [(each.transaction, part) for each in movements for part in each.parts])

@@ -24,6 +24,7 @@ from permille.core.contract.timeline import (
 )
 from permille.core.customer import Customer
 from permille.core.metering.event import Arrival
+from permille.core.once import Once
 from permille.core.period import INSTANT, Period, charges_interval, period_containing, start_of_day
 from permille.core.rating.commitment import CommittedPeriod
 from permille.core.rating.fixed_charge import FixedPeriod
@@ -88,7 +89,7 @@ def change_requests(
     return requests
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class SubscriptionBilling:
     """A subscription on an invoice, with the periods that it is billed for."""
 
@@ -154,7 +155,7 @@ class SubscriptionBilling:
         )
         return FixedPeriod(whole=whole, part=part, timezone=self.facts.timezone)
 
-    @property
+    @Once
     def committed_period(self) -> CommittedPeriod | None:
         """The period of the plan that ends with the usage and fixed charges that are billed; None where none does.
 

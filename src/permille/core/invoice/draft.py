@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from permille.core.contract.plan import Plan
@@ -88,9 +88,8 @@ class InvoiceStatus(StrEnum):
     DELETED = "deleted"
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A fee on an invoice, with what is taken off and added to it."""
+class Line(NamedTuple):
+    """A fee on an invoice, with what is taken off and added to it: a tuple, as steps make it again and again."""
 
     fee: Fee
     plan: Plan | None = None

@@ -7,15 +7,20 @@ Source: semantics-metering.md sections 2.2 to 2.4, PostgreSQL semantics.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
+from functools import reduce
+from itertools import chain
 from types import MappingProxyType
+from typing import Any, TypeVar
 
 from permille.core.bounds import DIGITS_MAX
 from permille.core.instants import EPOCH
 from permille.core.money import ZERO, exact
+
+Item = TypeVar("Item")
 
 _ROUNDING = {"round": ROUND_HALF_UP, "ceil": ROUND_CEILING, "floor": ROUND_FLOOR}
 
@@ -91,31 +96,47 @@ EMPTY = Partial()
 
 def merge(a: Partial, b: Partial) -> Partial:
     """The Partial of the events of both, which have none in common. In any order, however grouped."""
-    if not a.events_count:
-        return b
-    if not b.events_count:
-        return a
+    return merged((a, b))
+
+
+def merged(partials: Sequence[Partial]) -> Partial:
+    """The Partial of the events of all of these, of which there is one at least, and which have none in common."""
+    found = [each for each in partials if each.events_count]
+    if len(found) < 2:
+        return found[0] if found else partials[-1]
     with exact():
         return Partial(
-            events_count=a.events_count + b.events_count,
-            values_count=a.values_count + b.values_count,
-            sum=a.sum + b.sum,
-            moment=a.moment + b.moment,
-            carried_over_count=a.carried_over_count + b.carried_over_count,
-            carried_over_events_count=a.carried_over_events_count + b.carried_over_events_count,
-            max=b.max if a.max is None or (b.max is not None and b.max > a.max) else a.max,
-            last=b.last if a.last is None or (b.last is not None and b.last > a.last) else a.last,
-            uniques=_merged_uniques(a.uniques, b.uniques),
-            precise_amount_cents=a.precise_amount_cents + b.precise_amount_cents,
-            operations=_in_order(a.operations, b.operations),
-            values=tuple(sorted(a.values + b.values)) if b.values else a.values,
-            custom_events=a.custom_events + b.custom_events,
-            custom_amount=a.custom_amount + b.custom_amount,
+            events_count=sum([each.events_count for each in found]),
+            values_count=sum([each.values_count for each in found]),
+            sum=sum([each.sum for each in found], ZERO),
+            moment=sum([each.moment for each in found], ZERO),
+            carried_over_count=sum([each.carried_over_count for each in found]),
+            carried_over_events_count=sum([each.carried_over_events_count for each in found]),
+            max=max([each.max for each in found if each.max is not None], default=None),
+            last=max([each.last for each in found if each.last is not None], default=None),
+            uniques=reduce(_merged_uniques, [each.uniques for each in found]),
+            precise_amount_cents=sum([each.precise_amount_cents for each in found], ZERO),
+            operations=_joined([each.operations for each in found], key=_when),
+            values=_joined([each.values for each in found], key=_itself),
+            custom_events=tuple(chain.from_iterable([each.custom_events for each in found])),
+            custom_amount=sum([each.custom_amount for each in found], ZERO),
         )
 
 
-def _in_order(a: tuple[Operation, ...], b: tuple[Operation, ...]) -> tuple[Operation, ...]:
-    return tuple(sorted(a + b, key=lambda each: each[:2])) if a and b else a or b
+def _itself(instance: Instance) -> Instance:
+    return instance
+
+
+def _when(operation: Operation) -> tuple[Any, ...]:
+    return operation[:2]
+
+
+def _joined(parts: Sequence[tuple[Item, ...]], key: Callable[[Item], Any]) -> tuple[Item, ...]:
+    """All of them in one order, each of the parts being in it."""
+    some = [part for part in parts if part]
+    if len(some) < 2:
+        return some[0] if some else ()
+    return tuple(sorted(chain.from_iterable(some), key=key))
 
 
 def _merged_uniques(

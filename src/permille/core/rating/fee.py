@@ -89,11 +89,15 @@ class Fee:
         )
         return Owed(money, self.in_unit)
 
-    def owing(self, owed: Owed) -> Fee:
-        """The fee with other amounts."""
+    def owing(self, owed: Owed, *, rounding: Rounding | None = None) -> Fee:
+        """The fee with other amounts, rounded as before unless it is said otherwise."""
         amount_cents, precise_cents, _, _ = owed.money
         return replace(
-            self, amount_cents=amount_cents, precise_amount_cents=precise_cents, in_unit=owed.in_unit
+            self,
+            amount_cents=amount_cents,
+            precise_amount_cents=precise_cents,
+            in_unit=owed.in_unit,
+            rounding=rounding or self.rounding,
         )
 
     @property
@@ -112,4 +116,4 @@ class Fee:
 def carry_fee_on(fee: Fee, earlier: Earlier, *, per_unit: int) -> Fee:
     """A fee of a charge that is rounded with those before it."""
     line = carry_on(fee.owed, earlier, per_unit=per_unit)
-    return replace(fee.owing(line), rounding=Rounding.PER_CHARGE, earlier=earlier)
+    return replace(fee.owing(line, rounding=Rounding.PER_CHARGE), earlier=earlier)

@@ -18,7 +18,7 @@ from permille.core.metering.usage import (
     EMPTY,
     NO_USAGE,
     Partial,
-    merge,
+    merged,
 )
 from permille.core.money import ZERO, exact
 from permille.core.rating.charge import (
@@ -114,7 +114,7 @@ def round_fees(charge: CompiledCharge, fees: Sequence[Fee]) -> list[Fee]:
     if charge.rounding is Rounding.PER_FEE:
         return list(fees)
     lines = round_together([fee.owed for fee in fees], per_unit=charge.subunits)
-    return [replace(fee.owing(line), rounding=charge.rounding) for fee, line in zip(fees, lines, strict=True)]
+    return [fee.owing(line, rounding=charge.rounding) for fee, line in zip(fees, lines, strict=True)]
 
 
 def _place(fee: Fee) -> tuple[Any, ...]:
@@ -144,14 +144,16 @@ def _unused(charge: CompiledCharge, bucket: Bucket, *, with_idle: bool) -> list[
 def _usage_by_bucket(
     charge: CompiledCharge, series: Iterable[tuple[Dimensions, Partial]], *, paid_from: datetime | None
 ) -> dict[int, list[tuple[Group, Partial]]]:
-    found: dict[int, dict[Group, Partial]] = {}
+    parts: dict[int, dict[Group, list[Partial]]] = {}
     for dimensions, events in series:
         partial = counted_by(charge, events)
         if not charge.aggregation.events_counted(partial):
             continue
         i, group = series_place(charge, dimensions)
-        groups = found.setdefault(i, {})
-        groups[group] = merge(groups[group], partial) if group in groups else partial
+        parts.setdefault(i, {}).setdefault(group, []).append(partial)
+    found = {
+        i: {group: merged(partials) for group, partials in groups.items()} for i, groups in parts.items()
+    }
     if charge.aggregator is not None:
         found = {
             i: _folded(charge.aggregator, charge.buckets[i], groups, paid_from) for i, groups in found.items()

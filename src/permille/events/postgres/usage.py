@@ -444,14 +444,17 @@ def _from_cells(conn: Connection[Any], windows: Sequence[UsageQuery]) -> list[li
     totals = _totals(conn, windows)
     details = _details(conn, windows) if any(map(_needs_details, windows)) else {}
     found: list[list[SeriesUsage]] = [[] for _ in windows]
+    texts: dict[int, Mapping[str, str | None]] = {}
     for key, series_id, code, dimensions, *sums in totals:
+        if series_id not in texts:
+            texts[series_id] = property_texts(dimensions)
         partial = windows[key].partial_of(Sums(*sums))
         extra = details.get((key, series_id))
         found[key].append(
             SeriesUsage(
                 series_id=series_id,
                 code=code,
-                dimensions=property_texts(dimensions),
+                dimensions=texts[series_id],
                 partial=replace(partial, **extra) if extra else partial,
             )
         )

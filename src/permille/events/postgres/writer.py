@@ -60,7 +60,7 @@ _STORE = (
 _STORE_IN_ADVANCE = _STORE.replace("store_events(", "store_events_in_advance(").replace(
     "%s::jsonb[])", "%s::jsonb[], %s::uuid[], %s::uuid[])"
 )
-_COUNT_ONCE = "select count_once(%s::uuid[]), "
+_COUNT_ONCE = "select count_once(%s::uuid[])"
 
 
 def unevaluable(conn: Connection[Any], organization_id: UUID, drafts: Mapping[int, Draft]) -> dict[int, str]:
@@ -476,7 +476,10 @@ def _insert(known: Meterings, requests: Sequence[Request], group: _Group) -> tup
         parameters += [arrays.uuids(identities), list(organizations)]
     if claims := _claims(requests):
         # In order, so that groups with the same claims wait for each other and not in a circle.
-        return statement.replace("select ", _COUNT_ONCE, 1), [arrays.uuids(sorted(claims)), *parameters]
+        return statement.replace("select ", f"{_COUNT_ONCE}, ", 1), [
+            arrays.uuids(sorted(claims)),
+            *parameters,
+        ]
     return statement, parameters
 
 
