@@ -90,8 +90,9 @@ def test_versions_are_refused_withdrawn_and_each_organizations_own(api: Api, str
     assert api.details("POST", path, again) == {"prices": ["value_already_exist"]}
     for method, below in (("GET", ""), ("GET", "/changes"), ("POST", "/approve"), ("DELETE", "")):
         assert stranger.code(404, method, own + below, {}) == "catalogue_version_not_found"
-    bad = {"catalogue_version": {"valid_from": "soon"}}
-    assert api.details("POST", f"{own}/approve", bad) == {"valid_from": ["invalid_date"]}
+    for text in ("soon", "0001-01-01", "1899-12-31", "2200-01-01"):
+        bad = {"catalogue_version": {"valid_from": text}}
+        assert api.details("POST", f"{own}/approve", bad) == {"valid_from": ["invalid_date"]}
     assert api.delete(own)["catalogue_version"]["label"] == "small"
     assert api.code(404, "GET", own) == "catalogue_version_not_found"
     [first] = api.get(path)["catalogue_versions"]

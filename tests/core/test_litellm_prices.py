@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
+from copy import deepcopy
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -270,6 +272,82 @@ def test_whatever_is_in_a_file_is_read_or_refused(document: Any) -> None:
             assert all(
                 row.rate.amount >= 0 for of in found.providers for model in of.models for row in model.rows
             )
+
+
+WHOLE: dict[str, Any] = {
+    "id": "acme",
+    "api_pattern": "acme",
+    "provider_match": {"or": [{"equals": "acme"}]},
+    "model_match": {"regex": "^a"},
+    "fallback_model_providers": ["openai"],
+    "models": [
+        {
+            "id": "a",
+            "match": {"and": [{"contains": "a"}, {"regex": "a|b"}]},
+            "prices": [
+                {"prices": {"input_mtok": {"base": 1, "tiers": [{"start": 200_000, "price": 2}]}}},
+                {"constraint": {"start_date": "2026-03-01"}, "prices": {"output_mtok": 3, "own_key": 1}},
+                {
+                    "constraint": {"start_time": "16:30:00Z", "end_time": "00:30:00Z"},
+                    "prices": {"input_mtok": 1},
+                },
+            ],
+            "price_variants": [
+                {"when": {"processing": "batch"}, "prices": {"input_mtok": 1}},
+                {"when": {"weather": "fine"}, "prices": {"input_mtok": 1}},
+            ],
+        }
+    ],
+}
+Place = tuple[str | int, ...]
+
+
+def places(value: Any, at: Place = ()) -> list[Place]:
+    """Where there is a value in a document, from the outside in."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [at, *(found for key, each in inner for found in places(each, (*at, key)))]
+
+
+def with_value(document: Any, at: Place, value: Any) -> Any:
+    """A document with another value in one place."""
+    changed: list[Any] = deepcopy([document])
+    holder: Any = changed
+    key: str | int = 0
+    for each in at:
+        holder, key = holder[key], each
+    holder[key] = value
+    return changed[0]
+
+
+ODD: list[Any] = [
+    None,
+    [],
+    {},
+    "",
+    "a",
+    0,
+    -1,
+    Decimal("Infinity"),
+    Decimal("1e99"),
+    [[]],
+    {"a": 1},
+    [{"a": []}],
+]
+
+
+@pytest.mark.parametrize("at", places(WHOLE), ids=str)
+def test_any_value_in_any_place_of_genai_prices_file_is_read_or_refused(at: Place) -> None:
+    patterns = ["a{99999999999999999999}", "(" * 900, "["]
+    for value in [*ODD, *patterns]:
+        with suppress(UnreadablePricesError):
+            found = read_genai_prices([with_value(WHOLE, at, value)], label="any")
+            assert all(row.rate.amount >= 0 for each in found.providers[0].models for row in each.rows)
+    read_genai_prices([WHOLE], label="whole")
+
+
+def test_a_model_with_an_empty_list_of_prices_is_refused() -> None:
+    with pytest.raises(UnreadablePricesError, match="empty list of prices"):
+        read_genai_prices([with_value(WHOLE, ("models", 0, "prices"), [])], label="any")
 
 
 @pytest.mark.parametrize("amount", ["1e999999999", "1e-999999999", "1e99999999999999999999", "-1", "NaN"])

@@ -5,11 +5,17 @@ They hold for what is taken in. What was stored before a bound was there is read
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 
 EARLIEST = datetime(1900, 1, 1, tzinfo=UTC)
 LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 """Instants from EARLIEST up to and without LATEST are accepted: each of them has a billing period in every timezone."""
+
+
+def is_price_date(on: date) -> bool:
+    """Whether a price may be said to hold from this date on."""
+    return EARLIEST.date() <= on < LATEST.date()
+
 
 DIGITS_MAX = 38
 """Digits that a number may have before its decimal point, and after it."""

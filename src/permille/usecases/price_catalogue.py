@@ -15,6 +15,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.bounds import is_price_date
 from permille.core.errors import Invalid, NotAllowed, NotFound
 from permille.core.llm.catalogue import outlier
 from permille.core.llm.catalogue.diff import PriceChange, changes
@@ -143,6 +144,8 @@ def approve(
     if version.approval is not None:
         raise NotAllowed("already_approved")
     from_ = valid_from or now.date()
+    if not is_price_date(from_):
+        raise Invalid({"valid_from": ["invalid_date"]})
     outliers = outlier.models(changes_of(conn, version, on=from_))
     if not set(outliers) <= set(accept_outliers):
         raise Invalid({"accept_outliers": ["outliers_not_accepted"]})

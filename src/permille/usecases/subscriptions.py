@@ -669,8 +669,9 @@ def cancel(conn: Connection[Any], subscription: Subscription, *, now: datetime) 
     return canceled
 
 
-def end_all(conn: Connection[Any], rows: Iterable[Subscription], *, now: datetime) -> None:
+def end_all(conn: Connection[Any], rows: Collection[Subscription], *, now: datetime) -> None:
     """Terminate the running ones and cancel the waiting ones, because their customer or plan goes."""
+    customers.lock_all(conn, {row.customer_id for row in rows})  # before the rows, as all that bills
     for row_id in subscriptions.for_update(conn, [row.id for row in rows]):
         row = subscriptions.by_ids(conn, [row_id])[row_id]  # the end of one may have canceled the next
         if row.status == "active":

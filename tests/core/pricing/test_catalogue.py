@@ -11,7 +11,7 @@ import pytest
 from permille.core.llm.catalogue.genai_prices import read_catalogue
 from permille.core.money import exact
 from permille.core.rating.models import ChargeModel, Price, Quantity, clean, pricer, validate
-from permille.core.rating.models.catalogue import GROUPS, placed, price_dates, with_prices
+from permille.core.rating.models.catalogue import GROUPS, PRICE_DATE, placed, price_dates, with_prices
 
 PRICES = read_catalogue(
     [
@@ -89,7 +89,12 @@ def test_own_prices_win_from_their_date_on() -> None:
     ]
     assert priced(properties, type="output").amount == 60
     assert date(2026, 6, 18) in price_dates(properties, PRICES)
-    assert priced({"prices": [{**own, "model": "wile"}]}, 1000, model="wile").amount == Decimal("0.01")
+
+
+def test_a_price_from_the_first_date_there_is_holds_always() -> None:
+    own = {**GROUP, "amount": "1", "from": "0001-01-01"}
+    place = placed({"prices": [own]})
+    assert place({**GROUP, PRICE_DATE: "2026-06-18"}) == {**GROUP, PRICE_DATE: None}
 
 
 def test_prices_of_one_day_hold_always() -> None:
@@ -134,6 +139,8 @@ def test_usage_is_split_by_what_its_price_depends_on() -> None:
         ({"prices": [{"provider": "acme", "amount": "1"}]}, "invalid_prices"),
         ({"prices": [{**GROUP, "amount": "1", "per": 0}]}, "invalid_prices"),
         ({"prices": [{**GROUP, "amount": "1", "from": "June"}]}, "invalid_prices"),
+        ({"prices": [{**GROUP, "amount": "1", "from": "1899-12-31"}]}, "invalid_prices"),
+        ({"as_of": "2200-01-01"}, "invalid_as_of"),
         ({"unpriced": "maybe"}, "invalid_unpriced"),
         ({"as_of": "2026-02-30"}, "invalid_as_of"),
     ],

@@ -114,6 +114,7 @@ def _dunning_of(customer: Customer) -> tuple[UUID | None, bool]:
 
 def remove(conn: Connection[Any], customer: Customer, *, now: datetime) -> None:
     """Its subscriptions end now and are billed, its drafts become final, then its coupons and wallets end."""
+    customers.lock(conn, customer.id)
     living = subscriptions.living_of_customer(conn, customer.id)
     lifecycle.end_all(conn, living, now=now)
     drafts.finalize(conn, invoices.drafts_of_customer(conn, customer.id), at=now)

@@ -114,21 +114,21 @@ def read_catalogue(document: Any, *, label: str) -> Catalogue:
     """The catalogue in a price file. UnreadablePricesError says what in it is wrong."""
     if not isinstance(document, list):
         raise UnreadablePricesError("the file is no list of providers")
-    return Catalogue(label, tuple(map(_provider, document)), _unread(document))
+    try:
+        return Catalogue(label, tuple(map(_provider, document)), _unread(document))
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
+        raise UnreadablePricesError(f"a provider of the file cannot be read: {error}") from error
 
 
 def _provider(given: Any) -> ProviderPrices:
-    try:
-        return ProviderPrices(
-            id=str(given["id"]),
-            models=tuple(map(_model, given["models"])),
-            api_pattern=str(given.get("api_pattern") or ""),
-            provider_rule=read_rule(given["provider_match"]) if given.get("provider_match") else None,
-            model_rule=read_rule(given["model_match"]) if given.get("model_match") else None,
-            also=tuple(map(str, given.get("fallback_model_providers") or ())),
-        )
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UnreadablePricesError(f"a provider of the file cannot be read: {error}") from error
+    return ProviderPrices(
+        id=str(given["id"]),
+        models=tuple(map(_model, given["models"])),
+        api_pattern=str(given.get("api_pattern") or ""),
+        provider_rule=read_rule(given["provider_match"]) if given.get("provider_match") else None,
+        model_rule=read_rule(given["model_match"]) if given.get("model_match") else None,
+        also=tuple(map(str, given.get("fallback_model_providers") or ())),
+    )
 
 
 def _model(given: Any) -> ModelPrices:
@@ -147,6 +147,8 @@ def _model(given: Any) -> ModelPrices:
 
 
 def _sets(given: Any) -> list[_Conditional]:
+    if given == []:
+        raise UnreadablePricesError("a model has an empty list of prices")
     return [_conditional(each) for each in given] if isinstance(given, list) else [_Conditional(given)]
 
 

@@ -75,6 +75,6 @@ def read_rule(given: Any) -> MatchRule:
     if kind == "regex":
         try:
             re.compile(value)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise UnreadablePricesError(f"{value!r} is no regular expression: {error}") from error
     return MatchRule(kind, value)

@@ -15,6 +15,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from permille.core.bounds import is_price_date
 from permille.core.llm.catalogue.prices import PriceSource, fallbacks
 from permille.core.llm.catalogue.rows import CONTEXTS, STANDARD, TEXT, Rate
 from permille.core.llm.cost import PRICED_BY, Dimensions, conditions_of, context_of, measure_of
@@ -146,7 +147,7 @@ class CatalogueTerms:
         if self.source is not None:
             dates |= self.source.catalogue.dates_of(group.get("provider") or "", group.get("model") or "")
         price = self._price(group, on)
-        for at in sorted((each for each in dates if each <= on), reverse=True):
+        for at in sorted((each for each in dates if date.min < each <= on), reverse=True):
             if self._price(group, at - timedelta(days=1)) != price:
                 return at
         return None
@@ -304,7 +305,7 @@ def _is_number(value: Any) -> bool:
 
 def _is_date(value: Any) -> bool:
     try:
-        return isinstance(value, str) and bool(date.fromisoformat(value))
+        return isinstance(value, str) and is_price_date(date.fromisoformat(value))
     except ValueError:
         return False
 
