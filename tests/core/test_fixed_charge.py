@@ -141,6 +141,7 @@ DAYS = st.integers(0, 40)
     st.integers(1, 31),
 )
 @example([(0, 0, 10), (20, 0, 0)], 31)
+@example([(0, 0, 1), (11, 0, 0)], 2)
 def test_prorated_units_are_the_sum_of_their_days(drawn, last_day):
     """An oracle that walks the days: the units of a day are those of its last change."""
     first = datetime(2024, 2, 20, tzinfo=UTC)
