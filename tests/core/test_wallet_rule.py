@@ -11,7 +11,7 @@ import pytest
 
 from permille.core.period import Interval
 from permille.core.wallet import share
-from permille.core.wallet_rule import WalletRule, is_below, next_top_up, rule_credits
+from permille.core.wallet_rule import Method, Trigger, WalletRule, is_below, next_top_up, rule_credits
 
 from .test_wallet import bucket, wallet
 
@@ -20,8 +20,8 @@ ZERO = Decimal(0)
 
 def rule(**fields: Any) -> WalletRule:
     columns = {
-        "trigger": "threshold",
-        "method": "fixed",
+        "trigger": Trigger.THRESHOLD,
+        "method": Method.FIXED,
         "threshold_credits": Decimal(5),
         "paid_credits": ZERO,
         "granted_credits": ZERO,
@@ -65,21 +65,25 @@ def test_what_is_shared_is_rounded_once() -> None:
     ("fields", "limits", "usage", "pending", "wanted"),
     [
         (
-            {"method": "target", "target_ongoing_balance": Decimal(10), "grants_target_top_up": True},
+            {"method": Method.TARGET, "target_ongoing_balance": Decimal(10), "grants_target_top_up": True},
             {},
             600,
             "0",
             ("0", "6"),
         ),
         (
-            {"method": "target", "target_ongoing_balance": Decimal(10)},
+            {"method": Method.TARGET, "target_ongoing_balance": Decimal(10)},
             {"paid_top_up_min_amount_cents": 5000},
             600,
             "0",
             ("50", "0"),
         ),
         (
-            {"method": "target", "target_ongoing_balance": Decimal(10), "ignore_paid_top_up_limits": True},
+            {
+                "method": Method.TARGET,
+                "target_ongoing_balance": Decimal(10),
+                "ignore_paid_top_up_limits": True,
+            },
             {"paid_top_up_min_amount_cents": 5000},
             600,
             "0",
@@ -97,14 +101,14 @@ def test_what_is_shared_is_rounded_once() -> None:
         ({"paid_credits": Decimal(3), "threshold_credits": Decimal(9)}, {}, 600, "4", ("3", "0")),
         ({"granted_credits": Decimal(2)}, {}, 600, "0", ("0", "2")),
         (
-            {"trigger": "interval", "paid_credits": Decimal(7), "granted_credits": Decimal(1)},
+            {"trigger": Trigger.INTERVAL, "paid_credits": Decimal(7), "granted_credits": Decimal(1)},
             {},
             600,
             "0",
             ("7", "1"),
         ),
         (
-            {"trigger": "interval", "method": "target", "target_ongoing_balance": Decimal(4)},
+            {"trigger": Trigger.INTERVAL, "method": Method.TARGET, "target_ongoing_balance": Decimal(4)},
             {},
             600,
             "0",
@@ -127,12 +131,12 @@ def test_credits_that_are_on_their_way_count_for_a_threshold() -> None:
 
 
 def test_intervals_follow_the_last_day_of_the_month_and_begin_at_the_start() -> None:
-    monthly = rule(trigger="interval", interval=Interval.MONTHLY)
+    monthly = rule(trigger=Trigger.INTERVAL, interval=Interval.MONTHLY)
     made = wallet(1, 0, created_at=datetime(2024, 1, 31, 9, tzinfo=UTC))
     first = next_top_up(monthly, made, after=datetime(2024, 1, 31, 9, tzinfo=UTC), timezone="UTC")
     assert first == datetime(2024, 2, 29, tzinfo=UTC)
     later = rule(
-        trigger="interval", interval=Interval.WEEKLY, started_at=datetime(2024, 3, 5, 12, tzinfo=UTC)
+        trigger=Trigger.INTERVAL, interval=Interval.WEEKLY, started_at=datetime(2024, 3, 5, 12, tzinfo=UTC)
     )
     assert next_top_up(later, made, after=datetime(2024, 2, 1, tzinfo=UTC), timezone="UTC") == datetime(
         2024, 3, 5, tzinfo=UTC

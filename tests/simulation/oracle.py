@@ -635,6 +635,10 @@ class Oracle:
             return False
         plan = self._own_plan(plan, action["own"]) if action["own"] else plan
         start = self.now + timedelta(seconds=action["ahead"]) - timedelta(days=action["back"])
+        if start > self.now:  # what is to come begins with its day
+            start = days.opens(days.day_of(start, customer.zone), customer.zone)
+            if start <= self.now:
+                return False
         row = Subscription(
             id=action["id"],
             customer=customer,

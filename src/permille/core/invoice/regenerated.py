@@ -166,4 +166,4 @@ def _priced(fee: Fee, units: Decimal, due: Owed, details: Mapping[str, object] |
 
 def _plan_details(fee: Fee) -> Mapping[str, object]:
     """The plan's price of its period goes with the fee, whatever was charged: days that are not used are given back at it."""
-    return fee.amount_details if fee.kind == "subscription" else {}
+    return fee.amount_details if fee.kind is FeeKind.SUBSCRIPTION else {}
