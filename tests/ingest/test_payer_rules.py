@@ -80,6 +80,43 @@ def test_what_waits_is_counted_by_a_new_rule(talk: Callable[[Talk], None]) -> No
     talk(conversation)
 
 
+def test_a_second_road_adds_its_names_to_what_waits_and_takes_no_detail_from_it(
+    talk: Callable[[Talk], None],
+) -> None:
+    async def conversation(client: Client) -> None:
+        await client.post("/llm/intakes", {"intake": {"format": "openmeter"}})
+        nobody = {"external_subscription_id": None}
+        first = chat(1, **nobody)
+        totals = dict(first["response"]["usage"])
+        first["response"]["usage"]["prompt_tokens_details"] = {"cached_tokens": 1920}
+        await client.send(first)
+        await client.send(chat(1, **nobody, payer_names={"team": "t1"}))
+        name = first["response"]["id"]
+        event = {
+            "specversion": "1.0",
+            "type": "litellm_tokens",
+            "id": name,
+            "source": "litellm-proxy",
+            "subject": "no",
+            "time": "2026-10-01T00:00:00Z",
+        }
+        posted = await client.http.post(
+            "/api/v1/events",
+            content=json.dumps({**event, "data": {"model": "gpt-5.4-mini", **totals}}).encode(),
+            headers={"content-type": "application/cloudevents+json"},
+        )
+        assert posted.status_code == 200, posted.text
+        (held,) = (await client.get("/llm/held_usages"))["held_usages"]
+        details = held["sent"]["response"]["usage"]["prompt_tokens_details"]
+        assert (held["payer_names"], details) == (
+            {"team": ["t1"], "end_user": ["no"]},
+            {"cached_tokens": 1920},
+        )
+        assert (await rule(client, "team", "t1", external_customer_id="cus"))["counted_usages"] == 1
+
+    talk(conversation)
+
+
 def test_a_request_chooses_who_pays_only_where_no_rule_does(talk: Callable[[Talk], None]) -> None:
     async def conversation(client: Client) -> None:
         await client.post("/customers", {"customer": {"external_id": "other"}})

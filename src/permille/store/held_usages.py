@@ -12,6 +12,7 @@ import msgspec
 from psycopg import Connection
 from psycopg.rows import dict_row
 
+from permille.core.llm import held as held_codes
 from permille.core.llm.call import SentCall
 from permille.core.llm.payer import PayerNames, PayerRule
 from permille.core.llm.read import SentUsage
@@ -62,7 +63,9 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 _ADD = f"""
 insert into held_usage ({_COLUMNS}) select {_COLUMNS} from jsonb_populate_recordset(null::held_usage, %s::jsonb)
 on conflict (organization_id, identity) where identity is not null
-do update set code = excluded.code, message = excluded.message, sent = excluded.sent
+do update set code = excluded.code, message = excluded.message,
+  sent = case when held_usage.code = any(%s::text[]) then held_usage.sent else excluded.sent end,
+  payer_names = held_usage.payer_names || excluded.payer_names
 returning identity, id
 """
 
@@ -76,7 +79,8 @@ def add(conn: Connection[Any], held: Sequence[HeldUsage]) -> dict[str | UUID, UU
     """Keep them. Answers where each is, by its identity or else its own id: an identity is kept once."""
     different = {each.identity or each.id: each for each in held}
     rows = [{name: getattr(each, name) for name in _NAMES} for each in different.values()]
-    kept = conn.execute(_ADD, [_encode(rows).decode()]).fetchall()
+    # What can be counted but for its payer stays as it came first, as calls that are counted do.
+    kept = conn.execute(_ADD, [_encode(rows).decode(), text_array(sorted(held_codes.NOBODY_PAYS))]).fetchall()
     return {identity or held_id: held_id for identity, held_id in kept}
 
 
