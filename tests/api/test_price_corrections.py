@@ -55,7 +55,7 @@ def corrections(api: Api, version: str) -> list[tuple[Any, ...]]:
 
 
 def credited(api: Api, version: str, **fields: Any) -> list[int]:
-    body = {"correction": fields} if fields else {}
+    body = {"correction": fields or {"all": True}}
     found = api.post(f"{version}/corrections/credit", body)["credit_notes"]
     return [each["total_amount_cents"] for each in found]
 
@@ -87,6 +87,18 @@ def test_what_was_billed_too_much_comes_back_once(api: Api, billed: Any) -> None
     assert corrections(api, dearer) == [("customer_owes", None, 1_400, 1_400, 450, 450, 0)]
     assert credited(api, dearer) == []
     assert len(api.get("/invoices")["invoices"]) == 1
+
+
+@pytest.mark.parametrize("sent", [{"invoice_id": None}, {"invoice_id": ""}, {"invoice": "x"}, {"all": False}])
+def test_nothing_comes_back_of_all_that_was_not_asked_for(api: Api, billed: Any, sent: Any) -> None:
+    version = corrected(api, a="0.5", b="4")
+    path = f"{version}/corrections/credit"
+    assert api.details("POST", path, {"correction": sent}) == {"invoice_id": ["value_is_mandatory"]}
+    both = {"correction": {"invoice_id": version.rsplit("/", 1)[1], "all": True}}
+    assert api.details("POST", path, both) == {"all": ["value_is_invalid"]}
+    for body in ({}, {"correction": 0}, {"correction": []}, [], False):
+        assert api.call("POST", path, body).status_code == 400
+    assert api.get("/credit_notes")["credit_notes"] == []
 
 
 def test_what_is_cheaper_and_what_is_dearer_make_one_difference(api: Api, billed: Any) -> None:

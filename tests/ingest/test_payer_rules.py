@@ -112,6 +112,14 @@ def test_a_second_road_adds_its_names_to_what_waits_and_takes_no_detail_from_it(
             {"team": ["t1"], "end_user": ["no"]},
             {"cached_tokens": 1920},
         )
+        await client.send(
+            {
+                **chat(1, **nobody),
+                "response": {"id": name, "model": "gpt-5.4-mini", "object": "chat.completion"},
+            }
+        )
+        (held,) = (await client.get("/llm/held_usages"))["held_usages"]
+        assert held["problem"]["code"] == "subscription_not_found", "the counts of the first are there"
         assert (await rule(client, "team", "t1", external_customer_id="cus"))["counted_usages"] == 1
 
     talk(conversation)

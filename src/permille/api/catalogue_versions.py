@@ -126,12 +126,16 @@ def list_corrections(call: Call) -> dict[str, Any]:
 
 
 def credit_corrections(call: Call) -> dict[str, Any]:
-    """POST /llm/catalogue_versions/{lago_id}/corrections/credit: of one invoice, or of all."""
+    """POST /llm/catalogue_versions/{lago_id}/corrections/credit: of one invoice, or of all, as it says."""
     version = price_catalogue.by_id(call.conn, call.organization.id, parse_uuid(call.path["lago_id"]))
-    fields = Fields(call.optional_root("correction"))
-    invoice_id = fields.text("invoice_id")
+    fields = Fields(call.root("correction"))
+    invoice_id, of_all = fields.text("invoice_id"), fields.flag("all")
+    if not invoice_id and not of_all:
+        fields.refuse("invoice_id", MANDATORY)
+    if invoice_id and of_all:
+        fields.refuse("all", INVALID)
     fields.check()
-    if invoice_id is None:
+    if not invoice_id:
         notes = price_corrections.credit_all(call.conn, version, now=call.now)
     else:
         notes = [price_corrections.credit(call.conn, version, parse_uuid(invoice_id), now=call.now)]

@@ -125,8 +125,8 @@ class Call:
 
     def optional_root(self, key: str) -> dict[str, Any]:
         """The object under the request's root key, empty where nothing is sent. Raises BadRequest for what is no object."""
-        found = self.body.get(key) if isinstance(self.body, dict) else None
-        return root_object(self.body, key) if found else {}
+        found = self.body.get(key) if isinstance(self.body, dict) else self.body
+        return {} if found in (None, {}) else root_object(self.body, key)
 
     def page(self) -> Page:
         """The page asked for: junk counts as pages of PER_PAGE_OF_JUNK, as in Lago. Raises Invalid for pages of nothing."""

@@ -60,11 +60,16 @@ _COLUMNS = ", ".join(_NAMES)
 _SENT = ("response", "stream", "usage", "api", "model", "response_id", "tier", "cost")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
+_KEEPS_REASON = (
+    "held_usage.code = any(%(lacks_payer)s::text[]) and excluded.code <> all(%(lacks_payer)s::text[])"
+)
+"""What is there lacks only its payer, and what comes lacks more."""
 _ADD = f"""
-insert into held_usage ({_COLUMNS}) select {_COLUMNS} from jsonb_populate_recordset(null::held_usage, %s::jsonb)
+insert into held_usage ({_COLUMNS}) select {_COLUMNS} from jsonb_populate_recordset(null::held_usage, %(rows)s::jsonb)
 on conflict (organization_id, identity) where identity is not null
-do update set code = excluded.code, message = excluded.message,
-  sent = case when held_usage.code = any(%s::text[]) then held_usage.sent else excluded.sent end,
+do update set code = case when {_KEEPS_REASON} then held_usage.code else excluded.code end,
+  message = case when {_KEEPS_REASON} then held_usage.message else excluded.message end,
+  sent = case when held_usage.code = any(%(lacks_payer)s::text[]) then held_usage.sent else excluded.sent end,
   payer_names = held_usage.payer_names || excluded.payer_names
 returning identity, id
 """
@@ -80,7 +85,8 @@ def add(conn: Connection[Any], held: Sequence[HeldUsage]) -> dict[str | UUID, UU
     different = {each.identity or each.id: each for each in held}
     rows = [{name: getattr(each, name) for name in _NAMES} for each in different.values()]
     # What can be counted but for its payer stays as it came first, as calls that are counted do.
-    kept = conn.execute(_ADD, [_encode(rows).decode(), text_array(sorted(held_codes.NOBODY_PAYS))]).fetchall()
+    values = {"rows": _encode(rows).decode(), "lacks_payer": text_array(sorted(held_codes.NOBODY_PAYS))}
+    kept = conn.execute(_ADD, values).fetchall()
     return {identity or held_id: held_id for identity, held_id in kept}
 
 

@@ -455,9 +455,8 @@ class CorrectionNote(Answer, kw_only=True):
 class CorrectionInput(Input, kw_only=True):
     """Which invoices are corrected."""
 
-    invoice_id: Annotated[
-        str, says("Permille's identifier of one invoice; all of them by default, up to 500 at once.")
-    ]
+    invoice_id: Annotated[str, says("Permille's identifier of one invoice.")]
+    all: Annotated[bool, says("Instead of `invoice_id`: all of them, up to 500 at once.")]
 
 
 class PriceChange(Answer, kw_only=True):
