@@ -96,7 +96,8 @@ def test_nothing_comes_back_of_all_that_was_not_asked_for(api: Api, billed: Any,
     assert api.details("POST", path, {"correction": sent}) == {"invoice_id": ["value_is_mandatory"]}
     both = {"correction": {"invoice_id": version.rsplit("/", 1)[1], "all": True}}
     assert api.details("POST", path, both) == {"all": ["value_is_invalid"]}
-    for body in ({}, {"correction": 0}, {"correction": []}, [], False):
+    odd: list[Any] = [{}, {"correction": 0}, {"correction": []}, [], False]
+    for body in odd:
         assert api.call("POST", path, body).status_code == 400
     assert api.get("/credit_notes")["credit_notes"] == []
 
