@@ -19,11 +19,12 @@ from permille.events.log import Request, Writer
 from permille.events.postgres.writer import writers
 from permille.ingest.asgi import EventIntake
 
-CONNECTIONS = 32
+WRITERS = 16
+"""Each opens two connections."""
 
 
 class Naive(EventIntake):
-    """Stores each request by itself, on one of 32 connections."""
+    """Stores each request by itself, with one of 16 writers."""
 
     async def start(self) -> None:
         self.free: asyncio.Queue[Writer] = asyncio.Queue()
@@ -50,7 +51,7 @@ class App:
         pool = open_pool(config.database_url, size=4, name="naive")
         one = intake_of(config, config.database_url, pool)
         self.intake = Naive(
-            writers(config.database_url, CONNECTIONS),
+            writers(config.database_url, WRITERS),
             one.answers,
             one.bodies,
             max_body_bytes=one.max_body_bytes,
