@@ -214,6 +214,14 @@ def credits_of(amount_cents: int, rate: Decimal, currency: str) -> Decimal:
         return (Decimal(amount_cents) / (subunits(currency) * rate)).quantize(CREDIT_DIGITS, ROUND_HALF_UP)
 
 
+def credits_of_share(credits_: Decimal, amount_cents: int, *, of_cents: int) -> Decimal:
+    """How many of a transaction's credits go with a part of its amount."""
+    with exact():
+        if amount_cents == of_cents:
+            return credits_.quantize(CREDIT_DIGITS)
+        return (credits_ * amount_cents / of_cents).quantize(CREDIT_DIGITS)
+
+
 def credits_to_take(wallet: Wallet, amount_cents: int) -> Decimal:
     """How many credits go with so much of a wallet's balance: with all of it all of them, and never more."""
     if amount_cents == wallet.balance_cents:

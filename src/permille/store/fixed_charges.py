@@ -201,6 +201,5 @@ def paid_before(
         for add_on_id, amount_cents, from_at, to_at in rows:
             key = subscription_id, add_on_id
             days = days_in(Period(from_at, to_at), timezone)
-            known = found.get(key, PaidInAdvance(0, days))
-            found[key] = PaidInAdvance(known.amount_cents + amount_cents, max(known.days, days))
+            found[key] = found.get(key, PaidInAdvance(0, days)).and_more(amount_cents, days)
     return found

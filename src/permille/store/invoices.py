@@ -19,7 +19,7 @@ from permille.core.contract.timeline import BillingPeriods
 from permille.core.custom_section import CustomSection
 from permille.core.invoice.billing import BillingProgress, SubscriptionBilling
 from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus
-from permille.core.invoice.payment import PaymentStatus
+from permille.core.invoice.payment import PaymentStatus, due_cents
 from permille.core.metering.event import Arrival
 from permille.core.period import Period
 from permille.database.bulk import (
@@ -99,7 +99,11 @@ class StoredInvoice:
         """What is still to be paid."""
         if self.status is InvoiceStatus.VOIDED:
             return 0
-        return self.total_amount_cents - self.total_paid_amount_cents - self.offset_amount_cents
+        return due_cents(
+            self.total_amount_cents,
+            paid_cents=self.total_paid_amount_cents,
+            offset_cents=self.offset_amount_cents,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

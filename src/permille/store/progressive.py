@@ -15,23 +15,22 @@ from psycopg.types.json import Jsonb
 from permille.core.contract.threshold import UsageThreshold, threshold_json, thresholds_of_json
 from permille.core.invoice.credit import CreditKind, InvoiceCredit
 from permille.core.invoice.draft import InvoiceDraft
-from permille.core.invoice.progressive import BilledBefore, FeeKey, fee_key
+from permille.core.invoice.progressive import BilledBefore, FeeKey, fee_key, left_cents
 from permille.core.period import Period
 from permille.database.bulk import instant_array, uuid_array
 from permille.ids import new_id
 
 # An invoice at a threshold is made in the period that it bills.
 _LAST = """
-select distinct on (w.subscription_id) w.subscription_id, i.id, i.fees_amount_cents,
-    i.fees_amount_cents - i.coupons_amount_cents
-    - (
-        select coalesce(sum(c.amount_cents), 0) from progressive_credit c join invoice o on o.id = c.invoice_id
+select distinct on (w.subscription_id) w.subscription_id, i.id, i.fees_amount_cents, i.coupons_amount_cents,
+    (
+        select coalesce(sum(c.amount_cents), 0)::bigint from progressive_credit c join invoice o on o.id = c.invoice_id
         where c.progressive_invoice_id = i.id and o.status not in ('voided', 'closed', 'deleted') and o.id <> all(%(without)s)
-    )
-    - (
-        select coalesce(sum(n.credit_amount_cents), 0) from credit_note n
+    ),
+    (
+        select coalesce(sum(n.credit_amount_cents), 0)::bigint from credit_note n
         where n.invoice_id = i.id and n.credit_status <> 'voided'
-    ) as left_cents
+    )
 from unnest(%(ids)s::uuid[], %(begins)s::timestamptz[], %(ends)s::timestamptz[]) as w (subscription_id, begins, ends)
 join invoice_subscription p on p.subscription_id = w.subscription_id and p.invoicing_reason = 'progressive_billing'
 join invoice i on i.id = p.invoice_id and i.status = 'finalized' and i.created_at >= w.begins and i.created_at < w.ends
@@ -96,15 +95,17 @@ def billed_before(
         "without": uuid_array(without),
     }
     rows = conn.execute(_LAST, values).fetchall()
-    fees = _fees(conn, [invoice_id for _, invoice_id, _, _ in rows]) if rows else {}
+    fees = _fees(conn, [invoice_id for _, invoice_id, *_ in rows]) if rows else {}
     return {
         subscription_id: BilledBefore(
             invoice_id=invoice_id,
             fees_amount_cents=cents,
-            left_cents=max(int(left), 0),
+            left_cents=left_cents(
+                cents, coupons_cents=coupons, taken_off_cents=taken, credited_cents=credited
+            ),
             fees=fees.get(invoice_id, {}),
         )
-        for subscription_id, invoice_id, cents, left in rows
+        for subscription_id, invoice_id, cents, coupons, taken, credited in rows
     }
 
 

@@ -12,15 +12,14 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from permille.core.money import exact
 from permille.core.wallet import (
-    CREDIT_DIGITS,
     LOWEST_PRIORITY,
     Direction,
     LotPart,
     Settlement,
     Source,
     TransactionStatus,
+    credits_of_share,
 )
 from permille.database.bulk import (
     columns_of,
@@ -133,7 +132,10 @@ def consume(conn: Connection[Any], parts: Sequence[tuple[WalletTransaction, LotP
             uuid_array(part.lot.id for _, part in parts),
             uuid_array(taker.id for taker, _ in parts),
             int_array(part.amount_cents for _, part in parts),
-            decimal_array(_credits(taker, part) for taker, part in parts),
+            decimal_array(
+                credits_of_share(taker.credit_amount, part.amount_cents, of_cents=taker.amount_cents)
+                for taker, part in parts
+            ),
             instant_array(taker.created_at for taker, _ in parts),
         ],
     )
@@ -143,15 +145,6 @@ def consume(conn: Connection[Any], parts: Sequence[tuple[WalletTransaction, LotP
         ") p where t.id = p.id",
         [uuid_array(part.lot.id for _, part in parts), int_array(part.amount_cents for _, part in parts)],
     )
-
-
-def _credits(taker: WalletTransaction, part: LotPart) -> Decimal:
-    """The share of the credits that go."""
-    with exact():
-        if part.amount_cents == taker.amount_cents:
-            return taker.credit_amount.quantize(CREDIT_DIGITS)
-        share = taker.credit_amount * part.amount_cents / taker.amount_cents
-        return share.quantize(CREDIT_DIGITS)
 
 
 def _select(conn: Connection[Any], condition: str, values: Any) -> list[WalletTransaction]:

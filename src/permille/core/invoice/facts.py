@@ -79,6 +79,10 @@ class PaidInAdvance:
     amount_cents: int
     days: int
 
+    def and_more(self, amount_cents: int, days: int) -> PaidInAdvance:
+        """With another fee of the same: the period is the longer one."""
+        return PaidInAdvance(self.amount_cents + amount_cents, max(self.days, days))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:

@@ -40,6 +40,11 @@ class Due:
     is_overdue: bool
 
 
+def due_cents(total_cents: int, *, paid_cents: int, offset_cents: int) -> int:
+    """What is still to be paid of an invoice, less what its own credit notes took off it."""
+    return total_cents - paid_cents - offset_cents
+
+
 def amount_problem(amount_cents: int, *, due_cents: int, is_whole: bool) -> str | None:
     """Why an invoice cannot be paid with this amount; `is_whole`: it is paid at once or not at all."""
     if amount_cents > due_cents:

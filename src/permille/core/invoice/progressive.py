@@ -40,6 +40,11 @@ class BilledBefore:
     fees: Mapping[FeeKey, int]
 
 
+def left_cents(fees_cents: int, *, coupons_cents: int, taken_off_cents: int, credited_cents: int) -> int:
+    """What an invoice at a threshold has billed that neither came off another invoice nor came back."""
+    return max(fees_cents - coupons_cents - taken_off_cents - credited_cents, 0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProgressiveCredit:
     """What an invoice at a threshold has billed before, taken off before coupons and taxes."""
