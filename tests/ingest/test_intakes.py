@@ -9,7 +9,10 @@ from typing import Any
 from urllib.parse import quote
 
 import httpx2
+import pytest
 
+from permille.ingest.asgi import EventIntake, try_again
+from permille.ingest.calls import CallStore
 from tests.core.llm.samples import load
 from tests.ingest.conftest import Client, Talk
 
@@ -244,5 +247,34 @@ def test_a_code_is_a_metrics_or_an_intakes(talk: Callable[[Talk], None]) -> None
         assert (await client.http.delete("/api/v1/llm/intakes/litellm_lago")).status_code == 404
         await client.post("/events", {"event": {**lago_event("plain", "sub"), "code": "x"}})
         assert await client.counted() == {}
+
+    talk(conversation)
+
+
+@pytest.mark.parametrize("fails", ["calls", "events"])
+def test_a_request_of_both_kinds_is_sent_again_after_either_could_not_be_stored(
+    talk: Callable[[Talk], None], monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    """The sender was answered 503 and sends the same again: each counts, and counts once."""
+    owner, name = (CallStore, "take") if fails == "calls" else (EventIntake, "_take_events")
+    whole, failed = getattr(owner, name), []
+
+    async def once(*args: Any, **more: Any) -> Any:
+        if not failed:
+            failed.append(1)
+            raise try_again()
+        return await whole(*args, **more)
+
+    async def conversation(client: Client) -> None:
+        await intake(client, "litellm_lago")
+        plain = {"transaction_id": "p1", "external_subscription_id": "sub", "code": "other"}
+        both = {"events": [plain, lago_event()]}
+        monkeypatch.setattr(owner, name, once)
+        await client.post("/events/batch", both, 503)
+        await client.post("/events/batch", both)
+        assert await client.counted() == WHOLE
+        assert len((await client.get("/events?code=other"))["events"]) == 1
+        await client.post("/events/batch", both, 422)
+        assert await client.counted() == WHOLE
 
     talk(conversation)

@@ -347,16 +347,19 @@ class EventIntake:
         return request, [(places[index], each) for index, each in warnings]
 
     async def _take_mixed(self, batch: EventBatch, events: SortedEvents) -> tuple[int, bytes, str]:
-        """Store events of which some are usage of language models. A call that was counted before is no error."""
+        """Store events of which some are usage of language models. A call that was counted before is no error.
+
+        Calls come first: they may be sent again, after which events that are in would refuse the whole request.
+        """
         organization_id, now = batch.organization_id, batch.at
-        warnings: Warnings | None = None
-        if events.others:
-            others = [batch.drafts[index] for index in events.others]
-            _, warnings = await self._take_events(replace(batch, drafts=others, places=events.others))
         source = CallSource(road=batch.wire.path, client=_client(batch.scope), at=now)
         store = CallStore(desk=self.answers.calls, turns=self.lookups, store=self._store)
         calls = await store.take(organization_id, list(events.calls.values()), now=now, is_dry_run=False)
         self._note_calls(organization_id, source, calls)
+        warnings: Warnings | None = None
+        if events.others:
+            others = [batch.drafts[index] for index in events.others]
+            _, warnings = await self._take_events(replace(batch, drafts=others, places=events.others))
         by_index = dict(zip(events.calls, calls, strict=True))
         shown = answered(organization_id, batch.drafts, by_index, created_at=microseconds(now))
         return 200, batch.wire.answer(shown, warnings), _JSON
