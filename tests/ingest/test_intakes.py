@@ -11,7 +11,8 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
-from permille.ingest.asgi import EventIntake, try_again
+from permille.http.refusals import try_again
+from permille.ingest.asgi import EventIntake
 from permille.ingest.calls import CallStore
 from tests.core.llm.samples import load
 from tests.ingest.conftest import Client, Talk
@@ -257,7 +258,8 @@ def test_a_request_of_both_kinds_is_sent_again_after_either_could_not_be_stored(
 ) -> None:
     """The sender was answered 503 and sends the same again: each counts, and counts once."""
     owner, name = (CallStore, "take") if fails == "calls" else (EventIntake, "_take_events")
-    whole, failed = getattr(owner, name), []
+    whole = getattr(owner, name)
+    failed: list[int] = []
 
     async def once(*args: Any, **more: Any) -> Any:
         if not failed:
