@@ -577,7 +577,8 @@ class Oracle:
         if event is None or self._is_ahead(event.metric):
             return False
         event.is_void = action["value"] is None
-        self.marked.add(event.subscription)
+        if any(row.runs and row.plan["thresholds"] for row in self.rows_of(event.subscription)):
+            self.marked.add(event.subscription)
         if action["value"] is not None:
             event.value = Fraction(action["value"])
         return True
