@@ -113,8 +113,14 @@ class Billing:
                 found[subscription] = {name: units for name, units in groups.items() if units}
         return {subscription: groups for subscription, groups in found.items() if groups}
 
+    def outcomes(self) -> list[str]:
+        """What became of what came in lately, but for what is no call."""
+        with self.client() as client:
+            recent = client.get("/llm/recent_usages").json()["recent_usages"]
+        return [each["status"] for each in recent if each["status"] != "dropped"]
+
     def wait_for(self, expected: Quantities) -> None:
-        """Wait until this is the usage, and see that it stays."""
+        """Wait until this is the usage. Programs that were run to their end have sent all by then."""
         try:
             wait_until(lambda: self.quantities() == expected, 90)
         except AssertionError:
