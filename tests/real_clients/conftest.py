@@ -9,6 +9,7 @@ import subprocess
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -182,12 +183,15 @@ def new_billing(live: LiveServer, models: ModelServer, folder: Path) -> Billing:
         sent("/plans", {"plan": {**plan, "pay_in_advance": False, "charges": [charge]}})
         for name in ("lago_agent", "litellm_lago", "openmeter"):
             sent("/llm/intakes", {"intake": {"format": name}})
+        # Some clients cut instants to seconds: what they send at once would be before a start of today.
+        yesterday = (datetime.now(UTC) - timedelta(days=1)).isoformat()
         for customer in ("acme", "globex"):
             sent("/customers", {"customer": {"external_id": customer, "currency": "USD"}})
             subscription = {
                 "external_customer_id": customer,
                 "external_id": f"sub_{customer}",
                 "plan_code": "go",
+                "subscription_at": yesterday,
             }
             sent("/subscriptions", {"subscription": subscription})
     return made
