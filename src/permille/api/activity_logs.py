@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from datetime import timedelta
 from typing import Any
 
 from permille.api.http import Call
@@ -11,6 +10,7 @@ from permille.api.objects.activity_log import ActivityLog
 from permille.api.render import instant
 from permille.api.validation import parse_uuid, query_day, query_texts
 from permille.core.errors import NotFound
+from permille.core.instants import end_of_day
 from permille.store import activity
 from permille.store.activity import ActorKind, ChangeSearch, ObjectChange
 
@@ -50,7 +50,7 @@ def _search(call: Call) -> ChangeSearch:
     last = query_day(call.query, "to_date")
     return ChangeSearch(
         since=query_day(call.query, "from_date"),
-        until=last + timedelta(days=1) - timedelta(microseconds=1) if last else None,
+        until=end_of_day(last) if last else None,
         actors=actors or sources,
         user_emails=query_texts(query, "user_emails"),
         types_and_actions=query_texts(query, "activity_types"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -12,6 +11,7 @@ from permille.api.objects.api_log import ApiLogEntry
 from permille.api.render import instant
 from permille.api.validation import query_day, query_texts
 from permille.core.errors import Invalid, NotFound
+from permille.core.instants import end_of_day
 from permille.store import api_logs
 from permille.store.api_logs import LoggedRequest, LogSearch
 
@@ -45,7 +45,7 @@ def _search(call: Call) -> LogSearch:
     last = query_day(call.query, "to_date")
     return LogSearch(
         since=query_day(call.query, "from_date"),
-        until=last + timedelta(days=1) - timedelta(microseconds=1) if last else None,
+        until=end_of_day(last) if last else None,
         methods=[text.lower() for text in query_texts(call.query, "http_methods")],
         statuses=[_statuses(text) for text in query_texts(call.query, "http_statuses")],
         paths=query_texts(call.query, "request_paths"),

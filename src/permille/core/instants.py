@@ -39,3 +39,8 @@ def parse_day(value: Any) -> date | None:
 def microseconds(at: datetime) -> int:
     """Microseconds since 1970."""
     return (at - EPOCH) // _MICROSECOND
+
+
+def end_of_day(begins: datetime) -> datetime:
+    """The last instant of the day of 24 hours that begins then."""
+    return begins + timedelta(days=1) - timedelta(microseconds=1)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, time, timedelta
-from zoneinfo import ZoneInfo
+from datetime import UTC, datetime, time
 
 from permille.core.errors import Invalid
-from permille.core.instants import parse_day
-
-UTC = ZoneInfo("UTC")
+from permille.core.instants import end_of_day, parse_day
 
 
 def first_and_last(query: Mapping[str, str]) -> tuple[datetime | None, datetime | None]:
     """The first and the last instant; None where none is asked for. Raises Invalid for what is no day."""
     first, last = _day(query, "from"), _day(query, "to")
-    return first, last + timedelta(days=1) - timedelta(microseconds=1) if last else None
+    return first, end_of_day(last) if last else None
 
 
 def _day(query: Mapping[str, str], name: str) -> datetime | None:
