@@ -34,6 +34,7 @@ from permille.core.llm.catalogue.rows import (
     context_class,
     joined,
     read_amount,
+    unread_prices,
 )
 
 SOURCE = "genai-prices"
@@ -224,7 +225,7 @@ def _unread(document: Sequence[Mapping[str, Any]]) -> tuple[UnreadPrices, ...]:
         for model in provider["models"]:
             for what in dict.fromkeys(_unread_of(model)):
                 found.setdefault(what, []).append(f"{provider['id']}/{model['id']}")
-    return tuple(UnreadPrices(what, len(models), models[0]) for what, models in sorted(found.items()))
+    return unread_prices(found)
 
 
 def _unread_of(model: Mapping[str, Any]) -> Iterator[str]:

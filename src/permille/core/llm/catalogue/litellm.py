@@ -28,6 +28,7 @@ from permille.core.llm.catalogue.rows import (
     UnreadPrices,
     joined,
     read_amount,
+    unread_prices,
 )
 from permille.core.llm.model_name import ModelName, name_model, provider_name
 from permille.core.money import exact
@@ -135,8 +136,7 @@ class _Reader:
     @property
     def unread(self) -> tuple[UnreadPrices, ...]:
         """What was left out, in order."""
-        found = sorted(self._unread.items())
-        return tuple(UnreadPrices(what, len(models), models[0]) for what, models in found)
+        return unread_prices(self._unread)
 
     def entries(self) -> Iterator[_Read]:
         """What can be read of the file."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -32,6 +32,11 @@ class UnreadPrices(NamedTuple):
     models_count: int
     example: str
     """One of the models."""
+
+
+def unread_prices(found: Mapping[str, Sequence[str]]) -> tuple[UnreadPrices, ...]:
+    """What is not understood of which models, in order."""
+    return tuple(UnreadPrices(what, len(models), models[0]) for what, models in sorted(found.items()))
 
 
 class Rate(NamedTuple):
