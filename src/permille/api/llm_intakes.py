@@ -28,7 +28,7 @@ def create_intake(call: Call) -> dict[str, Any]:
 def read_intake(fields: Fields, blank: Intake) -> Intake:
     """A new intake, with what its format usually has; problems gather in `fields`."""
     chosen = fields.choice("format", list(IntakeFormat), mandatory=True)
-    if chosen not in set(IntakeFormat):
+    if chosen is None:
         return blank
     kind = IntakeFormat(chosen)
     rules = RULES[kind]
@@ -40,7 +40,7 @@ def read_intake(fields: Fields, blank: Intake) -> Intake:
         blank,
         format=kind,
         codes=(code,) if code else rules.codes,
-        payer_kind=PayerName(payer) if payer in set(PayerName) else rules.payer_kind,
+        payer_kind=PayerName(payer) if payer else rules.payer_kind,
     )
 
 
