@@ -246,10 +246,10 @@ def _own_terms(
 
 def _status_to_update(call: Call) -> str:
     body = call.body if isinstance(call.body, dict) else {}
-    return _row_status(body.get("status") or call.query.get("status"))
+    return row_status(body.get("status") or call.query.get("status"))
 
 
-def _row_status(asked: Any) -> str:
+def row_status(asked: Any) -> str:
     """Which row of the external id is meant: the active one, unless it is said."""
     return asked if asked in ("pending", "incomplete") else "active"
 
@@ -293,7 +293,7 @@ def _changes(call: Call, fields: Fields, before: Subscription) -> dict[str, Any]
 
 def terminate_subscription(call: Call) -> dict[str, Any]:
     """DELETE /subscriptions/{external_id}: ends the active row, or cancels the one with `status` pending or incomplete."""
-    status = _row_status(call.query.get("status"))
+    status = row_status(call.query.get("status"))
     row = catalogue.to_end(call.conn, call.organization.id, call.path["external_id"], status=status)
     note, invoice = _termination_options(call) if status == "active" else (None, None)
     ended = catalogue.end(

@@ -15,7 +15,7 @@ from permille.api.invoices import render_invoices
 from permille.api.lifetime_usage import render_lifetime_usage
 from permille.api.objects.subscription import Subscription
 from permille.api.objects.usage import ChargeUsage, FilterUsage, GroupUsage, UsageSums
-from permille.api.subscriptions import read_subscription, render_subscriptions
+from permille.api.subscriptions import read_subscription, render_subscriptions, row_status
 from permille.api.usage import render_usage
 from permille.api.validation import Fields
 from permille.core.contract.activation import PAYMENT
@@ -431,8 +431,7 @@ def _activation_rules(form: Form) -> dict[str, Any]:
 
 def end_subscription(visit: Visit) -> Done:
     """POST /app/end-subscription/{external_id}: an active one ends now and is billed, one that waits is canceled."""
-    asked = visit.form.get("status")
-    status = asked if asked in ("pending", "incomplete") else "active"
+    status = row_status(visit.form.get("status"))
     row = subscriptions.to_end(visit.conn, visit.here.id, visit.path["external_id"], status=status)
     gone = subscriptions.end(visit.conn, row, now=visit.now)
     payer = customer_store.by_ids(visit.conn, [gone.customer_id])[gone.customer_id]
