@@ -388,4 +388,53 @@ def test_large_requests_of_one_organization_let_others_in_between(
         assert [answer.status_code for answer in answers] == [200] * 11
         assert order.index("small") < 5, order
 
-    talk(dsn, keys["live"], conversation)
+    talk(dsn, keys["live"], conversation, accelerator="off")
+
+
+def test_both_ways_store_and_answer_the_same(dsn: str, db: Any, keys: dict[str, str]) -> None:
+    """In C what was met before, in Python all; repeated, refused and with the metering changed in between."""
+    answers: list[list[tuple[int, bytes]]] = []
+    rows: list[list[Any]] = []
+    read_in_c = 0
+    for way in ("on", "off") if accelerator.IS_BUILT else ("off",):
+
+        async def conversation(client: Client) -> None:
+            nonlocal read_in_c
+            said = []
+            for turn in ("a", "b", "c"):
+                sent = [
+                    event(f"{turn}{number}", properties={"n": number, "more": [number]}, timestamp=1_780_586_634)
+                    for number in range(3)
+                ]
+                repeated = [*sent[:2], event(f"{turn}x")]
+                for path, body in (
+                    ("", {"event": event(turn, precise_total_amount_cents="1.50", timestamp="1780586634.5")}),
+                    ("/batch", {"events": sent}),
+                    ("/batch", {"events": repeated}),
+                    ("", {"event": event("wrong", timestamp="x")}),
+                ):
+                    answer = await post(client, path, body)
+                    said.append((answer.status_code, answer.content))
+                if turn == "b":
+                    change_metering()
+            answers.append(said)
+
+        def change_metering() -> None:
+            with psycopg.connect(dsn) as conn:
+                owner = conn.execute("select id from organization where test_mode").fetchone()
+                assert owner is not None
+                set_layout(conn, owner[0], "c", SeriesLayout(field_name="n", keys=(), version=0))
+
+        db.execute("truncate event, series, metering, metering_version cascade")
+        db.commit()
+        talk(dsn, keys["test"], conversation, accelerator=way)
+        found = db.execute(
+            "select s.external_subscription_id, s.code, s.dimensions, e.at, e.created_at, e.identity, e.value,"
+            " e.transaction_id, e.precise_total_amount_cents, e.extra from event e join series s on s.id = e.series_id"
+            " order by e.transaction_id"
+        ).fetchall()
+        db.commit()
+        rows.append(found)
+    assert len(rows[0]) == 12
+    assert all(each == rows[0] for each in rows)
+    assert all(each == answers[0] for each in answers)
