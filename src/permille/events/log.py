@@ -40,8 +40,8 @@ class Request:
     drafts: Sequence[Draft]
     created_at: int
     """Microseconds since 1970."""
-    counts_once: bool = False
-    """Whether the transaction id of its first event is taken by an event of any other subscription, too."""
+    counts_once: Collection[str] = ()
+    """Transaction ids that no other request may come with, of whichever subscription; events of it need not have them."""
     usual: UsualEvents | None = None
     """The same events as columns, where they were read in one pass."""
     identities: Sequence[bytes] = ()
@@ -63,11 +63,9 @@ class Request:
         return self.duplicates is not None or self.failure is not None or self.is_refused
 
     @property
-    def claim(self) -> bytes | None:
-        """What no other request may come with, None where only its events themselves count once."""
-        if not self.counts_once:
-            return None
-        return transaction_identity(self.organization_id.bytes, self.drafts[0].transaction_id)
+    def claims(self) -> set[bytes]:
+        """What no other request may come with; empty where only its events themselves count once."""
+        return {transaction_identity(self.organization_id.bytes, each) for each in self.counts_once}
 
     @property
     def is_refused(self) -> bool:
@@ -301,7 +299,7 @@ class EventLog(Protocol):
     def known_transactions(
         self, conn: Connection[Any], organization_id: UUID, transaction_ids: Sequence[str]
     ) -> set[str]:
-        """Those of the transaction ids that an event has, of any subscription of the organization."""
+        """Those of the transaction ids that an event of any subscription of the organization has, or that count once."""
 
     def metering(
         self, conn: Connection[Any], codes: Mapping[UUID, Collection[str]]

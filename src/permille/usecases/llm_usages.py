@@ -108,13 +108,14 @@ def prepare(conn: Connection[Any], organization_id: UUID, calls: Sequence[SentCa
     listed: Listed = {code: metric.filters for code, metric in metrics.items()}
     aliases = model_aliases.of_organization(conn, organization_id)
     looked = [_looked_at(call, aliases, listed, payers) for call in calls]
-    named = [name for each in looked if each.identity for name in (each.identity, *each.other_identities)]
-    seen = event_log.known_transactions(conn, organization_id, named)
+    seen = event_log.known_transactions(
+        conn, organization_id, [name for each in looked for name in each.names]
+    )
     found: list[PreparedCall] = []
     for each in looked:
-        is_repeated = each.identity in seen or not each.other_identities.isdisjoint(seen)
-        if each.identity and each.problem is None and not is_repeated:
-            seen.add(each.identity)
+        is_repeated = not each.names.isdisjoint(seen)
+        if each.problem is None and not is_repeated:
+            seen |= each.names
         found.append(
             replace(each, is_repeated=True, problem=None, events=(), shared=()) if is_repeated else each
         )

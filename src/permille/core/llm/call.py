@@ -92,7 +92,7 @@ class CallEvent:
 
     transaction_id: str
     code: str
-    properties: Mapping[str, Any]
+    properties: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ class PreparedCall:
     sent: SentCall
     identity: str | None
     other_identities: frozenset[str] = frozenset()
-    """What it may be known by if it came by another road before."""
+    """What it may be known by if it comes by another road."""
     external_subscription_id: str | None = None
     events: tuple[CallEvent, ...] = ()
     """They are counted together or not at all."""
@@ -115,6 +115,11 @@ class PreparedCall:
     """Where it is kept aside."""
     unknown_models: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Names that say nothing about the model, with the transaction ids of the events that have them."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All that it may be known by: a call that has any of them is the same."""
+        return self.other_identities if self.identity is None else self.other_identities | {self.identity}
 
     @property
     def status(self) -> UsageStatus:

@@ -387,7 +387,7 @@ def _insert(
 
 
 def _claims(requests: Sequence[Request]) -> list[bytes]:
-    return [claim for request in requests if (claim := request.claim) is not None]
+    return [claim for request in requests if request.counts_once for claim in request.claims]
 
 
 def _parameters(
@@ -461,15 +461,14 @@ def _without_duplicates(conn: Connection[Any], requests: Sequence[Request]) -> l
             if identity in taken or identity in seen:
                 duplicates.append(index)
             seen.add(identity)
-        claim = request.claim
-        if claim in claimed and not duplicates:
+        claims = request.claims
+        if not duplicates and not claims.isdisjoint(claimed):
             duplicates = [0]
         if duplicates:
             request.duplicates = duplicates
         else:
             taken |= seen
-            if claim is not None:
-                claimed.add(claim)
+            claimed |= claims
             remaining.append(request)
     return remaining
 
