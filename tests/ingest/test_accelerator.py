@@ -266,7 +266,7 @@ def bodies(draw: st.DrawFn) -> bytes:
     return body
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(bodies())
 def test_whatever_is_sent_c_says_what_python_says_or_nothing(body: bytes) -> None:
     compare(body)

@@ -50,10 +50,9 @@ def build(folder: Path = FOLDER, *flags: str) -> str | None:
 def main() -> None:
     """Say in one line how it went; without it everything works."""
     why_not = build()
-    if why_not is None:
-        print("The accelerator of events is built.")
-    else:
-        print(f"The accelerator of events could not be built, so events are read by Python alone: {why_not}")
+    if why_not is not None:
+        sys.exit(f"The accelerator of events could not be built, so Python alone reads them: {why_not}")
+    print("The accelerator of events is built.")
 
 
 if __name__ == "__main__":
