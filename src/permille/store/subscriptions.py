@@ -12,8 +12,8 @@ from psycopg import Connection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from permille.core.contract.subscription import Due, Subscription
-from permille.database.bulk import uuid_array
+from permille.core.contract.subscription import Due, Run, Subscription
+from permille.database.bulk import text_array, uuid_array
 
 _NAMES = tuple(field.name for field in fields(Subscription))
 _COLUMNS = ", ".join(f"s.{name}" for name in _NAMES)
@@ -81,6 +81,18 @@ def histories(
     condition = "s.organization_id = %s and s.external_id = any(%s) order by s.created_at desc, s.id desc"
     for row in _select(conn, condition, [organization_id, list(external_ids)]):
         found.setdefault(row.external_id, []).append(row)
+    return found
+
+
+def runs(conn: Connection[Any], organization_id: UUID, external_ids: Collection[str]) -> dict[str, list[Run]]:
+    """As histories, of each row only when it runs."""
+    found: dict[str, list[Run]] = {}
+    for external_id, started_at, terminated_at in conn.execute(
+        "select s.external_id, s.started_at, s.terminated_at from subscription s"
+        " where s.organization_id = %s and s.external_id = any(%s::text[]) order by s.created_at desc, s.id desc",
+        [organization_id, text_array(external_ids)],
+    ):
+        found.setdefault(external_id, []).append(Run(started_at, terminated_at))
     return found
 
 
