@@ -10,7 +10,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.contract.subscription import Subscription, running_at
+from permille.core.contract.subscription import Run, running_at
 from permille.core.errors import Invalid, NotFound
 from permille.core.llm.call import (
     METRICS,
@@ -45,7 +45,7 @@ class _Payers:
     """Who may pay for calls, as they were sent."""
 
     rules: PayerRules
-    histories: Mapping[str, Sequence[Subscription]]
+    histories: Mapping[str, Sequence[Run]]
     of_customers: Mapping[str, Sequence[tuple[str, bool]]]
 
     def find(self, call: SentCall) -> str | Problem:
@@ -135,7 +135,7 @@ def _payers(conn: Connection[Any], organization_id: UUID, calls: Sequence[SentCa
     rules = payer_rules.about(conn, organization_id, said) if said else {}
     named: list[SentCall | PayerRule] = [*calls, *rules.values()]
     names = {each.external_subscription_id for each in named if each.external_subscription_id}
-    histories = subscriptions.histories(conn, organization_id, names) if names else {}
+    histories = subscriptions.runs(conn, organization_id, names) if names else {}
     customers = {each.external_customer_id for each in named if each.external_customer_id}
     customers |= names - histories.keys()
     return _Payers(

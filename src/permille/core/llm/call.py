@@ -141,7 +141,7 @@ def events_of(
     The first has the identity itself as its transaction id, whatever the metrics list at the time: so a call that comes
     again after they were changed is still the same.
     """
-    free = {key: value for key, value in properties.items() if key not in _OWN}
+    free = {key: value for key, value in properties.items() if key not in _OWN} if properties else {}
     source = {} if usage.cost is None else {COST_SOURCE: FROM_PROVIDER}
     found: list[CallEvent] = []
     shared: list[CallEvent] = []
@@ -202,13 +202,8 @@ _OWN = frozenset(
 
 
 def _folded(request: ModelRequest, listed: Listed) -> list[UsagePart]:
-    known = listed.get(str(Metric.TOKENS), {})
-    types, modalities = known.get("type"), known.get("modality")
-    return fold(
-        request.parts,
-        types=None if types is None else set(types),
-        modalities=None if modalities is None else set(modalities),
-    )
+    known = listed.get(Metric.TOKENS, {})
+    return fold(request.parts, types=known.get("type"), modalities=known.get("modality"))
 
 
 def _name(identity: str, index: int, part: UsagePart) -> str:
@@ -227,12 +222,14 @@ def _dimensions(usage: Usage, request: ModelRequest) -> dict[str, str]:
         "model": request.model or request.model_sent,
         "tier": str(usage.tier),
         "context": str(request.context),
-        "region": usage.region,
-        "model_raw": request.model_sent,
-        "snapshot": request.snapshot,
-        "api": usage.api,
     }
-    return {key: value for key, value in found.items() if value is not None}
+    if usage.region is not None:
+        found["region"] = usage.region
+    found["model_raw"] = request.model_sent
+    if request.snapshot is not None:
+        found["snapshot"] = request.snapshot
+    found["api"] = usage.api
+    return found
 
 
 def _values(part: UsagePart) -> dict[str, str]:
