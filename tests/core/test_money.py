@@ -1,4 +1,4 @@
-from decimal import Decimal, getcontext, localcontext
+from decimal import ROUND_FLOOR, Decimal, getcontext, localcontext
 from fractions import Fraction
 from random import Random
 from threading import Thread
