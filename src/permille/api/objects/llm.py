@@ -321,6 +321,7 @@ class ModelInput(Input, kw_only=True):
             example={"input": "1.25", "cached_input": "0.125", "output": "10"},
         ),
     ]
+    deprecated: Annotated[bool, says("As `GET /llm/current_models` says it; it changes nothing.")]
 
 
 class CurrentModel(Answer):
@@ -335,6 +336,7 @@ class CurrentModel(Answer):
             example={"input": "2.5", "cached_input": "0.25", "output": "15.0"},
         ),
     ]
+    deprecated: Annotated[bool, says("Whether its provider no longer offers it to new users.")]
 
 
 class SetupInput(Input, kw_only=True):
@@ -350,6 +352,10 @@ class SetupInput(Input, kw_only=True):
         says(f"What a call costs, by type: {', '.join(CallType)}.", example={"web_search": "0.01"}),
     ]
     markup: Annotated[str | float, says("What every price is multiplied by; 1 by default.", example="1.2")]
+    include_deprecated: Annotated[
+        bool,
+        says("Whether models that their providers no longer offer may have the catalogue's prices."),
+    ]
     unlisted_values: Annotated[
         str, one_of(*UnlistedValues, says="What is done with usage of other models; held by default.")
     ]
