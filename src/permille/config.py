@@ -239,6 +239,13 @@ class Config:
             "Events of series that are not remembered cost a look-up.",
         ),
     ] = 256
+    accelerator: Annotated[
+        Literal["on", "off"],
+        Meta(
+            description="Whether usual events are read by the accelerator in C, where it was built; "
+            "`off` reads all of them by Python."
+        ),
+    ] = "on"
     audit_days: Annotated[
         int,
         Meta(ge=0, le=36_500, description="How many days the audit log is kept; 0 is for ever."),

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMappi
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -30,6 +31,7 @@ from permille.core.instants import microseconds
 from permille.core.llm.call import CallSource, DroppedSpans, PreparedCall
 from permille.core.llm.intake import Intakes
 from permille.core.organization import Organization
+from permille.events.columns import OnDemand, UsualEvents
 from permille.events.draft import TOO_LONG, Draft
 from permille.events.log import ChangingError, Request, UnacceptableError, UnavailableError, Writer
 from permille.http.bodies import BodyMemory, read_body
@@ -69,6 +71,8 @@ EVALUATORS = 2
 EVALUATIONS_WAITING = 20
 """Requests of an organization that wait for theirs."""
 LARGE_BODY_BYTES = 65_536
+LONG_BODY_BYTES = 262_144
+"""A longer one is read by a thread, if its events are usual."""
 READINGS_WAITING = 2_000
 """Large requests of an organization that wait to be read."""
 LOOKUPS_AT_ONCE, LOOKUPS_WAITING = 2, 2_000
@@ -123,6 +127,8 @@ class EventBatch:
     places: Sequence[int]
     """Their indices in what was sent."""
     at: datetime
+    usual: UsualEvents | None = None
+    """The same events, where they were read in one pass."""
 
 
 @dataclass(slots=True)
@@ -298,14 +304,8 @@ class EventIntake:
         if path in _usage_formats:
             return await self._take_calls(_usage_formats[path], scope, organization, body, now)
         wire = _other_formats.get((path, _media_type(scope))) or _formats[path]
-        try:
-            if len(body) <= LARGE_BODY_BYTES:
-                drafts = wire.decode(body, now, self.batch_max)
-            else:
-                drafts = await self._read(wire, organization.id, body, now)
-        except Faulty as faulty:
-            await self._raise_unevaluable(organization.id, faulty)
-            raise
+        usual = await self._read_usual(wire, scope, sender, body, now)
+        drafts = await self._drafts(wire, organization.id, body, now, usual)
         telemetry.brings(len(drafts))
         batch = EventBatch(
             wire=wire,
@@ -314,19 +314,48 @@ class EventIntake:
             drafts=drafts,
             places=range(len(drafts)),
             at=now,
+            usual=usual,
         )
-        if sender.intakes:
+        if usual is None and sender.intakes:
             sorted_events = sort_events(drafts, sender.intakes, is_batch=wire.is_batch)
             if sorted_events.calls:
                 return await self._take_mixed(batch, sorted_events)
         request, warnings = await self._take_events(batch)
-        return 200, wire.answer(request, warnings), _JSON
+        return 200, wire.answer(request, warnings) if usual is None else usual.answer, _JSON
+
+    async def _read_usual(
+        self, wire: WireFormat, scope: Scope, sender: ApiSender, body: bytes, now: datetime
+    ) -> UsualEvents | None:
+        """What one pass reads, None for all that is to be decoded: a large body is read when its organization's turn comes."""
+        if not wire.may_be_usual or scope.get("query_string"):
+            return None
+        organization_id = sender.key.organization.id
+        read = partial(
+            self.writers[0].read_usual,
+            organization_id,
+            body,
+            created_at=microseconds(now),
+            most=self.batch_max,
+            is_batch=wire.is_batch,
+        )
+        if len(body) <= LARGE_BODY_BYTES:
+            usual = read()
+        else:
+            async with self.readings.turn(organization_id):
+                await asyncio.sleep(0)
+                usual = read() if len(body) <= LONG_BODY_BYTES else await asyncio.to_thread(read)
+        return None if usual is None or not usual.codes.isdisjoint(sender.intakes) else usual
 
     async def _take_events(self, batch: EventBatch) -> tuple[Request, Warnings | None]:
         """Store events. What is wrong with them is said by their places."""
         drafts, places, organization_id = batch.drafts, batch.places, batch.organization_id
-        request = Request(organization_id=organization_id, drafts=drafts, created_at=microseconds(batch.at))
-        if len(drafts) * EXPRESSION_LENGTH_MAX > EXPRESSION_WORK_AT_ONCE:
+        request = Request(
+            organization_id=organization_id,
+            drafts=drafts,
+            created_at=microseconds(batch.at),
+            usual=batch.usual,
+        )
+        if batch.usual is None and len(drafts) * EXPRESSION_LENGTH_MAX > EXPRESSION_WORK_AT_ONCE:
             await self._derive(request)
         await self._store([request])
         if request.failure is not None:
@@ -398,6 +427,20 @@ class EventIntake:
         async with self.readings.turn(organization.id):
             await asyncio.sleep(0)
             return wire.decode(body, now, _media_type(scope))
+
+    async def _drafts(
+        self, wire: WireFormat, organization_id: UUID, body: bytes, now: datetime, usual: UsualEvents | None
+    ) -> Sequence[Draft]:
+        """The drafts of a body. What was read already is decoded only if somebody looks closely."""
+        if usual is not None:
+            return OnDemand(usual.columns.count, lambda: wire.decode(body, now, self.batch_max))
+        try:
+            if len(body) <= LARGE_BODY_BYTES:
+                return wire.decode(body, now, self.batch_max)
+            return await self._read(wire, organization_id, body, now)
+        except Faulty as faulty:
+            await self._raise_unevaluable(organization_id, faulty)
+            raise
 
     async def _read(self, wire: WireFormat, organization_id: UUID, body: bytes, now: datetime) -> list[Draft]:
         """The drafts of a large body. Those of an organization are read one at a time, with others' requests in between."""

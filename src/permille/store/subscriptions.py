@@ -152,7 +152,9 @@ def next_plan_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, UU
 def following(conn: Connection[Any], ids: Collection[UUID]) -> list[Subscription]:
     """The rows that wait to take over from these."""
     return _select(
-        conn, "s.previous_subscription_id = any(%s) and s.status = 'pending' order by s.id", [list(ids)]
+        conn,
+        "s.previous_subscription_id = any(%s) and s.status in ('pending', 'incomplete') order by s.id",
+        [list(ids)],
     )
 
 

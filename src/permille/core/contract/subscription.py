@@ -71,7 +71,7 @@ class Subscription:
     fixed_charges_billed_until: datetime | None = None
     fixed_charges_paid_until: datetime | None = None
     upgraded: bool = False
-    """Whether a dearer plan took over at terminated_at."""
+    """Whether another plan took over at terminated_at, inside of its period: a dearer one, or one that was paid then."""
     historical_usage_amount_cents: int = 0
     """What was used before we knew of it; on the first row of a life alone, see life_of."""
     cancellation_reason: str | None = None
