@@ -116,9 +116,7 @@ def test_corrections_are_listed_and_credited_on_the_command_line(
     made = said(cli.apply(config, version, invoice_id=UUID(invoice_id), organization=own))
     assert made.startswith(number)
     assert made.endswith("1.50 USD")
-    assert (
-        said(cli.apply(config, version, invoice_id=None, organization=own)) == "Nothing is left to credit."
-    )
+    assert said(cli.apply(config, version, invoice_id=None, organization=own)) == "Nothing is left to credit."
     assert said(cli.show(config, version, organization=own)).endswith("credited 1.50 USD even")
     assert "corrects no" in said(cli.show(config, _first_version(api), organization=own))
 
