@@ -108,8 +108,8 @@ def test_what_is_wrong_is_named(api: Api) -> None:
     assert details(models=[]) == {"models": ["value_is_mandatory"]}
     unknown = [{"provider": "openai", "model": "no-such-model"}]
     assert details(models=unknown) == {"models.0.model": ["price_not_found"]}
-    unknown = [MODELS[0], {"provider": "opanai", "model": "gpt-4o"}]
-    assert details(models=unknown) == {"models.1.provider": ["provider_not_found"]}
+    misspelt = {"provider": "opanai", "model": "gpt-4o"}
+    assert details(models=[MODELS[0], misspelt]) == {"models.1.provider": ["provider_not_found"]}
     catalogue = [{"provider": "openai", "model": "gpt-4o"}]
     assert details(models=catalogue, currency="EUR") == {"currency": ["catalogue_is_in_usd"]}
 

@@ -143,6 +143,15 @@ class AttributionInput(Input, kw_only=True):
     id: Annotated[str, says("Identity of the answer, where it has none.")]
 
 
+Position = Annotated[
+    int | None,
+    says(
+        "Where a call has several names with rules, those with a position count before those without, the lowest first.",
+        example=1,
+    ),
+]
+
+
 class PayerRuleInput(Input, kw_only=True):
     """Who pays for calls with a name: exactly one of a customer and a subscription."""
 
@@ -151,6 +160,7 @@ class PayerRuleInput(Input, kw_only=True):
     external_customer_id: Customer
     external_subscription_id: Subscription
     overrides_request: Overrides
+    position: Position
 
 
 class PayerRule(Answer, kw_only=True):
@@ -162,6 +172,7 @@ class PayerRule(Answer, kw_only=True):
     external_customer_id: Customer
     external_subscription_id: Subscription
     overrides_request: Overrides
+    position: Position
     counted_usages: Annotated[int, says("How many held usages were counted by this change of the rule.")]
     created_at: CreatedAt
 
