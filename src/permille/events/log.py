@@ -60,6 +60,11 @@ class Request:
         return self.duplicates is not None or self.failure is not None or self.is_refused
 
     @property
+    def is_stored(self) -> bool:
+        """Whether all of it is in."""
+        return self.failure is None and self.duplicates == [] and not self.is_refused
+
+    @property
     def claim(self) -> bytes | None:
         """What no other request may come with, None where only its events themselves count once."""
         if not self.counts_once:

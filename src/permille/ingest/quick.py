@@ -1,0 +1,171 @@
+"""Usual requests of events: taken from the protocol, queued, answered when their group is stored, without a task for each."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextvars import Context
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+import msgspec
+
+from permille import request_ids, telemetry
+from permille.clock import system_now
+from permille.core.api_key import Mode
+from permille.core.errors import Refusal
+from permille.core.instants import EPOCH, microseconds
+from permille.events.log import Request
+from permille.http.bodies import BodyShare
+from permille.http.refusals import error_body, refusal_body
+from permille.http.words import in_words
+from permille.ingest.asgi import (
+    EventBatch,
+    EventIntake,
+    WaitingRequest,
+    count_refused,
+    secret_of,
+    wire_of,
+)
+from permille.ingest.senders import ApiSender
+from permille.ingest.wire_format import WireFormat
+
+log = logging.getLogger(__name__)
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class Asker(Protocol):
+    """Who waits for the answer to a request."""
+
+    name: str
+    """The request's id."""
+
+    def answer(self, status: int, body: bytes, seen: telemetry.Seen) -> None:
+        """The answer, in JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventHead:
+    """What the head of a request says: who sends, and what."""
+
+    secret: str
+    wire: WireFormat
+
+
+@dataclass(slots=True)
+class QuickRequest(WaitingRequest):
+    """A request in the queue whose answer goes straight to its connection."""
+
+    wire: WireFormat
+    asker: Asker
+    size: int
+    """Of its body."""
+    desk: QuickDesk
+
+    def decide(self) -> None:
+        self.desk.decided(self)
+
+
+class QuickDesk:
+    """Takes what the intake would store as it is. The rest is left to it: nothing was done then."""
+
+    def __init__(self, intake: EventIntake) -> None:
+        self.intake = intake
+
+    def recognize(self, path: str, headers: Sequence[tuple[bytes, bytes]]) -> EventHead | None:
+        """Events in the usual format, with a key."""
+        secret, wire = secret_of(headers), wire_of(path, headers)
+        return None if secret is None or wire is None or wire.media_type else EventHead(secret, wire)
+
+    def room(self, kind: EventHead, size: int) -> BodyShare | None:
+        """Memory for a body that is still coming in."""
+        sender = self._sender(kind)
+        if sender is None or size > self.intake.max_body_bytes:
+            return None
+        share = self.intake.bodies.of(sender.key.organization.id)
+        try:
+            share.take(size)
+        except Refusal:
+            return None
+        return share
+
+    def take(self, kind: EventHead, body: bytes, asker: Asker) -> bool:
+        """Queue a request."""
+        intake, sender = self.intake, self._sender(kind)
+        if sender is None or len(body) > intake.max_body_bytes:
+            return False
+        organization = sender.key.organization
+        now = organization.now(system_now())
+        try:
+            drafts = kind.wire.decode(body, now, intake.batch_max)
+        except Refusal:
+            return False
+        if sender.intakes and any(draft.code in sender.intakes for draft in drafts):
+            return False
+        request = Request(organization.id, drafts, microseconds(now))
+        if intake.takes_long(request):
+            return False
+        try:
+            intake.bodies.take(organization.id.int, len(body))
+        except Refusal:
+            return False
+        if intake.queue.put(QuickRequest(request, kind.wire, asker, len(body), self)):
+            return True
+        intake.bodies.give_back(organization.id.int, len(body))
+        return False
+
+    def _sender(self, kind: EventHead) -> ApiSender | None:
+        """The key, if it is remembered and may send events."""
+        sender = self.intake.keys.remembered(kind.secret)
+        if sender is None:
+            return None
+        try:
+            sender.key.require("event", Mode.WRITE)
+        except Refusal:
+            return None
+        return sender
+
+    def decided(self, waiting: QuickRequest) -> None:
+        """It is known how a request went."""
+        request = waiting.request
+        if request.is_stored:
+            telemetry.stored.inc(len(request.drafts))
+            self._answer(waiting, 200, waiting.wire.answer(request, None))
+            return
+        task = asyncio.get_running_loop().create_task(self._refuse(waiting), context=Context())
+        self.intake.repeating.add(task)
+        task.add_done_callback(self.intake.repeating.discard)
+
+    async def _refuse(self, waiting: QuickRequest) -> None:
+        """Answer one that was not stored."""
+        request = waiting.request
+        request_ids.current.set(waiting.asker.name)
+        telemetry.current.set(telemetry.Seen())
+        telemetry.belongs_to(request.organization_id)
+        telemetry.brings(len(request.drafts))
+        batch = EventBatch(
+            wire=waiting.wire,
+            scope={},
+            organization_id=request.organization_id,
+            drafts=request.drafts,
+            places=range(len(request.drafts)),
+            at=EPOCH + timedelta(microseconds=request.created_at),
+        )
+        try:
+            refusal = await self.intake.refusal(request, batch)
+        except Refusal as other:
+            refusal = other
+        except Exception:
+            log.exception("A request was not answered")
+            self._answer(waiting, 500, _encode(error_body(500, in_words("crashed"))))
+            return
+        count_refused(refusal)
+        self._answer(waiting, refusal.status, _encode(refusal_body(refusal)))
+
+    def _answer(self, waiting: QuickRequest, status: int, body: bytes) -> None:
+        owner = waiting.request.organization_id
+        self.intake.bodies.give_back(owner.int, waiting.size)
+        waiting.asker.answer(status, body, telemetry.Seen(owner, len(waiting.request.drafts)))
