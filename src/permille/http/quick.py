@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -163,7 +164,7 @@ class QuickProtocol(GuardedProtocol):
         """Whether the parser may be in a state of its own."""
         self.candidate: bytes | None = None
         """The head that the parser reads now, if it may be usual."""
-        self.coming = b""
+        self.coming = bytearray()
         """What is there of a usual request whose body is still coming in, and its memory."""
         self.coming_ends = 0
         self.share: BodyShare | None = None
@@ -217,7 +218,7 @@ class QuickProtocol(GuardedProtocol):
         self.door.idle.pop(self, None)
         self.door.head_is_over(self)
         self.door.bodies.setdefault(self, self.loop.time())
-        self.coming, self.coming_ends, self.share = data, found.ends, share
+        self.coming, self.coming_ends, self.share = bytearray(data), found.ends, share
         return True
 
     def _more(self, data: bytes) -> None:
@@ -231,7 +232,7 @@ class QuickProtocol(GuardedProtocol):
 
     def _come(self) -> bytes:
         """All that came of a request, which is held no more."""
-        data, self.coming = self.coming, b""
+        data, self.coming = bytes(self.coming), bytearray()
         if self.share is not None:
             self.share.give_back()
             self.share = None
@@ -280,7 +281,7 @@ class QuickProtocol(GuardedProtocol):
         if self.behind:
             data, self.behind = self.behind, b""
             self.flow.resume_reading()
-            self.data_received(data)
+            Context().run(self.data_received, data)  # it is another request
 
     def on_message_begin(self) -> None:
         self.is_between = False

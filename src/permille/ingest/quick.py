@@ -62,7 +62,7 @@ class QuickRequest(WaitingRequest):
     wire: WireFormat
     asker: Asker
     size: int
-    """Of its body."""
+    """The bytes of its body."""
     desk: QuickDesk
 
     def decide(self) -> None:
