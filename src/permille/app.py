@@ -147,7 +147,12 @@ def intake_of(
             raise try_again() from error
 
     return EventIntake(
-        event_log.writers(dsn, WRITERS, series_bytes=config.series_memory_mb * 1024**2),
+        event_log.writers(
+            dsn,
+            WRITERS,
+            series_bytes=config.series_memory_mb * 1024**2,
+            is_accelerated=config.accelerator == "on",
+        ),
         Answers(
             key=lambda secret: asked(lambda conn: api_keys.by_secret(conn, secret, now=system_now())),
             intakes=lambda owner: asked(lambda conn: by_code(llm_intakes.of_organization(conn, owner))),

@@ -77,27 +77,11 @@ class UsageQuery:
         if self.mark is None:
             return found
         name, text = self.mark
-        return [
-            SeriesUsage(
-                series_id=each.series_id,
-                code=each.code,
-                dimensions={**each.dimensions, name: text},
-                partial=each.partial,
-                events=each.events,
-            )
-            for each in found
-        ]
+        return [each._replace(dimensions={**each.dimensions, name: text}) for each in found]
 
     def partial_of(self, sums: Sums) -> Partial:
         """What is kept of some of its events."""
-        partial = Partial(
-            events_count=sums.events_count,
-            values_count=sums.values_count,
-            sum=sums.sum,
-            max=sums.max,
-            precise_amount_cents=sums.precise_amount_cents,
-            moment=sums.moment,
-        )
+        partial = Partial(*sums)
         return carried_over_to(partial, self.to) if self.is_carried_over else partial
 
 
@@ -120,8 +104,7 @@ class UsageEvent(NamedTuple):
     has_value: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesUsage:
+class SeriesUsage(NamedTuple):
     """What one series came to in a window. `dimensions` are property texts, as filters and groups see them."""
 
     series_id: int

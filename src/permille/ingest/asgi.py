@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Seque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -29,6 +30,7 @@ from permille.core.errors import Invalid, Refusal, Unevaluable
 from permille.core.instants import microseconds
 from permille.core.llm.call import CallSource, DroppedSpans, PreparedCall
 from permille.core.organization import Organization
+from permille.events.columns import OnDemand, UsualEvents
 from permille.events.draft import TOO_LONG, Draft
 from permille.events.log import ChangingError, Request, UnacceptableError, UnavailableError, Writer
 from permille.http.bodies import BodyMemory, read_body
@@ -68,6 +70,8 @@ EVALUATORS = 2
 EVALUATIONS_WAITING = 20
 """Requests of an organization that wait for theirs."""
 LARGE_BODY_BYTES = 65_536
+LONG_BODY_BYTES = 262_144
+"""A longer one is read by a thread, if its events are usual."""
 READINGS_WAITING = 2_000
 """Large requests of an organization that wait to be read."""
 
@@ -91,6 +95,8 @@ class EventBatch:
     places: Sequence[int]
     """Their indices in what was sent."""
     at: datetime
+    usual: UsualEvents | None = None
+    """The same events, where they were read in one pass."""
 
 
 @dataclass(slots=True)
@@ -281,14 +287,8 @@ class EventIntake:
             return await self._take_calls(_usage_formats[path], scope, organization, body, now)
         wire = wire_of(path, scope["headers"])
         assert wire is not None, "only addresses of events come here"
-        try:
-            if len(body) <= LARGE_BODY_BYTES:
-                drafts = wire.decode(body, now, self.batch_max)
-            else:
-                drafts = await self._read(wire, organization.id, body, now)
-        except Faulty as faulty:
-            await self._raise_unevaluable(organization.id, faulty)
-            raise
+        usual = await self._read_usual(wire, scope, sender, body, now)
+        drafts = await self._drafts(wire, organization.id, body, now, usual)
         telemetry.brings(len(drafts))
         batch = EventBatch(
             wire=wire,
@@ -297,19 +297,53 @@ class EventIntake:
             drafts=drafts,
             places=range(len(drafts)),
             at=now,
+            usual=usual,
         )
-        if sender.intakes:
+        if usual is None and sender.intakes:
             sorted_events = sort_events(drafts, sender.intakes, is_batch=wire.is_batch)
             if sorted_events.calls:
                 return await self._take_mixed(batch, sorted_events)
         request, warnings = await self._take_events(batch)
-        return 200, wire.answer(request, warnings), _JSON
+        return 200, wire.answer(request, warnings) if usual is None else usual.answer, _JSON
+
+    async def _read_usual(
+        self, wire: WireFormat, scope: Scope, sender: ApiSender, body: bytes, now: datetime
+    ) -> UsualEvents | None:
+        """What one pass reads, None for all that is to be decoded: a large body is read when its organization's turn comes."""
+        if scope.get("query_string"):
+            return None
+        read = partial(self.read_usual, wire, sender, body, now)
+        if len(body) <= LARGE_BODY_BYTES:
+            return read()
+        async with self.readings.turn(sender.key.organization.id):
+            await asyncio.sleep(0)
+            return read() if len(body) <= LONG_BODY_BYTES else await asyncio.to_thread(read)
+
+    def read_usual(
+        self, wire: WireFormat, sender: ApiSender, body: bytes, now: datetime
+    ) -> UsualEvents | None:
+        """What one pass reads, None for all that is to be decoded."""
+        if not wire.may_be_usual:
+            return None
+        usual = self.writers[0].read_usual(
+            sender.key.organization.id,
+            body,
+            created_at=microseconds(now),
+            most=self.batch_max,
+            is_batch=wire.is_batch,
+        )
+        return None if usual is None or not usual.codes.isdisjoint(sender.intakes) else usual
 
     async def _take_events(self, batch: EventBatch) -> tuple[Request, Warnings | None]:
         """Store events. What is wrong with them is said by their places."""
         drafts, places, organization_id = batch.drafts, batch.places, batch.organization_id
-        request = Request(organization_id=organization_id, drafts=drafts, created_at=microseconds(batch.at))
-        if self.takes_long(request):
+        request = Request(
+            organization_id=organization_id,
+            drafts=drafts,
+            created_at=microseconds(batch.at),
+            usual=batch.usual,
+        )
+        if batch.usual is None and self.takes_long(request):
             await self._derive(request)
         await self._store([request])
         if not request.is_stored:
@@ -385,6 +419,20 @@ class EventIntake:
         async with self.readings.turn(organization.id):
             await asyncio.sleep(0)
             return wire.decode(body, now, _media_type(scope["headers"]))
+
+    async def _drafts(
+        self, wire: WireFormat, organization_id: UUID, body: bytes, now: datetime, usual: UsualEvents | None
+    ) -> Sequence[Draft]:
+        """The drafts of a body. What was read already is decoded only if somebody looks closely."""
+        if usual is not None:
+            return OnDemand(usual.columns.count, lambda: wire.decode(body, now, self.batch_max))
+        try:
+            if len(body) <= LARGE_BODY_BYTES:
+                return wire.decode(body, now, self.batch_max)
+            return await self._read(wire, organization_id, body, now)
+        except Faulty as faulty:
+            await self._raise_unevaluable(organization_id, faulty)
+            raise
 
     async def _read(self, wire: WireFormat, organization_id: UUID, body: bytes, now: datetime) -> list[Draft]:
         """The drafts of a large body. Those of an organization are read one at a time, with others' requests in between."""

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Sequence
 from contextvars import Context
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -17,6 +18,7 @@ from permille.clock import system_now
 from permille.core.api_key import Mode
 from permille.core.errors import Refusal
 from permille.core.instants import EPOCH, microseconds
+from permille.events.columns import OnDemand
 from permille.events.log import Request
 from permille.http.bodies import BodyShare
 from permille.http.refusals import error_body, refusal_body
@@ -99,14 +101,8 @@ class QuickDesk:
             return False
         organization = sender.key.organization
         now = organization.now(system_now())
-        try:
-            drafts = kind.wire.decode(body, now, intake.batch_max)
-        except Refusal:
-            return False
-        if sender.intakes and any(draft.code in sender.intakes for draft in drafts):
-            return False
-        request = Request(organization.id, drafts, microseconds(now))
-        if intake.takes_long(request):
+        request = self._read(kind.wire, sender, body, now)
+        if request is None:
             return False
         try:
             intake.bodies.take(organization.id.int, len(body))
@@ -116,6 +112,22 @@ class QuickDesk:
             return True
         intake.bodies.give_back(organization.id.int, len(body))
         return False
+
+    def _read(self, wire: WireFormat, sender: ApiSender, body: bytes, now: datetime) -> Request | None:
+        """The request that a body is; None for one that is wrong, takes long or brings calls of language models."""
+        intake, owner, created_at = self.intake, sender.key.organization.id, microseconds(now)
+        usual = intake.read_usual(wire, sender, body, now)
+        if usual is not None:
+            decoded = OnDemand(usual.columns.count, partial(wire.decode, body, now, intake.batch_max))
+            return Request(owner, decoded, created_at, usual=usual)
+        try:
+            drafts = wire.decode(body, now, intake.batch_max)
+        except Refusal:
+            return None
+        if sender.intakes and any(draft.code in sender.intakes for draft in drafts):
+            return None
+        request = Request(owner, drafts, created_at)
+        return None if intake.takes_long(request) else request
 
     def _sender(self, kind: EventHead) -> ApiSender | None:
         """The key, if it is remembered and may send events."""
@@ -133,7 +145,8 @@ class QuickDesk:
         request = waiting.request
         if request.is_stored:
             telemetry.stored.inc(len(request.drafts))
-            self._answer(waiting, 200, waiting.wire.answer(request, None))
+            usual = request.usual
+            self._answer(waiting, 200, waiting.wire.answer(request, None) if usual is None else usual.answer)
             return
         task = asyncio.get_running_loop().create_task(self._refuse(waiting), context=Context())
         self.intake.repeating.add(task)

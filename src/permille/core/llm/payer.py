@@ -24,6 +24,8 @@ class PayerName(StrEnum):
     TAG = "tag"
 
 
+_KINDS = tuple(str(each) for each in PayerName)
+
 SET_BY_REQUESTS = frozenset({PayerName.END_USER, PayerName.TAG})
 """Names that the caller of a gateway writes into its request; the gateway itself says the others."""
 
@@ -63,11 +65,15 @@ def rule_for(names: PayerNames, rules: PayerRules, *, overriding: bool) -> Payer
 def payer_names(*sources: Mapping[str, Any]) -> dict[str, list[str]]:
     """The names in these sources, each once, those of the first source first. What is no short text is left out."""
     found: dict[str, list[str]] = {}
-    for kind in PayerName:
+    if not any(sources):
+        return found
+    for kind in _KINDS:
         given = [each for source in sources if kind in source for each in _listed(source[kind])]
+        if not given:
+            continue
         names = [name for name in given if isinstance(name, str) and 0 < len(name) <= NAME_LENGTH_MAX]
         if names:
-            found[str(kind)] = list(dict.fromkeys(names))[:NAMES_MAX]
+            found[kind] = list(dict.fromkeys(names))[:NAMES_MAX]
     return found
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -406,7 +405,7 @@ def usage_of_groups(
         kept = [_without(window, rebuilt) for window in windows]
         parameters = _scope(kept, lambda window: window.codes) | _cut((each.from_, each.to) for each in kept)
         rows = _under_one_mark(conn, _GROUPS, {**parameters, "groups": list(groups), "names": list(names)})
-        found = [GroupUsage(number, code, tuple(texts), *sums) for number, code, texts, *sums in rows]
+        found = [GroupUsage(number, code, tuple(texts), *sums) for number, code, texts, *sums, _ in rows]
         return found + (_raw_groups(conn, windows, rebuilt, groups, names) if rebuilt else [])
 
     return under_one_version(conn, organization_ids, read)
@@ -445,18 +444,13 @@ def _from_cells(conn: Connection[Any], windows: Sequence[UsageQuery]) -> list[li
     details = _details(conn, windows) if any(map(_needs_details, windows)) else {}
     found: list[list[SeriesUsage]] = [[] for _ in windows]
     texts: dict[int, Mapping[str, str | None]] = {}
-    for key, series_id, code, dimensions, *sums in totals:
+    for key, series_id, code, dimensions, *sums, _ in totals:
         if series_id not in texts:
             texts[series_id] = property_texts(dimensions)
-        partial = windows[key].partial_of(Sums(*sums))
+        partial = windows[key].partial_of(Sums._make(sums))
         extra = details.get((key, series_id))
         found[key].append(
-            SeriesUsage(
-                series_id=series_id,
-                code=code,
-                dimensions=texts[series_id],
-                partial=replace(partial, **extra) if extra else partial,
-            )
+            SeriesUsage(series_id, code, texts[series_id], partial._replace(**extra) if extra else partial)
         )
     return found
 
@@ -485,11 +479,12 @@ def _totals(conn: Connection[Any], windows: Sequence[UsageQuery]) -> list[tuple[
 def _under_one_mark(
     conn: Connection[Any], statement: str, parameters: dict[str, Any]
 ) -> list[tuple[Any, ...]]:
+    """Its rows, of which the mark is the last column; where it finds nothing, one row has the mark alone."""
     while True:
         mark = _mark(conn)
         rows = conn.execute(statement, {**parameters, "rolled_up_to": mark}).fetchall()
         if rows[0][-1] == mark:
-            return [row[:-1] for row in rows if row[0] is not None]
+            return rows if rows[0][0] is not None else []
 
 
 def count_events(
@@ -625,7 +620,7 @@ def _add_days(conn: Connection[Any], windows: Sequence[UsageQuery], details: Det
     parameters = _scope(windows, lambda window: window.daily) | _cut_by_day(windows)
     parameters["timezones"] = text_array(window.timezone for window in windows)
     days: dict[tuple[int, int], list[tuple[datetime, Decimal, int]]] = defaultdict(list)
-    for key, series_id, at, total, count in _under_one_mark(conn, _DAYS, parameters):
+    for key, series_id, at, total, count, _ in _under_one_mark(conn, _DAYS, parameters):
         days[key, series_id].append((at, total, count))
     for where, found in days.items():
         details[where] |= {
@@ -681,7 +676,7 @@ def _add_uniques(conn: Connection[Any], windows: Sequence[UsageQuery], details: 
     parameters = _fields(windows, lambda window: window.unique_fields)
     parameters |= _cut((window.from_, window.to) for window in windows)
     uniques: dict[tuple[int, int], dict[str | None, tuple[datetime, int, bool]]] = defaultdict(dict)
-    for key, series_id, text, at, seq, present in _under_one_mark(conn, _UNIQUES, parameters):
+    for key, series_id, text, at, seq, present, _ in _under_one_mark(conn, _UNIQUES, parameters):
         uniques[key, series_id][text] = (at, seq, present)
     for where, found in uniques.items():
         details[where]["uniques"] = found

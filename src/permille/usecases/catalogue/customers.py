@@ -20,6 +20,7 @@ from permille.store import (
     dunning,
     invoices,
     subscriptions,
+    vat_checks,
     wallets,
     webhooks,
 )
@@ -120,4 +121,5 @@ def remove(conn: Connection[Any], customer: Customer, *, now: datetime) -> None:
     drafts.finalize(conn, invoices.drafts_of_customer(conn, customer.id), at=now)
     coupons.end_all_of(conn, customer.id, now=now)
     prepaid.terminate(conn, wallets.active_of_customer(conn, customer.id), now=now)
+    vat_checks.forget(conn, customer.id)
     customers.delete(conn, customer_id=customer.id, now=now)
