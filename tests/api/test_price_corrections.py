@@ -17,6 +17,7 @@ from tests.usecases.test_batches import counted
 from .conftest import Api, charge
 from .test_catalogue_charge import metric, move, send, subscribed
 from .test_catalogue_versions import _all_shipped, approved, file, imported
+from .test_wallets import open_wallet, seen_by_the_worker
 
 __all__ = ["metric", "send"]
 MANY = 12
@@ -100,6 +101,17 @@ def test_nothing_comes_back_of_all_that_was_not_asked_for(api: Api, billed: Any,
     for body in odd:
         assert api.call("POST", path, body).status_code == 400
     assert api.get("/credit_notes")["credit_notes"] == []
+
+
+def test_ongoing_balances_follow_an_approval(api: Api, metric: Any, send: Any, dsn: str) -> None:
+    approved(api, imported(api, "small", file(a="1")), _all_shipped(), valid_from="2024-03-01")
+    subscribed(api, metric, markup="2")
+    send(1_500_000, at(10), **A)
+    move(api, 2024, 3, 21)
+    open_wallet(api, "5", currency="USD")
+    assert seen_by_the_worker(api, dsn) == [200]
+    corrected(api, "2024-03-01", a="0.5")
+    assert seen_by_the_worker(api, dsn) == [350]
 
 
 def test_what_is_cheaper_and_what_is_dearer_make_one_difference(api: Api, billed: Any) -> None:
