@@ -37,7 +37,7 @@ _EVENTS = """
 insert into event (series_id, at, created_at, identity, value, transaction_id)
 select id, %(since)s + ((id * 7 + n * 5) %% %(hours)s) * interval '1 hour' + n * interval '1 second', %(now)s,
     gen_random_uuid(), id %% 100, 't-' || id || '-' || n
-from generate_series(1, %(events)s) n, series where organization_id = %(organization)s
+from generate_series(1, %(events)s) n, series where organization_id = %(organization)s order by 2
 """
 
 
