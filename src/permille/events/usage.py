@@ -25,7 +25,7 @@ RATE_SECONDS = 60
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class UsageQuery:
     """Whose usage of which codes in [from_, to). `from_` None reaches back to the first event.
 
@@ -51,6 +51,12 @@ class UsageQuery:
     """Whether it asks for the units at its end, whatever they were before."""
     mark: tuple[str, str] | None = None
     """A name and a text that its series have among their dimensions, as if all of its events had them."""
+
+    def of(self, external_subscription_id: str) -> UsageQuery:
+        """The same question about another subscription of the organization."""
+        made = object.__new__(UsageQuery)
+        made.__dict__.update(self.__dict__, external_subscription_id=external_subscription_id)
+        return made
 
     def of_codes(self, codes: Container[str]) -> UsageQuery:
         """The query for some of its codes."""
@@ -90,14 +96,7 @@ class UsageQuery:
 
     def partial_of(self, sums: Sums) -> Partial:
         """What is kept of some of its events."""
-        partial = Partial(
-            events_count=sums.events_count,
-            values_count=sums.values_count,
-            sum=sums.sum,
-            max=sums.max,
-            precise_amount_cents=sums.precise_amount_cents,
-            moment=sums.moment,
-        )
+        partial = Partial.of(sums._asdict())
         return carried_over_to(partial, self.to) if self.is_carried_over else partial
 
 

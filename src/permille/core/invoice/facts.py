@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -113,6 +113,9 @@ class Facts:
 
     def charges_in_arrears(self, billing: SubscriptionBilling) -> Priced:
         """The charges that price the period of usage that is billed; none where none is."""
+        return self._once("in_arrears", billing, self._charges_in_arrears)
+
+    def _charges_in_arrears(self, billing: SubscriptionBilling) -> Priced:
         period = billing.usage_period
         if period is None:
             return ()
@@ -120,6 +123,9 @@ class Facts:
 
     def renewed_charges(self, billing: SubscriptionBilling) -> Priced:
         """The recurring charges in advance that are paid for the period that begins; none where none does."""
+        return self._once("renewed", billing, self._renewed_charges)
+
+    def _renewed_charges(self, billing: SubscriptionBilling) -> Priced:
         prices = self.prices[billing.plan.id]
         if not any(prices.renewed):
             return ()
@@ -127,3 +133,13 @@ class Facts:
         if period is None:
             return ()
         return prices.renewed_for(period, is_whole=period == billing.whole_period(period))
+
+    def _once(
+        self, name: str, billing: SubscriptionBilling, find: Callable[[SubscriptionBilling], Priced]
+    ) -> Priced:
+        """What is found for a billing, once for its cohort as long as prices are these."""
+        known = billing.shared.get(name)
+        if known is None or known[0] is not self.prices:
+            known = billing.shared[name] = self.prices, find(billing)
+        found: Priced = known[1]
+        return found

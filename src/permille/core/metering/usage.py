@@ -59,9 +59,9 @@ def _no_uniques() -> Mapping[str | None, tuple[datetime, int, bool]]:
     return _NO_UNIQUES
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Partial:
-    """What is kept of a set of events."""
+    """What is kept of a set of events. Without slots: reads make one for each series."""
 
     events_count: int = 0
     """All events."""
@@ -89,6 +89,14 @@ class Partial:
     """Each event as custom aggregations see it, by the sets that were merged. Only these look at them."""
     custom_amount: Decimal = ZERO
     """What a custom aggregation has added up, in major units; of what is paid in advance, the most that it was."""
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Partial:
+        """What is kept of events without anything but these: the constructor at a fifth of its cost."""
+        made = object.__new__(cls)
+        made.__dict__.update(EMPTY.__dict__)
+        made.__dict__.update(values)
+        return made
 
 
 EMPTY = Partial()

@@ -29,6 +29,8 @@ def line_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
 
 def invoice_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
     """Tax the sum of the lines, which is rounded once."""
+    if not any([line.taxes for line in draft.lines]):
+        return draft
     taxed = tax_invoice([(line.taxable_cents, line.taxes) for line in draft.lines])
     return draft if taxed is UNTAXED else changed(draft, taxed=taxed)
 
