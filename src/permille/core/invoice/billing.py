@@ -126,7 +126,9 @@ class SubscriptionBilling:
     def like(self, row: Subscription, customer: Customer) -> SubscriptionBilling:
         """The billing of another subscription of its cohort."""
         made = object.__new__(SubscriptionBilling)
-        made.__dict__.update(self.__dict__, subscription=row, customer=customer, planned=self.planned.of(row.id))
+        made.__dict__.update(
+            self.__dict__, subscription=row, customer=customer, planned=self.planned.of(row.id)
+        )
         return made
 
     @property

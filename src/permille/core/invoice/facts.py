@@ -17,6 +17,7 @@ from permille.core.invoice.progressive import BilledBefore
 from permille.core.metering.usage import Partial
 from permille.core.period import Period
 from permille.core.rating.charge import CompiledCharge, Dimensions
+from permille.core.rating.filters import Id
 from permille.core.rating.fixed_charge import UnitsChange
 from permille.core.wallet import FilledWallet
 
@@ -37,16 +38,28 @@ class PlanPrices:
     in_arrears: Sequence[Priced]
     renewed: Sequence[Priced]
     """Recurring charges in advance, as they price units carried over into a whole new period."""
+    metrics: Mapping[Id, UUID]
+    """Charge -> its metric, in all versions."""
 
     @classmethod
     def of(cls, plan: Plan) -> PlanPrices:
         """Compile the plan's charges."""
-        return cls(plan=plan, in_arrears=_in_arrears(plan), renewed=_renewed(plan, is_whole=True))
+        return cls(
+            plan=plan,
+            in_arrears=_in_arrears(plan),
+            renewed=_renewed(plan, is_whole=True),
+            metrics=metrics_of(plan),
+        )
 
     def renewed_for(self, period: Period, *, is_whole: bool) -> Priced:
         """The recurring charges in advance that price this period, which may be a part of one."""
         renewed = self.renewed if is_whole else _renewed(self.plan, is_whole=False)
         return renewed[version_at(self.plan, period.from_)]
+
+
+def metrics_of(plan: Plan) -> dict[Id, UUID]:
+    """Charge -> its metric, in all versions of the plan."""
+    return {charge.id: charge.metric.id for version in versions_of(plan) for charge in version.charges}
 
 
 def _in_arrears(plan: Plan) -> list[Priced]:
@@ -110,6 +123,11 @@ class Facts:
     """Subscription -> what it prints on its invoices instead of its customer's sections."""
     balances: Balances = field(default_factory=dict)
     wallets: Wallets = field(default_factory=dict)
+
+    def metrics_of(self, plan: Plan) -> Mapping[Id, UUID]:
+        """Charge -> its metric, of a plan that may be none of those that are billed."""
+        known = self.prices.get(plan.id)
+        return known.metrics if known and known.plan is plan else metrics_of(plan)
 
     def charges_in_arrears(self, billing: SubscriptionBilling) -> Priced:
         """The charges that price the period of usage that is billed; none where none is."""

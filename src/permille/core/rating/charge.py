@@ -7,7 +7,7 @@ by the pricing groups. Source: semantics-metering.md sections 2.2, 4.3 and 4.4.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -43,6 +43,7 @@ Place = tuple[int, Group]
 
 
 _BUCKETS_REMEMBERED = 4096
+_PERIODS_REMEMBERED = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,8 @@ class Bucket:
     """Whether nobody has decided what its usage costs."""
     is_held: bool = False
     """Whether an invoice with its usage waits until somebody has."""
+    alike: dict[Period, Fee] = field(default_factory=dict, repr=False, compare=False)
+    """Period -> a fee with all that its fees of the period are alike in."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +260,7 @@ def bucket_fee(
 ) -> Fee:
     """A fee of a charge's bucket; `more` are other fields of the fee."""
     cents, precise, unit_cents, unit = due.money
-    return _alike_fee(charge.charge_id, bucket.charge_filter_id, bucket.invoice_display_name, period).with_values(
+    return _alike_fee(charge, bucket, period).with_values(
         {
             "subscription_id": subscription_id,
             "units": usage.units,
@@ -274,15 +277,18 @@ def bucket_fee(
     )
 
 
-@lru_cache(maxsize=_BUCKETS_REMEMBERED)
-def _alike_fee(charge_id: Id, filter_id: Id | None, name: str | None, period: Period) -> Fee:
+def _alike_fee(charge: CompiledCharge, bucket: Bucket, period: Period) -> Fee:
     """What all fees of a bucket for a period are alike in."""
-    return Fee(
+    if (found := bucket.alike.get(period)) is not None:
+        return found
+    if len(bucket.alike) >= _PERIODS_REMEMBERED:
+        bucket.alike.clear()
+    found = bucket.alike[period] = Fee(
         kind=FeeKind.CHARGE,
         subscription_id=None,
-        charge_id=charge_id,
-        charge_filter_id=filter_id,
-        invoice_display_name=name,
+        charge_id=charge.charge_id,
+        charge_filter_id=bucket.charge_filter_id,
+        invoice_display_name=bucket.invoice_display_name,
         units=ZERO,
         events_count=None,
         total_aggregated_units=None,
@@ -295,3 +301,4 @@ def _alike_fee(charge_id: Id, filter_id: Id | None, name: str | None, period: Pe
         from_=period.from_,
         to=period.to,
     )
+    return found

@@ -5,9 +5,8 @@ Source: semantics-metering.md sections 2.5, 2.6, 5.11 and 5.12.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from decimal import Decimal
+from typing import Any
 
 from permille.core.metering.aggregations import Needs
 from permille.core.metering.usage import (
@@ -93,26 +92,33 @@ def usage_of(charge: CompiledCharge, partial: Partial, rated: RatedPeriod) -> Us
 def _quantity(
     charge: CompiledCharge, bucket: Bucket, partial: Partial, usage: Usage, period: Period
 ) -> Quantity:
-    values: Sequence[Decimal] = ()
-    totals: Sequence[Decimal] | range = ()
-    counted = None
-    if bucket.reads_events:
-        if charge.aggregation.adds_one:
-            totals = percentage.counted_totals(int(usage.units), bucket.properties)
-            counted = partial.events_count - partial.carried_over_events_count
-        else:
-            totals = percentage.running_totals(charge.aggregation.running_values(partial), bucket.properties)
-            values = charge.aggregation.event_values(partial, since=period.from_)
-    return Quantity(
-        units=usage.units,
-        events_count=usage.events_count,
-        precise_amount_cents=partial.precise_amount_cents,
-        custom_amount=partial.custom_amount,
-        subunits=charge.subunits,
-        running_totals=totals,
-        event_values=values,
-        counted_events=counted,
-    )
+    known = {
+        "units": usage.units,
+        "events_count": usage.events_count,
+        "precise_amount_cents": partial.precise_amount_cents,
+        "custom_amount": partial.custom_amount,
+        "subunits": charge.subunits,
+    }
+    if not bucket.reads_events:
+        return Quantity.of(known)
+    return Quantity.of({**known, **_of_events(charge, bucket, partial, usage, period)})
+
+
+def _of_events(
+    charge: CompiledCharge, bucket: Bucket, partial: Partial, usage: Usage, period: Period
+) -> dict[str, Any]:
+    """What a price looks at that depends on single events."""
+    if charge.aggregation.adds_one:
+        return {
+            "running_totals": percentage.counted_totals(int(usage.units), bucket.properties),
+            "counted_events": partial.events_count - partial.carried_over_events_count,
+        }
+    return {
+        "running_totals": percentage.running_totals(
+            charge.aggregation.running_values(partial), bucket.properties
+        ),
+        "event_values": charge.aggregation.event_values(partial, since=period.from_),
+    }
 
 
 def _prorated_quantity(

@@ -145,14 +145,16 @@ def _usage_by_bucket(
     charge: CompiledCharge, series: Iterable[tuple[Dimensions, Partial]], *, paid_from: datetime | None
 ) -> dict[int, list[tuple[Group, Partial]]]:
     parts: dict[int, dict[Group, list[Partial]]] = {}
+    counted = charge.aggregation.events_counted
     for dimensions, events in series:
         partial = counted_by(charge, events)
-        if not charge.aggregation.events_counted(partial):
+        if not counted(partial):
             continue
         i, group = series_place(charge, dimensions)
         parts.setdefault(i, {}).setdefault(group, []).append(partial)
     found = {
-        i: {group: merged(partials) for group, partials in groups.items()} for i, groups in parts.items()
+        i: {group: each[0] if len(each) == 1 else merged(each) for group, each in groups.items()}
+        for i, groups in parts.items()
     }
     if charge.aggregator is not None:
         found = {

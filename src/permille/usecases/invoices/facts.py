@@ -209,9 +209,7 @@ def _usage_queries(billing: SubscriptionBilling, facts: Facts) -> list[UsageQuer
     charges = [charge for charge, _ in facts.charges_in_arrears(billing)]
     if billing.usage_period is None or not charges:
         return []
-    return usage_windows(
-        billing.subscription, charges, billing.usage_period, timezone=billing.facts.timezone
-    )
+    return usage_windows(billing.subscription, charges, billing.usage_period, timezone=billing.facts.timezone)
 
 
 def _carried_over(

@@ -22,9 +22,9 @@ def _never(_properties: Mapping[str, Any]) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Quantity:
-    """The usage of one bucket that is priced on its own."""
+    """The usage of one bucket that is priced on its own. Without slots: bills make one for each fee."""
 
     units: Decimal
     events_count: int = 0
@@ -48,10 +48,21 @@ class Quantity:
     group: Mapping[str, str | None] = field(default_factory=dict)
     """The pricing group, for the catalogue model."""
 
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Quantity:
+        """A quantity of nothing but these values: the constructor at a fraction of its cost."""
+        made = object.__new__(cls)
+        made.__dict__.update(_NOTHING.__dict__)
+        made.__dict__.update(values)
+        return made
+
     @property
     def whole_units(self) -> Decimal:
         """The units that a unit amount is of."""
         return self.units if self.full_units is None else self.full_units
+
+
+_NOTHING = Quantity(units=ZERO)
 
 
 @dataclass(frozen=True, slots=True)
