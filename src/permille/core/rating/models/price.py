@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from permille.core.bounds import DIGITS_MAX
 from permille.core.metering.aggregations import Aggregation
@@ -22,9 +23,11 @@ def _never(_properties: Mapping[str, Any]) -> bool:
     return False
 
 
-@dataclass(frozen=True, kw_only=True)
-class Quantity:
-    """The usage of one bucket that is priced on its own. Without slots: bills make one for each fee."""
+_UNGROUPED: Mapping[str, str | None] = MappingProxyType({})
+
+
+class Quantity(NamedTuple):
+    """The usage of one bucket that is priced on its own."""
 
     units: Decimal
     events_count: int = 0
@@ -45,16 +48,8 @@ class Quantity:
     """In the order of time, for the graduated model of a prorated charge: each whole, and times its days."""
     days_in_period: int = 1
     """Number of days in the billing period that `changes` are weighted by."""
-    group: Mapping[str, str | None] = field(default_factory=dict)
+    group: Mapping[str, str | None] = _UNGROUPED
     """The pricing group, for the catalogue model."""
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> Quantity:
-        """A quantity of nothing but these values: the constructor at a fraction of its cost."""
-        made = object.__new__(cls)
-        made.__dict__.update(_NOTHING.__dict__)
-        made.__dict__.update(values)
-        return made
 
     @property
     def whole_units(self) -> Decimal:
@@ -62,11 +57,7 @@ class Quantity:
         return self.units if self.full_units is None else self.full_units
 
 
-_NOTHING = Quantity(units=ZERO)
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
+class Price(NamedTuple):
     """An amount and the amount of one unit, both in major units and unrounded, and how it came about."""
 
     amount: Decimal
