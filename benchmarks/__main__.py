@@ -23,10 +23,10 @@ from benchmarks.ratios import Ratio, Verdict, judged, read
 
 FLOORS = Path(__file__).with_name("floors.toml")
 SHORT = {
-    "ingest": ("benchmarks.ingest", "--short", "--events", "150000"),
+    "ingest": ("benchmarks.ingest", "--short", "--events", "100000"),
     "usage": ("benchmarks.usage", "--short"),
     "llm": ("benchmarks.llm", "--calls", "3000", "--rounds", "2"),
-    "invoices": ("benchmarks.invoices", "--short"),
+    "invoices": ("benchmarks.invoices", "--short", "--subscriptions", "12000"),
     "webhooks": ("benchmarks.webhooks", "--invoices", "1500"),
     "start": ("benchmarks.start", "--starts", "3"),
 }
