@@ -26,7 +26,7 @@ from benchmarks.stack import Stack, running_stack, save
 from permille.config import from_environment
 from permille.embedded.postgres import EmbeddedPostgres
 
-IDLE_SECONDS = 15
+IDLE_SECONDS = 60
 SECONDS_AIM, PSS_AIM = 1.0, 150.0
 ROOT = Path(__file__).parents[2]
 

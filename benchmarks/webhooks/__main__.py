@@ -27,12 +27,14 @@ from benchmarks.invoices.population import DUE, populate
 from benchmarks.ratios import say
 from benchmarks.stack import Stack, running_stack, save
 from permille.clock import system_now
+from permille.out.signing import draw_private_key, jwt_signature
 from permille.store import webhooks
 from permille.usecases.invoices import run
 
 SLOW_SECONDS = 1.0
 SLOW_WEBHOOKS = 300
 ENDPOINTS = 8
+SIGNATURES = 300
 PATIENCE_SECONDS = 300
 TABLES = ("webhook",)
 
@@ -153,6 +155,16 @@ def bare_rate(deliveries: Deliveries, size: int) -> float:
     return load.send(deliveries.port, path, connections=32).rate
 
 
+def signature_us(size: int) -> float:
+    """Processor time of a JWT over so many bytes: what nothing but another key can make less."""
+    body, pem = b"x" * size, draw_private_key()
+    jwt_signature(body, private_pem=pem, issuer="https://localhost")
+    began = time.process_time()
+    for _ in range(SIGNATURES):
+        jwt_signature(body, private_pem=pem, issuer="https://localhost")
+    return (time.process_time() - began) / SIGNATURES * 1e6
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--invoices", type=int, default=10_000)
@@ -166,6 +178,7 @@ def main() -> None:
         ]
         slow = deliveries.endpoint(SLOW_WEBHOOKS, name="slow", port=slow_port)
         size = deliveries.size(one)
+        signature = signature_us(size)
         bare = bare_rate(deliveries, size)
         print(f"bare: {bare:,.0f} requests/s of {size:,} B")
         found = {}
@@ -184,6 +197,8 @@ def main() -> None:
                 flush=True,
             )
             say("webhooks", f"{name}, of bare requests", each.rate / bare)
+            cost = each.server_us + each.postgres_us
+            say("webhooks", f"{name}, one signature of its processor time", signature / cost)
         say(
             "webhooks",
             "beside a slow one, of alone",

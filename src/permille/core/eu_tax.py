@@ -12,9 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from stdnum.eu import vat
-from stdnum.exceptions import ValidationError
-
 PREFIX = "lago_eu_"
 REVERSE_CHARGE = f"{PREFIX}reverse_charge"
 TAX_EXEMPT = f"{PREFIX}tax_exempt"
@@ -126,6 +123,9 @@ def is_member(country: str | None) -> bool:
 
 def country_of_vat_number(number: str | None) -> str | None:
     """The member state that gave this VAT number, None where its letters, length or check digits are wrong."""
+    from stdnum.eu import vat
+    from stdnum.exceptions import ValidationError
+
     try:
         letters: str = vat.validate(number or "")[:2]
     except ValidationError:

@@ -19,7 +19,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpcore2
-import httpx2
 
 from permille.out.addresses import Reach, RefusedError, addresses_of, is_allowed
 from permille.out.exchange import Reply, request_bytes
@@ -136,7 +135,6 @@ _FAILURES = (
     httpcore2.NetworkError,
     httpcore2.ProtocolError,
     httpcore2.UnsupportedProtocol,
-    httpx2.InvalidURL,
     OSError,
     ValueError,
 )
@@ -174,7 +172,12 @@ _EVERY_HEAD = f"User-Agent: {USER_AGENT}\r\nAccept-Encoding: identity\r\n".encod
 
 @lru_cache(maxsize=64)
 def _target(url: str) -> _Target:
-    parts = httpx2.URL(url)
+    import httpx2
+
+    try:
+        parts = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise CallError(f"InvalidURL: {error}") from error
     if parts.scheme not in _PORTS or not parts.host:
         raise httpcore2.UnsupportedProtocol("A URL begins with http:// or https:// and a host.")
     head = b"Host: %s\r\n" % parts.netloc + _EVERY_HEAD
@@ -187,6 +190,8 @@ def _target(url: str) -> _Target:
 
 @lru_cache(maxsize=1)
 def _tls() -> ssl.SSLContext:
+    import httpx2
+
     context = httpx2.create_ssl_context()
     context.set_alpn_protocols(["http/1.1"])
     return context
