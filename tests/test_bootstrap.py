@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import sys
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -24,10 +25,12 @@ def bootstrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     venv = tmp_path / ".venv"
-    venv.mkdir()
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "python").symlink_to("/bin/true")
     monkeypatch.setattr(module, "VENV", venv)
     monkeypatch.setattr(module, "STAMP", venv / "lock")
     monkeypatch.setattr(module, "FONTS_STAMP", venv / "fonts")
+    monkeypatch.setattr(module, "ACCELERATOR_STAMP", venv / "accelerator")
     monkeypatch.setattr(module, "find_uv", lambda: tmp_path / "uv")
     return module
 
@@ -108,3 +111,19 @@ def test_a_registry_that_lacks_a_client_of_node_is_said_loudly(
     npm.unlink()
     bootstrap.make_javascript_clients()
     assert capsys.readouterr().err == ""
+
+
+def test_without_a_compiler_everything_else_is_ready(
+    bootstrap: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    uv(tmp_path, "exit 0")
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.unlink()
+    python.symlink_to(sys.executable)
+    monkeypatch.setenv("CC", str(tmp_path / "no-such-compiler"))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    bootstrap.main()
+    said = capfd.readouterr()
+    assert "Ready" in said.out
+    assert said.err.count("could not be built, so Python alone reads them") == 1
+    assert not bootstrap.ACCELERATOR_STAMP.exists()

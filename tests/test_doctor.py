@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
+from permille import accelerator
 from permille.cli.doctor import Check, checks, report
 from permille.config import Config
 from permille.embedded.postgres import EmbeddedPostgres
@@ -31,6 +33,17 @@ def test_a_fresh_machine_is_well_and_stays_untouched(tmp_path: Path) -> None:
     config = Config(data_dir=tmp_path / "data")
     assert report(config) == 0
     assert not config.data_dir.exists()
+
+
+def test_it_says_which_way_events_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def said(**settings: Any) -> str:
+        return by_name(Config(data_dir=tmp_path / "data", **settings))["accelerator of events"].detail
+
+    monkeypatch.setattr(accelerator, "IS_BUILT", True)
+    assert said() == "on"
+    assert said(accelerator="off") == "off (PERMILLE_ACCELERATOR)"
+    monkeypatch.setattr(accelerator, "IS_BUILT", False)
+    assert said().startswith("off (")
 
 
 def test_a_running_embedded_database_is_looked_at(reachable_path: Path) -> None:

@@ -4,7 +4,7 @@ Standard library only. It takes uv from the package index through pip or, where 
 Debian), through the index's own simple page: the version and the hashes are those of requirements-uv.lock, whatever
 the index names. uv then makes the environment from requirements.lock (what serves) or requirements-dev.lock (the same
 and what tests need), every file checked by its hash, and adds the Noto fonts of requirements-fonts.lock, which it can
-do without. With --clients it makes .venv-clients and .venv-litellm from their own lock files, and with npm the
+do without. Where there is a C compiler it builds the accelerator of events, which they do without as well. With --clients it makes .venv-clients and .venv-litellm from their own lock files, and with npm the
 node_modules of tests/real_clients/javascript: the real clients that tests bill calls of, where none of what they need
 can be in what serves.
 """
@@ -35,6 +35,8 @@ JAVASCRIPT_CLIENTS = ROOT / "tests" / "real_clients" / "javascript"
 FONTS_LOCK = ROOT / "requirements-fonts.lock"
 STAMP = VENV / ".lock-digest"
 FONTS_STAMP = VENV / ".fonts-digest"
+ACCELERATOR = ROOT / "src" / "permille" / "accelerator"
+ACCELERATOR_STAMP = VENV / ".accelerator-digest"
 FONTS_SECONDS_MAX = 300
 NPM_SECONDS_MAX = 600
 
@@ -136,6 +138,18 @@ def add_fonts(wanted: str) -> None:
         FONTS_STAMP.write_text(wanted)
 
 
+def build_accelerator(wanted: str) -> None:
+    """Without it events are read by Python alone, which is said; it stops nothing."""
+    command = [str(VENV / "bin" / "python"), "-m", "permille.accelerator.build"]
+    try:
+        done = subprocess.run(command, check=False, cwd=ROOT)
+    except OSError as error:
+        print(f"The accelerator of events could not be built: {error}", file=sys.stderr)
+    else:
+        if done.returncode == 0:
+            ACCELERATOR_STAMP.write_text(wanted)
+
+
 def make_clients(name: str) -> None:
     """Without them nothing is tested with real clients: that is said loudly, and stops no other test."""
     lock, venv = ROOT / f"requirements-{name}.lock", ROOT / f".venv-{name}"
@@ -193,6 +207,9 @@ def main() -> None:
         make_environment(lock, wanted)
     if not is_done(FONTS_STAMP, wanted_fonts):
         add_fonts(wanted_fonts)
+    sources = digest(*sorted(ACCELERATOR.glob("*.[ch]")), Path(sys.executable))
+    if not is_done(ACCELERATOR_STAMP, sources) or not any(ACCELERATOR.glob("*.so")):
+        build_accelerator(sources)
 
 
 if __name__ == "__main__":

@@ -239,6 +239,13 @@ class Config:
             "Events of series that are not remembered cost a look-up.",
         ),
     ] = 256
+    accelerator: Annotated[
+        Literal["on", "off"],
+        Meta(
+            description="Whether usual events are read by the accelerator in C, where it was built; "
+            "`off` reads all of them by Python."
+        ),
+    ] = "on"
     audit_days: Annotated[
         int,
         Meta(ge=0, le=36_500, description="How many days the audit log is kept; 0 is for ever."),
@@ -266,12 +273,24 @@ class Config:
     webhook_allow_private: Annotated[
         bool,
         Meta(
-            description="Whether webhook endpoints, logos and mail servers of live organizations may be in private and loopback networks."
+            description="Whether webhook endpoints, logos, mail servers and VIES of live organizations may be in private and loopback networks."
         ),
     ] = False
     webhook_timeout_seconds: Annotated[
         int, Meta(ge=1, le=120, description="How long an attempt to deliver a webhook may take, in seconds.")
     ] = 30
+
+    vies_url: (
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^https?://\S+$",
+                description="VIES, where VAT numbers of customers are looked up: "
+                "`https://ec.europa.eu/taxation_customs/vies/rest-api`. Without it, none is: docs/eu-taxes.md.",
+            ),
+        ]
+        | None
+    ) = None
 
     smtp_host: Annotated[
         str | None,

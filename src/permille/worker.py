@@ -27,7 +27,7 @@ from permille.out import jobs
 from permille.out.kind import Context
 from permille.signals import Signals
 from permille.store import activity, api_logs, mails, unpriced as unpriced_store, webhooks
-from permille.usecases import alerts, fences, ongoing_balances, unpriced
+from permille.usecases import alerts, fences, ongoing_balances, unpriced, vat_checks
 from permille.usecases.due import due
 from permille.usecases.fences import Task
 from permille.usecases.invoices import advance, late_usage, progressive
@@ -124,6 +124,9 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
     def forget_requests(pool: Pool, now: datetime) -> bool:
         return _forget(pool, api_logs.delete_older, now, config.api_log_days)
 
+    def look_up_vat_numbers(pool: Pool, now: datetime) -> bool:
+        return vat_checks.look_live(pool, config, now, stopping.is_set) > 0
+
     def run_jobs(pool: Pool, _now: datetime) -> bool:
         assert config.database_url is not None
         context = Context(pool=pool, config=config, renderers=RENDERERS, is_stopping=stopping.is_set)
@@ -141,6 +144,7 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
         Loop(name="usage thresholds", step=_goes_on(progressive.look_live), pause_seconds=0.5),
         Loop(name="ongoing balances", step=_goes_on(ongoing_balances.refresh_live), pause_seconds=0.5),
         Loop(name="unpriced usage", step=_goes_on(unpriced.look_live), pause_seconds=2.0),
+        Loop(name="VAT numbers", step=look_up_vat_numbers, pause_seconds=5.0),
         Loop(name="jobs", step=run_jobs, pause_seconds=1.0),
         Loop(name="webhooks", step=queue_webhooks, pause_seconds=1.0),
         Loop(name="mails", step=queue_mails, pause_seconds=5.0),

@@ -6,13 +6,14 @@ from decimal import Decimal
 
 import pytest
 
-from permille.core.eu_tax import EU_TAXES, Residence, chosen_code, country_of_vat_number
+from permille.core.eu_tax import EU_TAXES, Residence, chosen_code, read_vat_number
 
 
 def tax_of(
     country: str | None, zipcode: str | None = None, number: str | None = None, seller: str = "FR"
 ) -> str:
-    customer = Residence(country=country, zipcode=zipcode, vat_country=country_of_vat_number(number))
+    found = read_vat_number(number)
+    customer = Residence(country=country, zipcode=zipcode, vat_country=found.country if found else None)
     return chosen_code(customer, seller_country=seller).removeprefix("lago_eu_")
 
 
@@ -56,3 +57,13 @@ def test_every_member_state_has_its_rate() -> None:
     assert len(standard) == 27
     assert (standard["hu"], standard["lu"], standard["fi"]) == (27, 17, Decimal("25.5"))
     assert EU_TAXES["lago_eu_reverse_charge"].rate == EU_TAXES["lago_eu_tax_exempt"].rate == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "letters"),
+    [(" el 094.259-216", "EL"), ("lu 150 274 42", "LU"), ("LU15027443", None), (None, None)],
+)
+def test_a_number_is_looked_up_by_the_letters_that_it_has(text: str | None, letters: str | None) -> None:
+    found = read_vat_number(text)
+    assert (found and found.letters) == letters
+    assert found is None or found.rest in ("094259216", "15027442")

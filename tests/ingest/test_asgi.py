@@ -15,12 +15,16 @@ import httpx2
 import psycopg
 import pytest
 
+from permille import accelerator
 from permille.app import intake_of
 from permille.config import Config
 from permille.database.connections import open_pool
+from permille.events.columns import UsualEvents
 from permille.events.draft import Draft
 from permille.events.log import Request
-from permille.ingest.asgi import EventIntake, Queue, WaitingRequest
+from permille.events.postgres.memory import Memory
+from permille.events.postgres.metering import new_version
+from permille.ingest.asgi import AwaitedRequest, EventIntake, Queue, WaitingRequest
 from permille.ingest.decoders import lago
 from permille.store import api_keys, organizations
 from permille.usecases import metering
@@ -314,7 +318,7 @@ def test_an_expression_makes_the_property_that_is_counted(
 
 def waiting(owner: UUID, size: int) -> WaitingRequest:
     drafts = [Draft(str(number), "c", "s", 0, None, {}) for number in range(size)]
-    return WaitingRequest(Request(owner, drafts, 0), asyncio.get_running_loop().create_future())
+    return AwaitedRequest(Request(owner, drafts, 0), asyncio.get_running_loop().create_future())
 
 
 def test_a_flood_of_one_organization_keeps_no_place_of_another() -> None:
@@ -388,4 +392,64 @@ def test_large_requests_of_one_organization_let_others_in_between(
         assert [answer.status_code for answer in answers] == [200] * 11
         assert order.index("small") < 5, order
 
-    talk(dsn, keys["live"], conversation)
+    talk(dsn, keys["live"], conversation, accelerator="off")
+
+
+def test_both_ways_store_and_answer_the_same(
+    dsn: str, db: Any, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In C what was met before, in Python all; repeated, refused and with the metering changed in between."""
+    ((owner,),) = db.execute("select id from organization where test_mode").fetchall()
+    answers: list[list[tuple[int, bytes]]] = []
+    rows: list[list[Any]] = []
+    real, read_in_c = Memory.read_usual, 0
+
+    def counted(*args: Any, **named: Any) -> UsualEvents | None:
+        nonlocal read_in_c
+        found = real(*args, **named)
+        read_in_c += found is not None
+        return found
+
+    monkeypatch.setattr(Memory, "read_usual", counted)
+    for way in ("on", "off") if accelerator.IS_BUILT else ("off",):
+
+        async def conversation(client: Client) -> None:
+            said = []
+            for turn in ("a", "b", "c"):
+                sent = [
+                    event(
+                        f"{turn}{number}", properties={"n": number, "more": [number]}, timestamp=1_780_586_634
+                    )
+                    for number in range(3)
+                ]
+                repeated = [*sent[:2], event(f"{turn}x")]
+                for path, body in (
+                    ("", {"event": event(turn, precise_total_amount_cents="1.50", timestamp="1780586634.5")}),
+                    ("/batch", {"events": sent}),
+                    ("/batch", {"events": repeated}),
+                    ("", {"event": event("wrong", timestamp="x")}),
+                ):
+                    answer = await post(client, path, body)
+                    said.append((answer.status_code, answer.content))
+                if turn == "b":
+                    change_metering()
+            answers.append(said)
+
+        def change_metering() -> None:
+            with psycopg.connect(dsn) as conn:
+                new_version(conn, owner)
+
+        db.execute("truncate event, series, metering, metering_version cascade")
+        db.commit()
+        talk(dsn, keys["test"], conversation, accelerator=way)
+        found = db.execute(
+            "select s.external_subscription_id, s.code, s.dimensions, e.at, e.created_at, e.identity, e.value,"
+            " e.transaction_id, e.precise_total_amount_cents, e.extra from event e join series s on s.id = e.series_id"
+            " order by e.transaction_id"
+        ).fetchall()
+        db.commit()
+        rows.append(found)
+    assert read_in_c == (8 if accelerator.IS_BUILT else 0)
+    assert len(rows[0]) == 12
+    assert all(each == rows[0] for each in rows)
+    assert all(each == answers[0] for each in answers)

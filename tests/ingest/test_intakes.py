@@ -11,6 +11,7 @@ from urllib.parse import quote
 import httpx2
 import pytest
 
+from permille.events.engine import event_log
 from permille.http.refusals import try_again
 from permille.ingest.asgi import EventIntake
 from permille.ingest.calls import CallStore
@@ -170,6 +171,37 @@ def test_a_call_by_several_callbacks_is_billed_once(talk: Callable[[Talk], None]
         assert payload_again["status"] == "repeated"
         assert (await client.get("/llm/held_usages"))["held_usages"] == []
         assert await client.counted() == {name: 3 * number for name, number in WHOLE.items()}
+
+    talk(conversation)
+
+
+@pytest.mark.parametrize("first", ["guessed", "known", "both"])
+def test_a_call_counts_once_whichever_road_that_guesses_its_provider_comes_first(
+    talk: Callable[[Talk], None], monkeypatch: pytest.MonkeyPatch, first: str
+) -> None:
+    """An OpenMeter event doesn't say that Azure served it; the answer itself says nothing of other names."""
+    names = [f"chatcmpl-{number}" for number in range(4)]
+    answers = [
+        {
+            "provider": "azure",
+            "response": {"id": name, "object": "chat.completion", "model": "gpt-5.4-mini", "usage": TOTALS},
+            "external_subscription_id": "sub",
+        }
+        for name in names
+    ]
+
+    async def conversation(client: Client) -> None:
+        await intake(client, "openmeter")
+        guessed = cloud(client, [cloud_event(name) for name in names], kind="cloudevents-batch")
+        known = client.send(*answers)
+        if first == "both":  # neither sees the other when it looks
+            monkeypatch.setattr(type(event_log), "known_transactions", staticmethod(lambda *_: set()))
+            await asyncio.gather(guessed, known)
+        else:
+            for road in (guessed, known) if first == "guessed" else (known, guessed):
+                await road
+        assert await client.counted() == {name: 4 * number for name, number in WHOLE.items()}
+        assert {each["status"] for each in await client.send(*answers)} == {"repeated"}
 
     talk(conversation)
 

@@ -319,6 +319,21 @@ def test_a_container_is_one_session_over_several_answers(talk: Callable[[Talk], 
     talk(conversation)
 
 
+def test_a_call_that_cannot_be_stored_leaves_the_others_of_its_request(talk: Callable[[Talk], None]) -> None:
+    async def conversation(client: Client) -> None:
+        await client.send(chat(4))
+        filters = [{"key": "type", "values": ["input", "output"]}, {"key": "team", "values": ["t"]}]
+        body = {"billable_metric": {"filters": filters}}
+        await client.http.put("/api/v1/billable_metrics/llm_tokens", content=json.dumps(body).encode())
+        long = chat(2, properties={"team": "t" * 300})
+        sent = await client.send(chat(1), long, chat(3), chat(4))
+        assert [each["status"] for each in sent] == ["counted", "held", "counted", "repeated"]
+        assert sent[1]["problem"]["code"] == "cannot_be_stored"
+        assert await client.counted() == {"input": 3 * 2006, "output": 3 * 300}
+
+    talk(conversation)
+
+
 def test_a_dry_run_stores_nothing(talk: Callable[[Talk], None]) -> None:
     async def conversation(client: Client) -> None:
         body = {"usage": chat(), "dry_run": True}

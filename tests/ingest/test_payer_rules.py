@@ -173,6 +173,7 @@ def test_wrong_rules_and_names_are_refused_by_field(talk: Callable[[Talk], None]
                 "external_subscription_id",
             ),
             ("tag", "t", {"external_customer_id": "cus", "overrides_request": True}, "overrides_request"),
+            ("tag", "t", {"external_customer_id": "cus", "position": 0}, "position"),
         ):
             answer = await rule(client, field, value, 422, **more)
             assert list(answer["error_details"]) == [wrong]

@@ -135,7 +135,7 @@ def test_what_cannot_even_be_encoded_is_alone_too(
         answers = await asyncio.gather(*(post(client, "", body) for body in bodies))
         assert [answer.status_code for answer in answers] == [422 if n == 5 else 200 for n in range(20)]
 
-    talk(dsn, keys["live"], conversation)
+    talk(dsn, keys["live"], conversation, accelerator="off")
     assert db.execute("select count(*) from event").fetchone() == (19,)
 
 
@@ -195,7 +195,7 @@ def test_a_writer_says_whose_metering_is_being_changed(dsn: str, db: Any, keys: 
         return Request(owner, [Draft(name, "c", "s", 0, None, {})], 0)
 
     async def append() -> None:
-        (writer,) = event_log.writers(dsn, 1, series_bytes=1_000_000)
+        (writer,) = event_log.writers(dsn, 1, series_bytes=1_000_000, is_accelerated=True)
         with psycopg.connect(dsn) as holder:
             new_version(holder, live)
             with pytest.raises(ChangingError) as changing:

@@ -17,7 +17,8 @@ from permille.core.instants import microseconds
 from permille.events.draft import Draft
 from permille.events.identity import event_identities, transaction_range
 from permille.events.log import Request
-from permille.events.postgres import events, metering, rollup, writer
+from permille.events.postgres import events, memory as memory_module, metering, rollup
+from permille.events.postgres.memory import series_bytes
 from permille.events.postgres.writer import METERING_CHANGING, Memory, open_connection, store
 from permille.ids import new_id
 from permille.store import organizations
@@ -203,7 +204,7 @@ def test_series_that_are_not_remembered_burn_no_ids(
     dsn: str, db: Any, organization: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [f"s{number}" for number in range(20_000)]
-    each_takes = writer.series_bytes((names[-1], (False,)))
+    each_takes = series_bytes((names[-1], (False,)))
     conn, memory, chance = open_connection(dsn), Memory(2 * 2_000 * each_takes), random.Random(1)
     for place in range(0, len(names), 2_000):
         store(conn, memory, [use_of(organization, names[place : place + 2_000], 0)])
@@ -227,7 +228,7 @@ def test_series_that_are_not_remembered_burn_no_ids(
 def test_series_in_use_stay_remembered_while_others_come_and_go(
     dsn: str, organization: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    conn, memory = open_connection(dsn), Memory(2 * 100 * writer.series_bytes(("busy49", (False,))))
+    conn, memory = open_connection(dsn), Memory(2 * 100 * series_bytes(("busy49", (False,))))
     busy = [f"busy{number}" for number in range(50)]
     store(conn, memory, [use_of(organization, busy, 0)])
     asked: list[int] = []
@@ -247,7 +248,7 @@ def test_series_in_use_stay_remembered_while_others_come_and_go(
 def test_codes_in_use_stay_remembered_while_others_come_and_go(
     dsn: str, db: Any, organization: UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer, "CODES_REMEMBERED", 10)
+    monkeypatch.setattr(memory_module, "CODES_REMEMBERED", 10)
     conn, memory = open_connection(dsn), Memory()
     for nth in range(40):
         store(
@@ -328,7 +329,7 @@ def test_the_memory_of_series_is_bounded_in_bytes(dsn: str, db: Any, organizatio
         remembered = [
             place for each in memory.series.values() for ids in (each.ids, each.older) for place in ids
         ]
-        assert 100 < sum(map(writer.series_bytes, remembered)) <= 200_000 + 100 * 700
+        assert 100 < sum(map(series_bytes, remembered)) <= 200_000 + 100 * 700
     assert count(db) == 2_000
 
 

@@ -16,10 +16,11 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from permille import worker
+from permille.config import Config
 from permille.database.connections import open_pool
 from permille.events.postgres import rebuilding, rollup
-from permille.store import customers
-from permille.usecases import alerts, metering as keeping, ongoing_balances, unpriced
+from permille.store import customers, vat_checks as vat_check_store
+from permille.usecases import alerts, metering as keeping, ongoing_balances, unpriced, vat_checks
 from permille.usecases.due import due
 from permille.usecases.fences import Task
 from permille.usecases.invoices import advance, late_usage, progressive, run
@@ -126,6 +127,17 @@ def _near_threshold(conn: psycopg.Connection[Any], name: str) -> World:
     return world
 
 
+def _with_vat_number(conn: psycopg.Connection[Any], name: str) -> World:
+    world = make_world(conn, name=name, test_now=None)
+    world.set_entity(country="NL", eu_tax_management=True)
+    vat_check_store.ask(conn, world.id, world.customer(), "no number", now=NOW)
+    return world
+
+
+def _look_up(pool: Pool) -> None:
+    vat_checks.look_live(pool, Config(vies_url="http://127.0.0.1:9"), NOW, lambda: False)
+
+
 def _rebuild(pool: Pool) -> None:
     while worker.rebuild(pool, NOW):
         pass
@@ -191,6 +203,12 @@ SCENES = {
         work=lambda pool: unpriced.look_live(pool, NOW),
         is_done=_has("select 1 from unchecked_organization where organization_id = %s", some=False),
         breaks=(unpriced, "look_some"),
+    ),
+    Task.VAT_NUMBERS: Scene(
+        fill=_with_vat_number,
+        work=_look_up,
+        is_done=_has("select 1 from vat_check where organization_id = %s and decided_at is null", some=False),
+        breaks=(vat_checks, "look"),
     ),
 }
 

@@ -25,11 +25,13 @@ from permille.api.validation import (
 )
 from permille.core.customer import BillingEntity, Customer
 from permille.core.errors import Forbidden, NotFound
+from permille.core.eu_tax import read_vat_number
 from permille.http.query import query_flag
 from permille.ids import new_id
 from permille.store import billing_entities, customers
 from permille.store.customers import CustomerSearch
 from permille.store.taxes import ids
+from permille.store.vat_checks import VatCheck
 from permille.usecases.catalogue import customers as catalogue
 from permille.usecases.catalogue.customers import SavedCustomer
 
@@ -292,4 +294,19 @@ def render_customer(customer: Customer) -> objects.Customer:
         ],
         lago_dunning_campaign_id=customer.dunning_campaign_id,
         exclude_from_dunning_campaign=customer.exclude_from_dunning_campaign,
+    )
+
+
+def render_vies_check(customer: Customer, check: VatCheck) -> objects.CheckedCustomer:
+    """The customer with what VIES said."""
+    shown = render_customer(customer)
+    return objects.CheckedCustomer(
+        **{name: getattr(shown, name) for name in shown.__struct_fields__},
+        vies_check=objects.ViesCheck(
+            valid=check.is_valid is True,
+            valid_format=read_vat_number(check.number) is not None,
+            vat_number=check.number,
+            name=check.name,
+            address=check.address,
+        ),
     )

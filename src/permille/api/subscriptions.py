@@ -210,7 +210,7 @@ def update_subscription(call: Call) -> dict[str, Any]:
     if "purchase_order_number" in columns and before.status not in ("pending", "active"):
         raise NotAllowed("purchase_order_number_not_editable")
     sets_rule = fields.given.get(ACTIVATION_RULES) is not None
-    if sets_rule and not before.is_waiting:
+    if sets_rule and before.status != "pending":
         raise NotAllowed("activation_rules_not_editable")
     after = catalogue.change(
         call.conn,

@@ -16,7 +16,7 @@ from permille.api.alerts import render_triggered_alerts
 from permille.api.billable_metrics import render_billable_metric
 from permille.api.credit_notes import render_whole_credit_note
 from permille.api.custom_sections import show_choices
-from permille.api.customers import render_customer
+from permille.api.customers import render_customer, render_vies_check
 from permille.api.events import render_events
 from permille.api.features import render_features
 from permille.api.fees import render_fee, surroundings
@@ -46,6 +46,7 @@ from permille.store import (
     plans,
     progressive,
     subscriptions,
+    vat_checks,
 )
 from permille.store.subscriptions import ALONE
 from permille.usecases.webhook_endpoints import signing_key
@@ -91,6 +92,15 @@ def _plan(conn: Connection[Any], object_id: UUID) -> Shown:
 def _customer(conn: Connection[Any], object_id: UUID) -> Shown:
     found = customers.by_ids(conn, [object_id]).get(object_id)
     return render_customer(found) if found else None
+
+
+def _vies_check(conn: Connection[Any], check_id: UUID) -> Shown:
+    """The customer with what came of looking up its VAT number."""
+    check = vat_checks.by_id(conn, check_id)
+    if check is None:
+        return None
+    customer = customers.by_ids(conn, [check.customer_id])[check.customer_id]
+    return render_vies_check(customer, check)
 
 
 def _subscription(conn: Connection[Any], object_id: UUID) -> Shown:
@@ -149,6 +159,7 @@ RENDERERS: Renderers = {
     "billable_metric": _one_by_one(_billable_metric),
     "credit_note": _one_by_one(render_whole_credit_note),
     "customer": _one_by_one(_customer),
+    "customer.vies_check": _one_by_one(_vies_check),
     "event_error": _one_by_one(_event_error),
     "feature": render_features,
     "fee": _one_by_one(_fee),

@@ -11,6 +11,7 @@ from typing import Any
 
 import psycopg
 
+from permille import accelerator
 from permille.clock import system_now
 from permille.config import Config, unknown_variables
 from permille.database.migrate import UnableToMigrateError, pending
@@ -69,6 +70,12 @@ def _fonts() -> Check:
         return Check(name="fonts", ok=True, detail=f"invoices print {', '.join(fonts.SCRIPTS)} and more")
     detail = f"invoices print boxes for {', '.join(lacking)}, unless the machine has its own fonts"
     return Check(name="fonts", ok=True, detail=detail, todo=fonts.TO_INSTALL)
+
+
+def _accelerator(config: Config) -> Check:
+    """Without it everything works."""
+    state = accelerator.state(is_wanted=config.accelerator == "on")
+    return Check(name="accelerator of events", ok=True, detail=state)
 
 
 def _minor_todo(major: int, minor: int) -> tuple[bool, str]:
@@ -194,7 +201,7 @@ def _no_database(config: Config) -> Check:
 
 def checks(config: Config) -> list[Check]:
     """All findings, the most basic first. Nothing is changed or started."""
-    basic = [_python(), _settings(config), _fonts()]
+    basic = [_python(), _settings(config), _fonts(), _accelerator(config)]
     if config.database_url is None:
         return [*basic, *_embedded(config)]
     return [

@@ -17,6 +17,8 @@ REVERSE_CHARGE = f"{PREFIX}reverse_charge"
 TAX_EXEMPT = f"{PREFIX}tax_exempt"
 GREECE = "GR"
 GREECE_IN_VAT_NUMBERS = "EL"
+LETTERS = 2
+"""How many letters of its country a VAT number begins with."""
 
 STANDARD_RATES: Mapping[str, Decimal] = {
     "AT": Decimal(20),
@@ -121,16 +123,32 @@ def is_member(country: str | None) -> bool:
     return country in STANDARD_RATES
 
 
-def country_of_vat_number(number: str | None) -> str | None:
-    """The member state that gave this VAT number, None where its letters, length or check digits are wrong."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VatNumber:
+    """A VAT number whose letters, length and check digits are right, whether or not it was ever given to anybody."""
+
+    country: str
+    rest: str
+    """Without the letters of the country."""
+
+    @property
+    def letters(self) -> str:
+        """The letters that VAT numbers of its country begin with."""
+        return GREECE_IN_VAT_NUMBERS if self.country == GREECE else self.country
+
+
+def read_vat_number(text: str | None) -> VatNumber | None:
+    """The VAT number in a text, None where its letters, length or check digits are wrong."""
     from stdnum.eu import vat
     from stdnum.exceptions import ValidationError
 
     try:
-        letters: str = vat.validate(number or "")[:2]
+        found: str = vat.validate(text or "")
     except ValidationError:
         return None
-    return GREECE if letters == GREECE_IN_VAT_NUMBERS else letters
+    letters = found[:LETTERS]
+    country = GREECE if letters == GREECE_IN_VAT_NUMBERS else letters
+    return VatNumber(country=country, rest=found[LETTERS:])
 
 
 def chosen_code(customer: Residence, *, seller_country: str) -> str:

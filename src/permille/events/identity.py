@@ -12,7 +12,7 @@ from functools import lru_cache
 from hashlib import blake2b
 from uuid import UUID
 
-_LOW = (1 << 64) - 1
+_HIGHEST = b"\xff" * 8
 
 
 def event_identities(
@@ -41,5 +41,10 @@ def transaction_identity(organization: bytes, transaction_id: str) -> bytes:
 
 def transaction_range(organization: bytes, transaction_id: str) -> tuple[UUID, UUID]:
     """The first and the last identity that an event with this transaction id can have."""
-    first = int.from_bytes(transaction_identity(organization, transaction_id)[:8], "big")
-    return UUID(int=first << 64), UUID(int=first << 64 | _LOW)
+    first, last = identity_range(transaction_identity(organization, transaction_id))
+    return UUID(bytes=first), UUID(bytes=last)
+
+
+def identity_range(transaction: bytes) -> tuple[bytes, bytes]:
+    """As transaction_range, of the 16 bytes of a transaction id."""
+    return transaction[:8] + bytes(8), transaction[:8] + _HIGHEST

@@ -23,6 +23,7 @@ from permille.core.metering.expression import (
     value_text,
 )
 from permille.core.wallet import NamedWallet
+from permille.events.columns import OnDemand, UsualEvents
 from permille.events.draft import Draft
 from permille.events.identity import event_identities, transaction_identity
 
@@ -39,9 +40,11 @@ class Request:
     drafts: Sequence[Draft]
     created_at: int
     """Microseconds since 1970."""
-    counts_once: bool = False
-    """Whether the transaction id of its first event is taken by an event of any other subscription, too."""
-    identities: list[bytes] = field(default_factory=list)
+    counts_once: Collection[str] = ()
+    """Transaction ids that no other request may come with, of whichever subscription; events of it need not have them."""
+    usual: UsualEvents | None = None
+    """The same events as columns, where they were read in one pass."""
+    identities: Sequence[bytes] = ()
     duplicates: list[int] | None = None
     failure: Exception | None = None
     codes: set[str] = field(default_factory=set)
@@ -60,11 +63,14 @@ class Request:
         return self.duplicates is not None or self.failure is not None or self.is_refused
 
     @property
-    def claim(self) -> bytes | None:
-        """What no other request may come with, None where only its events themselves count once."""
-        if not self.counts_once:
-            return None
-        return transaction_identity(self.organization_id.bytes, self.drafts[0].transaction_id)
+    def is_stored(self) -> bool:
+        """Whether all of it is in."""
+        return self.failure is None and self.duplicates == [] and not self.is_refused
+
+    @property
+    def claims(self) -> set[bytes]:
+        """What no other request may come with; empty where only its events themselves count once."""
+        return {transaction_identity(self.organization_id.bytes, each) for each in self.counts_once}
 
     @property
     def is_refused(self) -> bool:
@@ -103,6 +109,10 @@ class Request:
                 draft.properties = {**sent, how.expression_field: value_text(value)}
 
     def __post_init__(self) -> None:
+        if self.usual is not None:
+            self.codes = self.usual.codes
+            self.identities = OnDemand(len(self.drafts), self.usual.identities)
+            return
         self.codes = {draft.code for draft in self.drafts}
         self.identities = event_identities(
             self.organization_id.bytes,
@@ -247,6 +257,14 @@ class UnacceptableError(Exception):
 class Writer(Protocol):
     """One that appends groups of requests to the log, one group after the other."""
 
+    def read_usual(
+        self, organization_id: UUID, body: bytes, *, created_at: int, most: int, is_batch: bool
+    ) -> UsualEvents | None:
+        """The events of a body of Lago's `/events`, or of `/events/batch` with `most` of them, read in one pass.
+
+        None for what is not usual, wrong or about something new: it is to be decoded. `created_at` is in microseconds.
+        """
+
     def words(self, request: Request) -> int:
         """Words of the expressions that `derive` would evaluate, as far as they are known without a look."""
 
@@ -266,7 +284,7 @@ class Writer(Protocol):
 class EventLog(Protocol):
     """Events as they were sent and as they count. Each call is one set; `conn` is the caller's transaction on its rows."""
 
-    def writers(self, dsn: str, count: int, *, series_bytes: int) -> Sequence[Writer]:
+    def writers(self, dsn: str, count: int, *, series_bytes: int, is_accelerated: bool) -> Sequence[Writer]:
         """Writers for as many tasks, which together remember series in so many bytes."""
 
     def unevaluable(
@@ -286,7 +304,7 @@ class EventLog(Protocol):
     def known_transactions(
         self, conn: Connection[Any], organization_id: UUID, transaction_ids: Sequence[str]
     ) -> set[str]:
-        """Those of the transaction ids that an event has, of any subscription of the organization."""
+        """Those of the transaction ids that an event of any subscription of the organization has, or that count once."""
 
     def metering(
         self, conn: Connection[Any], codes: Mapping[UUID, Collection[str]]

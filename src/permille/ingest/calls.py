@@ -12,12 +12,15 @@ from uuid import UUID
 
 from permille.core.errors import Refusal
 from permille.core.llm.call import CallSource, DroppedSpans, PreparedCall, SentCall
-from permille.events.calls import outcome_of, requests_of
+from permille.events.calls import is_unacceptable, outcome_of, own_request, shared_requests
 from permille.events.log import Request
 from permille.http.refusals import try_again
 from permille.http.shares import Shares
 
 Answer = TypeVar("Answer")
+
+STORED_TOGETHER = 100
+"""So many calls are one request of events, unless one of them can't be stored."""
 
 
 class CallDesk(Protocol):
@@ -80,12 +83,25 @@ class CallStore:
     async def _stored(
         self, organization_id: UUID, calls: Sequence[PreparedCall], *, now: datetime
     ) -> list[PreparedCall]:
-        requests = [requests_of(organization_id, call, now=now) for call in calls]
-        await self.store([each for group in requests for each in group])
-        stored = [outcome_of(call, group) for call, group in zip(calls, requests, strict=True)]
+        """Store calls in few requests; those of one that was refused each by itself."""
+        places = [place for place, call in enumerate(calls) if call.events]
+        groups = [places[start : start + STORED_TOGETHER] for start in range(0, len(places), STORED_TOGETHER)]
+        shared = [shared_requests(organization_id, call, now=now) for call in calls]
+        together = [
+            own_request(organization_id, [calls[each] for each in group], now=now) for group in groups
+        ]
+        await self.store([*together, *(each for few in shared for each in few)])
+        own: dict[int, Request] = {}
+        for group, request in zip(groups, together, strict=True):
+            is_apart = len(group) > 1 and (request.duplicates or is_unacceptable(request))
+            for place in group:
+                own[place] = own_request(organization_id, [calls[place]], now=now) if is_apart else request
+        await self.store([request for request in own.values() if not request.is_decided])
+        requests = [[own[place], *few] if place in own else few for place, few in enumerate(shared)]
+        stored = [outcome_of(call, each) for call, each in zip(calls, requests, strict=True)]
         if any(
-            call.problem is None and any(each.failure for each in group)
-            for call, group in zip(stored, requests, strict=True)
+            call.problem is None and any(each.failure for each in few)
+            for call, few in zip(stored, requests, strict=True)
         ):
             raise try_again()
         return stored

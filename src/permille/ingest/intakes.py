@@ -54,10 +54,12 @@ def answered(
 ) -> Request:
     """All events of a request, to be answered as they were sent; of a call with the id of its first event or where it is held."""
     request = Request(organization_id=organization_id, drafts=drafts, created_at=created_at)
+    identities = list(request.identities)
     for index, call in calls.items():
         if call.held_id is not None:
-            request.identities[index] = call.held_id.bytes
+            identities[index] = call.held_id.bytes
         elif call.identity is not None:
             payer = call.external_subscription_id or call.sent.external_subscription_id
-            (request.identities[index],) = event_identities(organization_id.bytes, [payer], [call.identity])
+            (identities[index],) = event_identities(organization_id.bytes, [payer], [call.identity])
+    request.identities = identities
     return request

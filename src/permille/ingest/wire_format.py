@@ -27,6 +27,8 @@ class WireFormat:
     """Whether errors are by the index of their event."""
     decode: Callable[[bytes, datetime, int], list[Draft]]
     answer: Callable[[Request, Warnings | None], bytes]
+    may_be_usual: bool = False
+    """Whether writers read its usual bodies in one pass, and answer them as `answer` does."""
 
 
 class Faulty(Invalid):

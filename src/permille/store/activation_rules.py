@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -55,19 +55,18 @@ def remove(conn: Connection[Any], subscription_id: UUID) -> None:
     conn.execute("delete from activation_rule where subscription_id = %s", [subscription_id])
 
 
-def wait(
-    conn: Connection[Any], rules: Sequence[ActivationRule], invoices: Mapping[UUID, UUID], *, now: datetime
-) -> None:
+def wait(conn: Connection[Any], rules: Sequence[ActivationRule]) -> None:
     """They wait from now on for the payment of the invoices of their subscriptions; set-based."""
     conn.execute(
         "update activation_rule r set status = 'pending', expires_at = w.expires_at, invoice_id = w.invoice_id,"
-        " updated_at = %s from unnest(%s::uuid[], %s::timestamptz[], %s::uuid[]) as w (id, expires_at, invoice_id)"
-        " where r.id = w.id",
+        " updated_at = w.updated_at"
+        " from unnest(%s::uuid[], %s::timestamptz[], %s::uuid[], %s::timestamptz[])"
+        " as w (id, expires_at, invoice_id, updated_at) where r.id = w.id",
         [
-            now,
             [rule.id for rule in rules],
-            [rule.expiry(now) for rule in rules],
-            [invoices[rule.subscription_id] for rule in rules],
+            [rule.expires_at for rule in rules],
+            [rule.invoice_id for rule in rules],
+            [rule.updated_at for rule in rules],
         ],
     )
 

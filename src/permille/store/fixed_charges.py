@@ -120,6 +120,11 @@ def start_units(conn: Connection[Any], subscription_ids: Collection[UUID]) -> No
     )
 
 
+def forget_units(conn: Connection[Any], subscription_ids: Collection[UUID]) -> None:
+    """Take back what `start_units` wrote down of subscriptions that don't start yet."""
+    conn.execute("delete from fixed_charge_units where subscription_id = any(%s)", [list(subscription_ids)])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewUnits:
     """The units of a subscription from an instant on."""

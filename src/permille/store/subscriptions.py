@@ -12,8 +12,8 @@ from psycopg import Connection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
-from permille.core.contract.subscription import Due, Subscription
-from permille.database.bulk import uuid_array
+from permille.core.contract.subscription import Due, Run, Subscription
+from permille.database.bulk import text_array, uuid_array
 
 _NAMES = tuple(field.name for field in fields(Subscription))
 _COLUMNS = ", ".join(f"s.{name}" for name in _NAMES)
@@ -84,6 +84,18 @@ def histories(
     return found
 
 
+def runs(conn: Connection[Any], organization_id: UUID, external_ids: Collection[str]) -> dict[str, list[Run]]:
+    """As histories, of each row only when it runs."""
+    found: dict[str, list[Run]] = {}
+    for external_id, started_at, terminated_at in conn.execute(
+        "select s.external_id, s.started_at, s.terminated_at from subscription s"
+        " where s.organization_id = %s and s.external_id = any(%s::text[]) order by s.created_at desc, s.id desc",
+        [organization_id, text_array(external_ids)],
+    ):
+        found.setdefault(external_id, []).append(Run(started_at, terminated_at))
+    return found
+
+
 def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Subscription]:
     return {row.id: row for row in _select(conn, "s.id = any(%s)", [uuid_array(ids)])}
 
@@ -140,7 +152,9 @@ def next_plan_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, UU
 def following(conn: Connection[Any], ids: Collection[UUID]) -> list[Subscription]:
     """The rows that wait to take over from these."""
     return _select(
-        conn, "s.previous_subscription_id = any(%s) and s.status = 'pending' order by s.id", [list(ids)]
+        conn,
+        "s.previous_subscription_id = any(%s) and s.status in ('pending', 'incomplete') order by s.id",
+        [list(ids)],
     )
 
 

@@ -26,6 +26,8 @@ def payment_changed(conn: Connection[Any], changed: Sequence[StoredInvoice], now
         for status in (PaymentStatus.SUCCEEDED, PaymentStatus.FAILED)
     )
     if paid:
-        rows = subscriptions.for_update(conn, [rule.subscription_id for rule in paid])
-        lifecycle.run_paid(conn, list(rows.values()), rules, now=now)
+        waiting = subscriptions.by_ids(conn, [rule.subscription_id for rule in paid]).values()
+        before = {row.previous_subscription_id for row in waiting if row.previous_subscription_id}
+        rows = subscriptions.for_update(conn, [*(row.id for row in waiting), *before])
+        lifecycle.run_paid(conn, rows, paid, now=now)
     lifecycle.give_up(conn, failed, RuleStatus.FAILED, now=now)

@@ -38,6 +38,7 @@ class Task(StrEnum):
     THRESHOLDS = "Looking at usage thresholds"
     WALLETS = "Reckoning ongoing balances"
     UNPRICED = "Looking for usage without a price"
+    VAT_NUMBERS = "Looking up VAT numbers"
 
 
 def for_each(

@@ -10,7 +10,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.contract.subscription import Subscription, running_at
+from permille.core.contract.subscription import Run, running_at
 from permille.core.errors import Invalid, NotFound
 from permille.core.llm.call import (
     METRICS,
@@ -45,7 +45,7 @@ class _Payers:
     """Who may pay for calls, as they were sent."""
 
     rules: PayerRules
-    histories: Mapping[str, Sequence[Subscription]]
+    histories: Mapping[str, Sequence[Run]]
     of_customers: Mapping[str, Sequence[tuple[str, bool]]]
 
     def find(self, call: SentCall) -> str | Problem:
@@ -108,13 +108,14 @@ def prepare(conn: Connection[Any], organization_id: UUID, calls: Sequence[SentCa
     listed: Listed = {code: metric.filters for code, metric in metrics.items()}
     aliases = model_aliases.of_organization(conn, organization_id)
     looked = [_looked_at(call, aliases, listed, payers) for call in calls]
-    named = [name for each in looked if each.identity for name in (each.identity, *each.other_identities)]
-    seen = event_log.known_transactions(conn, organization_id, named)
+    seen = event_log.known_transactions(
+        conn, organization_id, [name for each in looked for name in each.names]
+    )
     found: list[PreparedCall] = []
     for each in looked:
-        is_repeated = each.identity in seen or not each.other_identities.isdisjoint(seen)
-        if each.identity and each.problem is None and not is_repeated:
-            seen.add(each.identity)
+        is_repeated = not each.names.isdisjoint(seen)
+        if each.problem is None and not is_repeated:
+            seen |= each.names
         found.append(
             replace(each, is_repeated=True, problem=None, events=(), shared=()) if is_repeated else each
         )
@@ -134,7 +135,7 @@ def _payers(conn: Connection[Any], organization_id: UUID, calls: Sequence[SentCa
     rules = payer_rules.about(conn, organization_id, said) if said else {}
     named: list[SentCall | PayerRule] = [*calls, *rules.values()]
     names = {each.external_subscription_id for each in named if each.external_subscription_id}
-    histories = subscriptions.histories(conn, organization_id, names) if names else {}
+    histories = subscriptions.runs(conn, organization_id, names) if names else {}
     customers = {each.external_customer_id for each in named if each.external_customer_id}
     customers |= names - histories.keys()
     return _Payers(

@@ -128,7 +128,7 @@ def pay(conn: Connection[Any], organization_id: UUID, wanted: NewPayment, *, now
     problem = amount_problem(
         wanted.amount_cents,
         due_cents=invoice.due_amount_cents,
-        is_whole=invoice.invoice_type == "credit",
+        is_whole=invoice.invoice_type == "credit" or invoice.status is InvoiceStatus.OPEN,
     )
     if problem:
         raise Invalid({"amount_cents": [problem]})

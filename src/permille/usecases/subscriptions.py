@@ -55,7 +55,7 @@ from permille.store import (
 )
 from permille.usecases import coupons
 from permille.usecases.invoices import advance, run
-from permille.usecases.invoices.credit_notes import credit_unused
+from permille.usecases.invoices.credit_notes import credit_days_before, credit_unused
 from permille.usecases.invoices.run import PlanChange
 from permille.usecases.wallets import transactions as prepaid
 
@@ -96,7 +96,7 @@ def subscribe(
     """The customer's subscription to the plan: the one that there is already, or a new one.
 
     Another plan takes over at once when its fee is not lower by the year, else at the period's end; until then the
-    running subscription is returned. So do other terms of the same plan (`plan` is then of the subscription's own),
+    running subscription is returned. One that has to be paid first takes over with its payment. So do other terms of the same plan (`plan` is then of the subscription's own),
     unless they are `is_agreed`: what the subscription has already. A plan of its own is stored when it is used.
     Raises Invalid when another customer has the external id.
     """
@@ -126,8 +126,6 @@ def subscribe(
     ):
         return current
     _store_own(conn, plan)
-    if terms.payment_timeout_hours is not None and not current.is_waiting:
-        raise Invalid({"activation_rules": ["not_supported_yet"]})
     if current.is_waiting:
         set_payment_rule(conn, current, terms.payment_timeout_hours, now=now)
         name = current.name if terms.name is None else terms.name
@@ -146,6 +144,7 @@ def subscribe(
         ending_at=terms.ending_at or current.ending_at,
     )
     subscriptions.add(conn, new)
+    set_payment_rule(conn, new, terms.payment_timeout_hours, now=now)
     fixed_charges.set_own_units(conn, new.id, terms.own_units)
     before = section_choices.of(conn, [current.id]).get(current.id)
     _choose_sections(conn, new, terms.section_choice or before)
@@ -227,8 +226,31 @@ def _take_over_all(
     *,
     now: datetime,
     upgraded: bool,
+) -> None:
+    """Let plans take over from others, but for those that have to be paid first: of these the old ones go on."""
+    gate = _gate(conn, [new for _, new in changes], now=now, started_at=now)
+    gated = {row.id for row in (*gate.waiting, *gate.paid)}
+    if gated:
+        # Until it takes over, usage is of the other one; then its units begin with it.
+        subscriptions.update_all(conn, list(gated), columns={"started_at": None}, now=now)
+        fixed_charges.forget_units(conn, gated)
+    _change(conn, [each for each in changes if each[1].id not in gated], now=now, upgraded=upgraded)
+    paid = {row.id for row in gate.paid}
+    _change(conn, [each for each in changes if each[1].id in paid], now=now, upgraded=upgraded, is_paid=True)
+
+
+def _change(
+    conn: Connection[Any],
+    changes: Sequence[tuple[Subscription, Subscription]],
+    *,
+    now: datetime,
+    upgraded: bool,
+    is_paid: bool = False,
 ) -> list[Subscription]:
-    """End plans and start the next at the same instant, each two billed together; the rows that run now."""
+    """End plans and start the next at the same instant, each two billed together; the rows that run now.
+
+    With `is_paid` what the new ones cost from their start on was billed before.
+    """
     if not changes:
         return []
     organization_id = changes[0][0].organization_id
@@ -238,7 +260,7 @@ def _take_over_all(
     )
     credit_unused(conn, [row for row in ended if row.on_termination_credit_note is not None], at=now)
     running = _run(conn, [new for _, new in changes], now=now, started_at=now)
-    owing = _owing_at_start(conn, running, now)
+    owing = set() if is_paid else _owing_at_start(conn, running, now)
     run.bill_changes(
         conn,
         [
@@ -255,9 +277,9 @@ def _take_over_all(
 def _take_over(
     conn: Connection[Any], old: Subscription, new: Subscription, *, now: datetime, upgraded: bool
 ) -> Subscription:
-    """End one plan and start the next at the same instant, billed together."""
-    (running,) = _take_over_all(conn, [(old, new)], now=now, upgraded=upgraded)
-    return subscriptions.by_ids(conn, [running.id])[running.id]
+    """Let one plan take over from another; the new row, which may have to be paid first."""
+    _take_over_all(conn, [(old, new)], now=now, upgraded=upgraded)
+    return subscriptions.by_ids(conn, [new.id])[new.id]
 
 
 def follow_amounts(conn: Connection[Any], plan_id: UUID, *, now: datetime) -> None:
@@ -364,16 +386,17 @@ def activate_all(
     started_at: datetime | None = None,
 ) -> list[Subscription]:
     """As activate, for many at once. Those that have to be paid first wait for it."""
-    waiting = _wait_for_payment(conn, rows, now=now, started_at=started_at or now)
-    free = [row for row in rows if row.id not in waiting]
-    if free:
-        running = _run(conn, free, now=now, started_at=started_at or now)
+    gate = _gate(conn, rows, now=now, started_at=started_at or now)
+    _run_first(conn, gate.paid, now=now)
+    gated = {row.id for row in (*gate.waiting, *gate.paid)}
+    free = [row for row in rows if row.id not in gated]
+    running = _run(conn, free, now=now, started_at=started_at or now) if free else []
+    if running:
         _queue_webhooks(conn, "subscription.started", running, now)
         owing = _owing_at_start(conn, running, now)
         if owing:
             run.bill_starts(conn, [row.id for row in running if row.id in owing], at=now)
-    found = {row.id: row for row in running} if free else {}
-    found |= subscriptions.by_ids(conn, waiting) if waiting else {}
+    found = {row.id: row for row in running} | (subscriptions.by_ids(conn, gated) if gated else {})
     return [found[row.id] for row in rows]
 
 
@@ -400,14 +423,23 @@ def set_payment_rule(
     )
 
 
-def _wait_for_payment(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Gate:
+    """Those of subscriptions that start of which something is to be paid before they run."""
+
+    waiting: Sequence[Subscription] = ()
+    paid: Sequence[Subscription] = ()
+    """Those of which credits have paid all of it."""
+
+
+def _gate(
     conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime, started_at: datetime
-) -> set[UUID]:
-    """Bill those that only run once that is paid. One of which nothing is to be paid runs at once."""
+) -> _Gate:
+    """Bill those that only run once that is paid. One of which nothing is to be paid has no gate."""
     rules = activation_rules.of_subscriptions(conn, [row.id for row in rows])
     if not rules:
-        return set()
-    columns = {"status": "incomplete", "started_at": started_at}
+        return _Gate()
+    columns = {"status": "incomplete", "started_at": started_at, "activates_at": None}
     started = subscriptions.update_all(
         conn, [row.id for row in rows if row.id in rules], columns=columns, now=now
     )
@@ -416,33 +448,58 @@ def _wait_for_payment(
     activation_rules.end(conn, free, RuleStatus.NOT_APPLICABLE, now=now)
     gated = [row for row in started if row.id in owing]
     if not gated:
-        return set()
+        return _Gate()
     fixed_charges.start_units(conn, owing)
     run.bill_activations(conn, gated, at=now)
     to_pay = activation_rules.open_invoices(conn, owing)
-    activation_rules.wait(conn, [rules[row_id] for row_id in to_pay], to_pay, now=now)
+    billed = subscriptions.by_ids(conn, owing)
+    paid_until = {
+        row.id: row.fee_billed_until or row.fixed_charges_paid_until
+        for row in billed.values()
+        if row.previous_subscription_id is not None
+    }
+    waits = [
+        rule.waiting(to_pay[key], now=now, until=paid_until.get(key))
+        for key, rule in rules.items()
+        if key in to_pay
+    ]
+    activation_rules.wait(conn, waits)
     waiting = [row for row in gated if row.id in to_pay]
     if waiting:
         _queue_webhooks(conn, "subscription.incomplete", waiting, now)
-    run_paid(conn, [row for row in gated if row.id not in to_pay], rules, now=now)
-    return owing
+    paid = [row for row in gated if row.id not in to_pay]
+    activation_rules.end(conn, [rules[row.id].id for row in paid], RuleStatus.SATISFIED, now=now)
+    return _Gate(waiting=waiting, paid=paid)
 
 
 def run_paid(
     conn: Connection[Any],
-    rows: Sequence[Subscription],
-    rules: Mapping[UUID, ActivationRule],
+    rows: Mapping[UUID, Subscription],
+    rules: Collection[ActivationRule],
     *,
     now: datetime,
 ) -> None:
-    """Let subscriptions run of which nothing is to be paid any more; periods that are over by now are billed next."""
+    """Let subscriptions run whose first invoice was paid; `rows` has them, and those from which they take over.
+
+    What a plan was paid for before it took over is given back.
+    """
+    activation_rules.end(conn, [rule.id for rule in rules], RuleStatus.SATISFIED, now=now)
+    paid = [rows[rule.subscription_id] for rule in rules]
+    _run_first(conn, [row for row in paid if row.previous_subscription_id is None], now=now)
+    changes = [
+        (rows[row.previous_subscription_id], row) for row in paid if row.previous_subscription_id is not None
+    ]
+    credit_days_before(conn, _change(conn, changes, now=now, upgraded=True, is_paid=True), at=now)
+
+
+def _run_first(conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime) -> None:
+    """Let subscriptions run that have been paid and follow no other; periods that are over by now are billed next."""
     if not rows:
         return
     for started_at in {row.started_at for row in rows}:
         ids = [row.id for row in rows if row.started_at == started_at]
         columns = {"status": "active", "activated_at": now, "next_billing_at": started_at}
         subscriptions.update_all(conn, ids, columns=columns, now=now)
-    activation_rules.end(conn, [rules[row.id].id for row in rows], RuleStatus.SATISFIED, now=now)
     reschedule(conn, rows, now=now)
     event_log.look_again(
         conn, rows[0].organization_id, external_subscription_ids={row.external_id for row in rows}
@@ -475,6 +532,18 @@ def give_up(
         give_back(conn, invoice_ids, now)
     invoices.close(conn, invoice_ids, now=now)
     _queue_webhooks(conn, "subscription.canceled", canceled, now)
+    going_on = subscriptions.by_ids(
+        conn, {row.previous_subscription_id for row in canceled if row.previous_subscription_id}
+    )
+    active = [row for row in going_on.values() if row.status == "active"]
+    if active:
+        _queue_webhooks(conn, "subscription.updated", active, now)
+
+
+def decline(conn: Connection[Any], ids: Collection[UUID], *, now: datetime) -> None:
+    """Give up subscriptions that wait for their payment because somebody wants that; their customers are locked."""
+    rules = activation_rules.of_subscriptions(conn, ids).values()
+    give_up(conn, rules, RuleStatus.DECLINED, now=now)
 
 
 GIVEN_BACK = (coupons.give_back, prepaid.give_back, credit_notes.give_back)
@@ -635,8 +704,11 @@ def _terminate(
     run.bill_terminations(conn, ids, at=at)
     run.bill_late_usage(conn, customer_ids, at=at)
     wallets.mark_customers(conn, rows[0].organization_id, customer_ids)
-    for row in subscriptions.following(conn, ids):
-        cancel(conn, row, now=at)
+    following = subscriptions.following(conn, ids)
+    for row in following:
+        if row.status == "pending":
+            cancel(conn, row, now=at)
+    decline(conn, [row.id for row in following if row.status == "incomplete"], now=at)
     _queue_webhooks(conn, "subscription.terminated", ended, at)
 
 
@@ -679,12 +751,7 @@ def end_all(conn: Connection[Any], rows: Collection[Subscription], *, now: datet
         elif row.status == "pending":
             cancel(conn, row, now=now)
         elif row.status == "incomplete":
-            give_up(
-                conn,
-                activation_rules.of_subscriptions(conn, [row.id]).values(),
-                RuleStatus.DECLINED,
-                now=now,
-            )
+            decline(conn, [row.id], now=now)
 
 
 def _queue_webhooks(

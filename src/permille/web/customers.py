@@ -32,6 +32,7 @@ from permille.store import (
     invoice_search,
     plans as plan_store,
     subscriptions as subscription_store,
+    vat_checks,
 )
 from permille.store.customers import CustomerSearch
 from permille.store.invoice_search import FeeSearch, InvoiceSearch
@@ -225,9 +226,10 @@ def _with_tab(visit: Visit, wanted: str) -> HtmlPage:
     return HtmlPage(template=f"customer_{tab}.html", context=context)
 
 
-def _details(_visit: Visit, _rows: Sequence[Subscription]) -> dict[str, Any]:
-    """Nothing more than the customer."""
-    return {}
+def _details(visit: Visit, _rows: Sequence[Subscription]) -> dict[str, Any]:
+    """What VIES says of its VAT number, where that is looked up."""
+    customer = _named(visit)
+    return {"vies": vat_checks.newest_of(visit.conn, customer.id, customer.tax_identification_number)}
 
 
 def _invoices(visit: Visit, _rows: Sequence[Subscription]) -> dict[str, Any]:

@@ -107,6 +107,22 @@ class Customer(Answer):
     exclude_from_dunning_campaign: Annotated[bool, says("Whether no campaign asks it for what is overdue.")]
 
 
+class ViesCheck(Answer):
+    """What VIES says of a customer's VAT number."""
+
+    valid: Annotated[bool, says("Whether it is registered.")]
+    valid_format: Annotated[bool, says("Whether its letters, length and check digits are right.")]
+    vat_number: Annotated[str, says("The number as it was looked up.")]
+    name: Annotated[str | None, says("Whose it is, where the register shows it.")]
+    address: Annotated[str | None, says("Their address, where the register shows it.")]
+
+
+class CheckedCustomer(Customer):
+    """A customer whose VAT number was looked up."""
+
+    vies_check: Annotated[ViesCheck, says("What came of it.")]
+
+
 class CustomerMetadataInput(Input):
     """A note of yours on a customer."""
 

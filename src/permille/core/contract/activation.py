@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
@@ -48,6 +48,14 @@ class ActivationRule:
     created_at: datetime
     updated_at: datetime
 
-    def expiry(self, now: datetime) -> datetime | None:
-        """Until when the subscription waits, from now on."""
-        return now + timedelta(hours=self.timeout_hours) if self.timeout_hours else None
+    def waiting(self, invoice_id: UUID, *, now: datetime, until: datetime | None) -> ActivationRule:
+        """The rule as the subscription waits from now on: up to its timeout, and no longer than `until`."""
+        ends = [now + timedelta(hours=self.timeout_hours)] if self.timeout_hours else []
+        ends += [until] if until else []
+        return replace(
+            self,
+            status=RuleStatus.PENDING,
+            expires_at=min(ends, default=None),
+            invoice_id=invoice_id,
+            updated_at=now,
+        )

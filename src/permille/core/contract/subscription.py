@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
 
 from permille.core.contract.plan import Plan
@@ -71,7 +71,7 @@ class Subscription:
     fixed_charges_billed_until: datetime | None = None
     fixed_charges_paid_until: datetime | None = None
     upgraded: bool = False
-    """Whether a dearer plan took over at terminated_at."""
+    """Whether another plan took over at terminated_at, inside of its period: a dearer one, or one that was paid then."""
     historical_usage_amount_cents: int = 0
     """What was used before we knew of it; on the first row of a life alone, see life_of."""
     cancellation_reason: str | None = None
@@ -90,8 +90,18 @@ def thresholds_on(row: Subscription, plan: Plan) -> tuple[UsageThreshold, ...]:
     return thresholds_of_json(row.usage_thresholds) or plan.applicable_thresholds
 
 
-def running_at(history: Iterable[Subscription], at: datetime) -> Subscription | None:
-    """The subscription of an external id that takes the events of that time."""
+class Run(NamedTuple):
+    """From when to when a row of an external id's history runs."""
+
+    started_at: datetime | None
+    terminated_at: datetime | None
+
+
+Row = TypeVar("Row", Subscription, Run)
+
+
+def running_at(history: Iterable[Row], at: datetime) -> Row | None:
+    """The row of an external id's history that takes the events of that time."""
     for row in history:
         is_over = row.terminated_at is not None and at >= row.terminated_at
         if row.started_at is not None and row.started_at <= at and not is_over:

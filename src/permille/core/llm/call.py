@@ -92,7 +92,7 @@ class CallEvent:
 
     transaction_id: str
     code: str
-    properties: Mapping[str, Any]
+    properties: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +102,7 @@ class PreparedCall:
     sent: SentCall
     identity: str | None
     other_identities: frozenset[str] = frozenset()
-    """What it may be known by if it came by another road before."""
+    """What it may be known by if it comes by another road."""
     external_subscription_id: str | None = None
     events: tuple[CallEvent, ...] = ()
     """They are counted together or not at all."""
@@ -115,6 +115,11 @@ class PreparedCall:
     """Where it is kept aside."""
     unknown_models: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Names that say nothing about the model, with the transaction ids of the events that have them."""
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All that it may be known by: a call that has any of them is the same."""
+        return self.other_identities if self.identity is None else self.other_identities | {self.identity}
 
     @property
     def status(self) -> UsageStatus:
@@ -136,7 +141,7 @@ def events_of(
     The first has the identity itself as its transaction id, whatever the metrics list at the time: so a call that comes
     again after they were changed is still the same.
     """
-    free = {key: value for key, value in properties.items() if key not in _OWN}
+    free = {key: value for key, value in properties.items() if key not in _OWN} if properties else {}
     source = {} if usage.cost is None else {COST_SOURCE: FROM_PROVIDER}
     found: list[CallEvent] = []
     shared: list[CallEvent] = []
@@ -197,13 +202,8 @@ _OWN = frozenset(
 
 
 def _folded(request: ModelRequest, listed: Listed) -> list[UsagePart]:
-    known = listed.get(str(Metric.TOKENS), {})
-    types, modalities = known.get("type"), known.get("modality")
-    return fold(
-        request.parts,
-        types=None if types is None else set(types),
-        modalities=None if modalities is None else set(modalities),
-    )
+    known = listed.get(Metric.TOKENS, {})
+    return fold(request.parts, types=known.get("type"), modalities=known.get("modality"))
 
 
 def _name(identity: str, index: int, part: UsagePart) -> str:
@@ -222,12 +222,14 @@ def _dimensions(usage: Usage, request: ModelRequest) -> dict[str, str]:
         "model": request.model or request.model_sent,
         "tier": str(usage.tier),
         "context": str(request.context),
-        "region": usage.region,
-        "model_raw": request.model_sent,
-        "snapshot": request.snapshot,
-        "api": usage.api,
     }
-    return {key: value for key, value in found.items() if value is not None}
+    if usage.region is not None:
+        found["region"] = usage.region
+    found["model_raw"] = request.model_sent
+    if request.snapshot is not None:
+        found["snapshot"] = request.snapshot
+    found["api"] = usage.api
+    return found
 
 
 def _values(part: UsagePart) -> dict[str, str]:

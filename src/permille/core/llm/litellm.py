@@ -127,7 +127,10 @@ def _totals(payload: Mapping[str, Any]) -> dict[str, Any]:
 
 def names_in(metadata: Mapping[str, Any]) -> dict[str, list[Any]]:
     """The key, user, team and the like of a call, under the names that payer rules have for them."""
-    return {ours: [metadata.get(name) for name in theirs] for ours, theirs in _NAMES.items()}
+    if not metadata:
+        return {}
+    found = {ours: [metadata[name] for name in theirs if name in metadata] for ours, theirs in _NAMES.items()}
+    return {ours: names for ours, names in found.items() if names}
 
 
 def _payer(payload: Mapping[str, Any], metadata: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
@@ -12,7 +12,7 @@ from permille.core.llm.apis.envelopes import opened
 from permille.core.llm.context import context_of
 from permille.core.llm.model_name import Aliases, ModelName, name_model, provider_name
 from permille.core.llm.parts import Modality, ModelRequest, Tier, UnreadableUsage, Usage, UsagePart, Warned
-from permille.core.llm.redact import kept
+from permille.core.llm.redact import counts_kept, kept
 from permille.core.llm.table import (
     Api,
     ModelUsage,
@@ -23,10 +23,12 @@ from permille.core.llm.table import (
     at,
     decimal,
     first_at,
+    has_any,
     quantity,
     text_at,
     unknown_fields,
 )
+from permille.core.money import ZERO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,11 +51,16 @@ class SentUsage:
 
 def without_content(sent: SentUsage) -> SentUsage:
     """The same usage, with nothing of prompts or answers in it."""
-    return replace(
-        sent,
+    return SentUsage(
+        provider=sent.provider,
         response=None if sent.response is None else kept(sent.response),
         stream=None if sent.stream is None else [found for each in sent.stream if (found := kept(each))],
-        usage=None if sent.usage is None else kept({"usage": sent.usage})["usage"],
+        usage=None if sent.usage is None else counts_kept(sent.usage),
+        api=sent.api,
+        model=sent.model,
+        response_id=sent.response_id,
+        tier=sent.tier,
+        cost=sent.cost,
     )
 
 
@@ -71,7 +78,7 @@ def read_usage(sent: SentUsage, aliases: Aliases | None = None) -> Usage:
     if sent.usage is not None:
         body = _placed(api, sent.usage)
     usage = first_at(body, api.usage)
-    if not isinstance(usage, Mapping):
+    if not isinstance(usage, dict):
         raise UnreadableUsage("usage_missing", api.missing)
     return _usage(
         api,
@@ -108,8 +115,9 @@ def _api(name: str | None, provider: str, chunks: Sequence[Obj], usage: Obj | No
             )
         return found
     for api in candidates(provider):
-        if any(api.looks_like(chunk) for chunk in chunks):
-            return api
+        for chunk in chunks:
+            if api.looks_like(chunk):
+                return api
     for api in candidates(provider):
         if _has_counts(api, usage):
             return api
@@ -121,8 +129,9 @@ def _api(name: str | None, provider: str, chunks: Sequence[Obj], usage: Obj | No
 
 def _has_counts(api: Api, usage: Obj | None) -> bool:
     """Whether a usage object that was sent alone has counts of the API's tables."""
-    paths = (path for table in api.tables for count in table for path in count.paths)
-    return usage is not None and any(at(usage, path) is not None for path in paths)
+    return usage is not None and has_any(
+        usage, (path for table in api.tables for count in table for path in count.paths)
+    )
 
 
 def _placed(api: Api, usage: Obj) -> Obj:
@@ -166,7 +175,7 @@ def _usage(api: Api, sent: SentUsage, answer: _Answer) -> Usage:
 def _request(
     api: Api, answer: _Answer, each: ModelUsage, warnings: list[Warned]
 ) -> tuple[ModelName, ModelRequest]:
-    if not any(at(each.usage, path) is not None for path in api.known):
+    if not has_any(each.usage, api.known):
         raise UnreadableUsage("usage_missing", api.missing)
     if not each.model:
         raise UnreadableUsage("model_missing", "the answer does not name its model: send it as `model`")
@@ -194,7 +203,8 @@ def _unknown_model(provider: str, sent: str) -> Warned:
 
 def _tier(api: Api, sent: SentUsage, body: Obj, warnings: list[Warned]) -> Tier:
     """How the request was served; the first of the paths that says something else than the standard."""
-    for path, said in [*((path, at(body, path)) for path in api.tier), ("tier", sent.tier)]:
+    for path in (*api.tier, "tier"):
+        said = sent.tier if path == "tier" else at(body, path)
         if not isinstance(said, str):
             continue
         tier = api.tiers.get(said.lower())
@@ -218,11 +228,12 @@ def _parts(api: Api, usage: Obj, warnings: list[Warned]) -> list[UsagePart]:
     first: tuple[Split, Decimal] | None = None
     for table in api.tables:
         parts: Split = {}
-        counted = Decimal(0)
+        counted = ZERO
         try:
             for count in table:
                 found = count.split(usage)
-                counted += sum(found.values(), Decimal(0)) if count.in_total else Decimal(0)
+                if count.in_total:
+                    counted = sum(found.values(), counted)
                 _add(parts, found)
         except UnreadableUsage as error:
             refusal = refusal or error
@@ -239,7 +250,7 @@ def _parts(api: Api, usage: Obj, warnings: list[Warned]) -> list[UsagePart]:
 
 def _add(parts: Split, found: Split) -> None:
     for key, number in found.items():
-        parts[key] = parts.get(key, Decimal(0)) + number
+        parts[key] = parts[key] + number if key in parts else number
 
 
 def _with_rest(

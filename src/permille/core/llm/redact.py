@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 _NAMES = frozenset(
@@ -102,26 +103,45 @@ def kept(answer: Mapping[str, Any]) -> dict[str, Any]:
     """The answer without its content. What is read from it is the same."""
     found: dict[str, Any] = {}
     for name, value in answer.items():
-        if name in _COUNTS and isinstance(value, dict):
-            found[name] = _counts(value)
-        elif name in _NESTED and isinstance(value, dict):
-            found[name] = kept(value)
-        elif name in _NESTED and isinstance(value, list):
-            found[name] = [kept(each) for each in value[:_LIST_MAX] if isinstance(each, dict)]
+        if isinstance(value, dict):
+            if name in _COUNTS:
+                found[name] = counts_kept(value)
+            elif name in _NESTED:
+                found[name] = kept(value)
+        elif isinstance(value, list):
+            if name in _NESTED:
+                found[name] = [kept(each) for each in value[:_LIST_MAX] if isinstance(each, dict)]
+            elif name == "webSearchQueries":
+                found[name] = [True for _ in value[:_LIST_MAX]]  # how many there were, not what was searched
         elif name in _NAMES and _is_name(value):
             found[name] = value
-        elif name == "webSearchQueries" and isinstance(value, list):
-            found[name] = [True for _ in value[:_LIST_MAX]]  # how many there were, not what was searched for
     return found
 
 
-def _counts(value: Any) -> Any:
+def counts_kept(value: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an object of counts may be kept, however deep."""
+    found: dict[str, Any] = {}
+    for name, each in value.items():
+        if not _is_key(name):
+            continue
+        if type(each) is int:
+            found[name] = each
+        elif (count := _count(each)) is not None:
+            found[name] = count
+    return found
+
+
+def _count(value: Any) -> Any:
     if isinstance(value, dict):
-        pairs = {name: _counts(each) for name, each in value.items() if _NAME.match(name)}
-        return {name: each for name, each in pairs.items() if each is not None}
+        return counts_kept(value)
     if isinstance(value, list):
-        return [found for each in value[:_LIST_MAX] if (found := _counts(each)) is not None]
+        return [found for each in value[:_LIST_MAX] if (found := _count(each)) is not None]
     return value if _is_name(value) else None
+
+
+@lru_cache(maxsize=4_096)
+def _is_key(name: str) -> bool:
+    return bool(_NAME.match(name))
 
 
 def _is_name(value: Any) -> bool:

@@ -6,7 +6,7 @@ so that the parts never overlap.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from enum import Enum
@@ -39,7 +39,7 @@ _MODALITIES = {
 
 def at(found: Any, path: str) -> Any:
     """What is at a dotted path, None where there is nothing. The empty path is the whole."""
-    for name in _names(path):
+    for name in names_of(path):
         if not isinstance(found, dict):
             return None
         found = found.get(name)
@@ -47,7 +47,8 @@ def at(found: Any, path: str) -> Any:
 
 
 @cache
-def _names(path: str) -> tuple[str, ...]:
+def names_of(path: str) -> tuple[str, ...]:
+    """The names of a dotted path."""
     return tuple(path.split(".")) if path else ()
 
 
@@ -60,9 +61,21 @@ def first_at(found: Any, paths: Sequence[str]) -> Any:
     return None
 
 
+def has_any(found: Any, paths: Iterable[str]) -> bool:
+    """Whether there is something at any of the paths."""
+    for path in paths:  # noqa: SIM110 -- a generator takes twice as long, and this is asked of each answer
+        if at(found, path) is not None:
+            return True
+    return False
+
+
 def text_at(found: Any, paths: Sequence[str]) -> str | None:
     """The text at the first of the paths that has one that isn't empty."""
-    return next((value for path in paths if isinstance(value := at(found, path), str) and value), None)
+    for path in paths:
+        value = at(found, path)
+        if isinstance(value, str) and value:
+            return value
+    return None
 
 
 def quantity(value: Any, path: str) -> Decimal | None:
@@ -91,13 +104,14 @@ class ByField:
 
     def read(self, usage: Obj) -> dict[Modality, Decimal]:
         found = at(usage, self.base)
-        if not isinstance(found, Mapping):
+        if not isinstance(found, dict):
             return {}
-        counts = {
-            _MODALITIES[name]: quantity(found.get(key), f"{self.base}.{key}")
-            for name, key in self.fields.items()
-        }
-        return {modality: count for modality, count in counts.items() if count is not None}
+        counts: dict[Modality, Decimal] = {}
+        for name, key in self.fields.items():
+            count = quantity(found.get(key), f"{self.base}.{key}") if key in found else None
+            if count is not None:
+                counts[_MODALITIES[name]] = count
+        return counts
 
     def paths(self) -> Iterator[str]:
         return (f"{self.base}.{key}" for key in self.fields.values())
@@ -160,13 +174,23 @@ class Count:
         """The count by type and modality; its sum is the whole."""
         by_modality = self.modalities.read(usage) if self.modalities is not None else {}
         inner = [each.split(usage) for each in self.inside]
-        within = sum((number for each in inner for number in each.values()), ZERO)
-        sent = quantity(first_at(usage, self.paths), self.paths[0])
-        if not by_modality and not within:
+        within = ZERO
+        for found in inner:
+            for number in found.values():
+                within += number
+        value = None
+        for path in self.paths:
+            value = at(usage, path) if "." in path else usage.get(path)
+            if value is not None:
+                break
+        sent = quantity(value, self.paths[0])
+        if not within and not any(by_modality.values()):
             return {(self.type, Modality.TEXT): sent or ZERO}
         sorted_out = sum(by_modality.values(), ZERO)
         whole = max(within, sorted_out) if sent is None else sent
         rest = whole - sorted_out
+        if not sorted_out and within <= whole and (text := self._of_text(inner, whole - within)):
+            return text
         if rest < 0 or within > whole:
             raise UnreadableUsage(
                 "total_mismatch", f"what is in {self.paths[0]} adds up to more than {decimal(whole)}"
@@ -177,6 +201,19 @@ class Count:
             _take(left, found, parts, anywhere=each.modalities is None)
         for modality, number in left.items():
             parts[self.type, modality] = parts.get((self.type, modality), ZERO) + number
+        return parts
+
+    def _of_text(self, inner: Sequence[Split], rest: Decimal) -> Split | None:
+        """The whole and what is inside it, where all of it is text; None where it is not."""
+        parts: Split = {}
+        for found in inner:
+            for key, number in found.items():
+                if number:
+                    if key[1] is not Modality.TEXT:
+                        return None
+                    parts[key] = parts[key] + number if key in parts else number
+        own = self.type, Modality.TEXT
+        parts[own] = parts[own] + rest if own in parts else rest
         return parts
 
 
@@ -199,7 +236,9 @@ def _take(left: dict[Modality, Decimal], found: Split, parts: Split, *, anywhere
 
 def decimal(number: Decimal) -> str:
     """A number in the words of a message and of an event: without an exponent, without idle zeros."""
-    text = format(number, "f")
+    text = str(number)
+    if "E" in text:
+        text = format(number, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
@@ -315,17 +354,17 @@ class Api:
         object.__setattr__(self, "known", known)
 
 
-def unknown_fields(usage: Obj, known: Collection[str], base: str = "") -> Iterator[str]:
+def unknown_fields(usage: Obj, known: Collection[str], base: str = "") -> list[str]:
     """Paths of numbers above zero that nothing is known about."""
+    found: list[str] = []
     for name, value in usage.items():
-        path = f"{base}{name}"
-        if path in known:
-            if isinstance(value, dict) and any(each.startswith(f"{path}.") for each in known):
-                yield from unknown_fields(value, known, f"{path}.")
-        elif isinstance(value, dict):
-            yield from unknown_fields(value, known, f"{path}.")
-        elif isinstance(value, int | Decimal) and not isinstance(value, bool) and value:
-            yield path
+        path = f"{base}{name}" if base else name
+        if isinstance(value, dict):
+            if path not in known or any(each.startswith(f"{path}.") for each in known):
+                found += unknown_fields(value, known, f"{path}.")
+        elif path not in known and isinstance(value, int | Decimal) and not isinstance(value, bool) and value:
+            found.append(path)
+    return found
 
 
 def seconds(path: str, kind: MeasureType) -> Measure:

@@ -19,7 +19,7 @@ _eight_bytes = struct.Struct(">iq").pack
 
 
 class _BinaryArray:
-    """An array in PostgreSQL's binary form."""
+    """An array as it is sent to PostgreSQL."""
 
     __slots__ = ("data",)
 
@@ -39,46 +39,69 @@ class Uuids(_BinaryArray):
     """uuid[]"""
 
 
-def integers(values: Sequence[int]) -> Integers:
-    packed = b"".join([_eight_bytes(8, value) for value in values])
-    return Integers(_header(_INT8, len(values)) + packed)
+class Literal(_BinaryArray):
+    """An array of any type as text."""
 
 
-def instants(values: Sequence[int]) -> Instants:
-    """From microseconds since 1970."""
-    packed = b"".join([_eight_bytes(8, value - _MICROSECONDS_TO_2000) for value in values])
-    return Instants(_header(_TIMESTAMPTZ, len(values)) + packed)
+def integers(count: int, elements: bytes) -> Integers:
+    """From `integer_elements`."""
+    return Integers(_header(_INT8, count) + elements)
+
+
+def instants(count: int, elements: bytes) -> Instants:
+    """From `instant_elements`."""
+    return Instants(_header(_TIMESTAMPTZ, count) + elements)
 
 
 def uuids(values: Sequence[bytes]) -> Uuids:
     """From their 16 bytes each."""
-    return Uuids(_header(_UUID, len(values)) + b"\0\0\0\x10".join([b"", *values]))
+    return uuid_array(len(values), uuid_elements(values))
+
+
+def uuid_array(count: int, elements: bytes) -> Uuids:
+    """From `uuid_elements`."""
+    return Uuids(_header(_UUID, count) + elements)
+
+
+def integer_elements(values: Sequence[int]) -> bytes:
+    """Each with its length."""
+    return b"".join([_eight_bytes(8, value) for value in values])
+
+
+def instant_elements(values: Sequence[int]) -> bytes:
+    """From microseconds since 1970."""
+    return b"".join([_eight_bytes(8, value - _MICROSECONDS_TO_2000) for value in values])
+
+
+def uuid_elements(values: Sequence[bytes]) -> bytes:
+    """From their 16 bytes each."""
+    return b"\0\0\0\x10".join([b"", *values])
 
 
 def _header(oid: int, length: int) -> bytes:
     return _HEADER.pack(1, 0, oid, length, 1)
 
 
-def numbers(values: Sequence[str | None]) -> str:
-    """A literal of decimal texts; shorter than the other columns, that is NULL, when there is none."""
+def number_elements(values: Sequence[str | None]) -> bytes | None:
+    """Decimal texts as elements; None when there is none."""
     if not any(values):
-        return "{}"
-    return "{" + ",".join([value or "NULL" for value in values]) + "}"
+        return None
+    return ",".join([value or "NULL" for value in values]).encode()
 
 
-def texts(values: Sequence[str]) -> str:
-    """A literal of texts without NULL."""
+def text_elements(values: Sequence[str]) -> bytes:
+    """Texts as elements, without NULL."""
     joined = '","'.join(values)
     if joined.count('"') == 2 * (len(values) - 1) and "\\" not in joined:
-        return '{"' + joined + '"}'
-    return '{"' + '","'.join([_escaped(value) for value in values]) + '"}'
+        return f'"{joined}"'.encode()
+    return ('"' + '","'.join([_escaped(value) for value in values]) + '"').encode()
 
 
-def documents(values: Sequence[str | None]) -> str:
-    """A literal of JSON texts; empty, that is NULL, when there is none."""
+def document_elements(values: Sequence[str | None]) -> bytes | None:
+    """JSON texts as elements; None when there is none."""
     if not any(values):
-        return "{}"
-    return "{" + ",".join(["NULL" if value is None else f'"{_escaped(value)}"' for value in values]) + "}"
+        return None
+    return ",".join(["NULL" if value is None else f'"{_escaped(value)}"' for value in values]).encode()
 
 
 def _escaped(text: str) -> str:
@@ -87,6 +110,14 @@ def _escaped(text: str) -> str:
 
 class _BinaryArrayDumper(Dumper):
     format = Format.BINARY
+
+    def dump(self, obj: Any) -> bytes:
+        return bytes(obj.data)
+
+
+class _LiteralDumper(Dumper):
+    format = Format.TEXT
+    oid = 0
 
     def dump(self, obj: Any) -> bytes:
         return bytes(obj.data)
@@ -109,3 +140,4 @@ def register(conn: Connection[Any] | AsyncConnection[Any]) -> None:
     conn.adapters.register_dumper(Integers, _IntegersDumper)
     conn.adapters.register_dumper(Instants, _InstantsDumper)
     conn.adapters.register_dumper(Uuids, _UuidsDumper)
+    conn.adapters.register_dumper(Literal, _LiteralDumper)

@@ -10,7 +10,13 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row, dict_row
 
-from permille.events.identity import event_identities, transaction_range
+from permille.database.bulk import hex_array, text_array
+from permille.events.identity import (
+    event_identities,
+    identity_range,
+    transaction_identity,
+    transaction_range,
+)
 from permille.events.log import CountedEvents, Digest, EventPosition, EventSearch, StoredEvent
 from permille.events.postgres.metering import PROPERTIES
 from permille.events.usage import BEGINNING
@@ -28,9 +34,13 @@ order by e.at desc limit 1
 
 # Fenced: else the ids are joined with all events there are, since they are few and a range may be wide.
 _KNOWN = """
-select t.name from unnest(%s::text[], %s::uuid[], %s::uuid[]) as t (name, first, last)
+select t.name
+from unnest(%s::text[], %s::uuid[], %s::uuid[], %s::uuid[]) as t (name, claim, first, last)
 cross join lateral (
-    select from event where identity between t.first and t.last and transaction_id = t.name offset 0
+    select from counted_once where identity = t.claim
+    union all
+    select from event where identity between t.first and t.last and transaction_id = t.name
+    limit 1
 ) e
 """
 
@@ -123,12 +133,19 @@ def by_transaction_id(
 def known_transactions(
     conn: Connection[Any], organization_id: UUID, transaction_ids: Sequence[str]
 ) -> set[str]:
-    """Those of the transaction ids that an event has, of any subscription of the organization."""
+    """Those of the transaction ids that an event of any subscription of the organization has, or that count once."""
     if not transaction_ids:
         return set()
-    ranges = [transaction_range(organization_id.bytes, each) for each in transaction_ids]
+    claims = [transaction_identity(organization_id.bytes, each) for each in transaction_ids]
+    ranges = [identity_range(each) for each in claims]
     rows = conn.execute(
-        _KNOWN, [list(transaction_ids), [first for first, _ in ranges], [last for _, last in ranges]]
+        _KNOWN,
+        [
+            text_array(transaction_ids),
+            hex_array([claim.hex() for claim in claims]),
+            hex_array([first.hex() for first, _ in ranges]),
+            hex_array([last.hex() for _, last in ranges]),
+        ],
     )
     return {name for (name,) in rows}
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from bisect import bisect
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import accumulate, islice
-from sys import getsizeof
+from itertools import accumulate
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -23,13 +22,27 @@ from msgspec.structs import replace
 from psycopg import AsyncConnection, Connection
 from psycopg.errors import AdminShutdown, DeadlockDetected, QueryCanceled, UniqueViolation
 
+from permille import accelerator
 from permille.core.bounds import NAME_MAX
 from permille.core.instants import EPOCH
-from permille.core.metering.encoding import SeriesLayout, encode
+from permille.core.metering.encoding import encode
 from permille.database.connections import is_alive, is_passing, is_unavailable
+from permille.events.columns import Columns, UsualEvents, joined
 from permille.events.draft import Draft
-from permille.events.log import ChangingError, KnownLayouts, Request, UnacceptableError, UnavailableError
+from permille.events.log import ChangingError, Request, UnacceptableError, UnavailableError
 from permille.events.postgres import arrays, event_errors, metering
+from permille.events.postgres.memory import SERIES_BYTES, KnownSeries, Memory, Meterings
+
+__all__ = [
+    "Memory",
+    "Writer",
+    "append",
+    "first_unacceptable",
+    "open_connection",
+    "store",
+    "unevaluable",
+    "writers",
+]
 
 log = logging.getLogger(__name__)
 
@@ -42,13 +55,6 @@ select set_config('lock_timeout', '10s', false), set_config('statement_timeout',
 """How long others may keep a group from being stored: a session that holds a lock and hangs, a host that is gone."""
 _LIMIT = "54"
 """The class of SQLSTATEs of what is too large for the server."""
-_HOUR = 3_600_000_000
-SERIES_BYTES = 256 * 1024**2
-"""What the ids of series may take of a process's memory."""
-_BYTES_OF_A_SERIES = 300
-"""What remembering one takes beside its texts: tuples, the id, its place in a dictionary."""
-CODES_REMEMBERED = 20_000
-HOURS_REMEMBERED = 20_000
 ATTEMPTS_MAX = 50
 
 _json = msgspec.json.Encoder(decimal_format="number").encode
@@ -73,129 +79,6 @@ def unevaluable(conn: Connection[Any], organization_id: UUID, drafts: Mapping[in
 
 class UnableToStoreError(Exception):
     """The group could not be stored for a reason that repeating does not mend."""
-
-
-SeriesPlace = tuple[str | None, tuple[Any, ...]]
-
-
-def series_bytes(place: SeriesPlace) -> int:
-    """About what it takes to remember a series."""
-    subscription, values = place
-    return _BYTES_OF_A_SERIES + sum(map(getsizeof, (subscription, *values)))
-
-
-@dataclass(frozen=True, slots=True)
-class KnownSeries:
-    """The ids of a code's series under one metering: (subscription, Encoded.series) -> id.
-
-    `ids` are those that were used lately, `older` those that were used before.
-    """
-
-    metering: SeriesLayout
-    ids: dict[SeriesPlace, int] = field(default_factory=dict)
-    older: dict[SeriesPlace, int] = field(default_factory=dict)
-
-
-Codes = Mapping[UUID, set[str]]
-"""Organization -> codes."""
-Meterings = Mapping[UUID, KnownLayouts]
-"""Organization -> the metering of its codes."""
-
-
-class Memory:
-    """What a process remembers: the metering of codes, and the ids of series.
-
-    Threads share it. The metering of an organization is replaced as a whole, so that nobody sees codes of two versions.
-    """
-
-    def __init__(self, series_bytes: int = SERIES_BYTES) -> None:
-        self.meterings: dict[UUID, KnownLayouts] = {}
-        self.series: dict[tuple[UUID, str, int], KnownSeries] = {}
-        self.used_lately = 0
-        """Bytes of the series that were used lately."""
-        self.used_lately_max = series_bytes // 2
-        self.hours: set[tuple[UUID, int]] = set()
-
-    def series_of(self, organization_id: UUID, code: str, how: SeriesLayout) -> KnownSeries:
-        """What is known of a code's series under a metering."""
-        place = (organization_id, code, how.version)
-        found = self.series.get(place)
-        return found if found is not None else self.series.setdefault(place, KnownSeries(how))
-
-    def recall(self, known: KnownSeries, place: SeriesPlace) -> int | None:
-        """The id of a series that was not used lately, None when it is not remembered."""
-        series_id = known.older.get(place)
-        if series_id is not None:
-            self.keep(known, place, series_id)
-        return series_id
-
-    def keep(self, known: KnownSeries, place: SeriesPlace, series_id: int) -> None:
-        """Remember a series that is used. Before they take too much, those that were not used lately are forgotten."""
-        size = series_bytes(place)
-        if self.used_lately + size > self.used_lately_max:
-            self.used_lately = 0
-            self.series = {
-                name: KnownSeries(each.metering, older=each.ids)
-                for name, each in list(self.series.items())
-                if each.ids
-            }
-        known.ids[place] = series_id
-        self.used_lately += size
-
-    def new_hours(self, requests: Sequence[Request]) -> set[tuple[UUID, int]]:
-        """The organizations and hours since 1970 of these requests that are not marked yet."""
-        return {(one.organization_id, one.created_at // _HOUR) for one in requests} - self.hours
-
-    def remember(self, hours: set[tuple[UUID, int]]) -> None:
-        """These hours are marked."""
-        self.hours = hours | (self.hours if len(self.hours) < HOURS_REMEMBERED else set())
-
-    def known(self, codes: Codes) -> Meterings | None:
-        """The metering of these codes, None unless it is known of all of them."""
-        found = {organization_id: self.meterings.get(organization_id) for organization_id in codes}
-        known = {organization_id: each for organization_id, each in found.items() if each is not None}
-        if len(known) < len(codes):
-            return None
-        return None if any(wanted - known[each].by_code.keys() for each, wanted in codes.items()) else known
-
-    def learn(self, conn: Connection[Any], codes: Codes) -> Meterings:
-        """The metering of these codes, those of an organization all of one version."""
-        found = {each: known for each in codes if (known := self.meterings.get(each)) is not None}
-        missing = {
-            each: wanted
-            for each, wanted in codes.items()
-            if each not in found or wanted - found[each].by_code.keys()
-        }
-        if missing:
-            fresh = {
-                each: _joined(found.get(each), new, missing[each])
-                for each, new in metering.load(conn, missing).items()
-            }
-            found |= fresh
-            self.meterings = _bounded({**self.meterings, **fresh}, found)
-        return found
-
-    def forget(self, codes: Codes) -> None:
-        """The metering of these organizations has changed."""
-        self.meterings = {each: known for each, known in self.meterings.items() if each not in codes}
-
-
-def _joined(old: KnownLayouts | None, new: KnownLayouts, needed: Collection[str]) -> KnownLayouts:
-    """What was known of an organization and what was read just now, unless the version has changed in between."""
-    if old is None or old.version != new.version:
-        return new
-    kept = old.by_code
-    if len(kept) >= CODES_REMEMBERED:  # the older half is forgotten, but for what is needed now
-        names = [*islice(kept, CODES_REMEMBERED // 2, None), *(kept.keys() & needed)]
-        kept = {name: kept[name] for name in names}
-    return KnownLayouts(new.version, {**kept, **new.by_code})
-
-
-def _bounded(known: dict[UUID, KnownLayouts], needed: Meterings) -> dict[UUID, KnownLayouts]:
-    """The same with half of the organizations, if they have too many codes together, and those that are needed now."""
-    if sum(len(each.by_code) for each in known.values()) <= 2 * CODES_REMEMBERED:
-        return known
-    return {**dict(islice(known.items(), len(known) // 2, None)), **needed}
 
 
 def open_connection(dsn: str) -> Connection[Any]:
@@ -287,18 +170,31 @@ def append(conn: Connection[Any], requests: Sequence[Request]) -> None:
 def _store_group(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) -> None:
     codes = _codes(requests)
     known = memory.learn(conn, codes)
-    fine, group = _looked_at(memory, known, requests)
-    if len(fine) < len(requests):
+    usual, others = _apart(known, requests)
+    fine, group = _looked_at(memory, known, others)
+    if len(fine) < len(others):
         memory.forget(codes)
         known = memory.learn(conn, codes)  # nothing is refused for a metering of yesterday
-        fine, group = _looked_at(memory, known, requests)
-    if not fine:
+        usual, others = _apart(known, requests)
+        fine, group = _looked_at(memory, known, others)
+    if not fine and not usual:
         return
-    if hours := memory.new_hours(fine):
+    if hours := memory.new_hours([*usual, *fine]):
         event_errors.mark(conn, [(organization_id, _hour(number)) for organization_id, number in hours])
         memory.remember(hours)
     _intern(conn, memory, group)
-    conn.execute(*_insert(known, fine, group))
+    conn.execute(*_insert(known, usual, fine, group))
+
+
+def _apart(known: Meterings, requests: Sequence[Request]) -> tuple[list[Request], list[Request]]:
+    """The requests that are columns already, by the metering as it is known, and the others."""
+    usual: list[Request] = []
+    others: list[Request] = []
+    for request in requests:
+        read = request.usual
+        is_current = read is not None and read.version == known[request.organization_id].version
+        (usual if is_current else others).append(request)
+    return usual, others
 
 
 def _looked_at(memory: Memory, known: Meterings, requests: Sequence[Request]) -> tuple[list[Request], _Group]:
@@ -368,10 +264,11 @@ def _statement(memory: Memory, requests: Sequence[Request]) -> tuple[LiteralStri
     known = memory.known(_codes(requests))
     if known is None or memory.new_hours(requests):
         return None
-    if not _derive(known, requests):
+    usual, others = _apart(known, requests)
+    if not _derive(known, others):
         return None
-    group = _encoded(memory, known, requests)
-    return None if group.unknown else _insert(known, requests, group)
+    group = _encoded(memory, known, others)
+    return None if group.unknown else _insert(known, usual, others, group)
 
 
 def _derive(known: Meterings, requests: Sequence[Request]) -> bool:
@@ -411,13 +308,14 @@ def _encoded(memory: Memory, known: Meterings, requests: Sequence[Request]) -> _
     series_ids, values, extras = group.series_ids, group.values, group.extras
     for request in requests:
         hows = known[request.organization_id].by_code
-        codes = {code: memory.series_of(request.organization_id, code, hows[code]) for code in request.codes}
+        known_series = [memory.series_of(request.organization_id, code, hows[code]) for code in request.codes]
+        codes = {code: (each, each.find) for code, each in zip(request.codes, known_series, strict=True)}
         for draft in request.drafts:
-            series_of_code = codes[draft.code]
+            series_of_code, find = codes[draft.code]
             how = series_of_code.metering
             series, value, extra = encode(how, draft.properties)
             place = draft.external_subscription_id, series
-            series_id = series_of_code.ids.get(place)
+            series_id = find(place)
             if series_id is None:
                 series_id = memory.recall(series_of_code, place)
             if series_id is None:
@@ -460,12 +358,17 @@ def _long_dimension(keys: Sequence[str], values: Sequence[Any]) -> str | None:
     return None
 
 
-def _insert(known: Meterings, requests: Sequence[Request], group: _Group) -> tuple[LiteralString, list[Any]]:
-    """The insert, with its parameters: also of what counts once, and into the queue of fees for what is paid in advance."""
-    statement, parameters = _STORE, _parameters(known, requests, group)
+def _insert(
+    known: Meterings, usual: Sequence[Request], others: Sequence[Request], group: _Group
+) -> tuple[LiteralString, list[Any]]:
+    """The insert, with its parameters: also of what counts once, and into the queue of fees for what is paid in advance.
+
+    `usual` are columns already; of the others `group` has what was made of them.
+    """
+    statement, parameters = _STORE, _parameters(known, usual, others, group)
     waiting = [
         (identity, request.organization_id)
-        for request in requests
+        for request in others
         if any(known[request.organization_id].by_code[code].in_advance for code in request.codes)
         for identity, draft in zip(request.identities, request.drafts, strict=True)
         if known[request.organization_id].by_code[draft.code].in_advance
@@ -474,7 +377,7 @@ def _insert(known: Meterings, requests: Sequence[Request], group: _Group) -> tup
         identities, organizations = zip(*waiting, strict=True)
         statement = _STORE_IN_ADVANCE
         parameters += [arrays.uuids(identities), list(organizations)]
-    if claims := _claims(requests):
+    if claims := _claims([*usual, *others]):
         # In order, so that groups with the same claims wait for each other and not in a circle.
         return statement.replace("select ", f"{_COUNT_ONCE}, ", 1), [
             arrays.uuids(sorted(claims)),
@@ -484,23 +387,51 @@ def _insert(known: Meterings, requests: Sequence[Request], group: _Group) -> tup
 
 
 def _claims(requests: Sequence[Request]) -> list[bytes]:
-    return [claim for request in requests if (claim := request.claim) is not None]
+    return [claim for request in requests if request.counts_once for claim in request.claims]
 
 
-def _parameters(known: Meterings, requests: Sequence[Request], group: _Group) -> list[Any]:
-    drafts = [draft for request in requests for draft in request.drafts]
+def _parameters(
+    known: Meterings, usual: Sequence[Request], others: Sequence[Request], group: _Group
+) -> list[Any]:
+    every = [request.usual.columns for request in usual if request.usual is not None]
+    if others:
+        every.append(columns_of(others, group))
+    count = sum(each.count for each in every)
+    created_ats = arrays.instant_elements(
+        [request.created_at for request in (*usual, *others) for _ in range(len(request.drafts))]
+    )
+    organizations = sorted(known)
     return [
-        sorted(known),
-        [known[each].version for each in sorted(known)],
-        arrays.integers(group.series_ids),
-        arrays.instants([draft.at for draft in drafts]),
-        arrays.instants([request.created_at for request in requests for _ in request.drafts]),
-        arrays.uuids([identity for request in requests for identity in request.identities]),
-        arrays.numbers(group.values),
-        arrays.texts([draft.transaction_id for draft in drafts]),
-        arrays.numbers([draft.precise for draft in drafts]),
-        arrays.documents([None if extra is None else _json(extra).decode() for extra in group.extras]),
+        organizations,
+        [known[each].version for each in organizations],
+        arrays.integers(count, b"".join([each.series_ids for each in every])),
+        arrays.instants(count, b"".join([each.ats for each in every])),
+        arrays.instants(count, created_ats),
+        arrays.uuid_array(count, b"".join([each.identities for each in every])),
+        arrays.Literal(joined([(each.count, each.amounts) for each in every])),
+        arrays.Literal(joined([(each.count, each.transaction_ids) for each in every])),
+        arrays.Literal(joined([(each.count, each.precise) for each in every])),
+        arrays.Literal(joined([(each.count, each.extras) for each in every])),
     ]
+
+
+def columns_of(requests: Sequence[Request], group: _Group) -> Columns:
+    """The columns of requests of which `group` has what was made of them."""
+    drafts = [draft for request in requests for draft in request.drafts]
+    return Columns(
+        count=len(drafts),
+        series_ids=arrays.integer_elements(group.series_ids),
+        ats=arrays.instant_elements([draft.at for draft in drafts]),
+        identities=arrays.uuid_elements(
+            [identity for request in requests for identity in request.identities]
+        ),
+        amounts=arrays.number_elements(group.values),
+        transaction_ids=arrays.text_elements([draft.transaction_id for draft in drafts]),
+        precise=arrays.number_elements([draft.precise for draft in drafts]),
+        extras=arrays.document_elements(
+            [None if extra is None else _json(extra).decode() for extra in group.extras]
+        ),
+    )
 
 
 def _intern(conn: Connection[Any], memory: Memory, group: _Group) -> None:
@@ -530,15 +461,14 @@ def _without_duplicates(conn: Connection[Any], requests: Sequence[Request]) -> l
             if identity in taken or identity in seen:
                 duplicates.append(index)
             seen.add(identity)
-        claim = request.claim
-        if claim in claimed and not duplicates:
+        claims = request.claims
+        if not duplicates and not claims.isdisjoint(claimed):
             duplicates = [0]
         if duplicates:
             request.duplicates = duplicates
         else:
             taken |= seen
-            if claim is not None:
-                claimed.add(claim)
+            claimed |= claims
             remaining.append(request)
     return remaining
 
@@ -582,6 +512,14 @@ class Writer:
         self._memory = memory
         self._on_loop: AsyncConnection[Any] | None = None
         self._in_thread: Connection[Any] | None = None
+
+    def read_usual(
+        self, organization_id: UUID, body: bytes, *, created_at: int, most: int, is_batch: bool
+    ) -> UsualEvents | None:
+        """The events of a body, where all about them is usual and known to this process."""
+        return self._memory.read_usual(
+            organization_id, body, created_at=created_at, most=most, is_batch=is_batch
+        )
 
     def words(self, request: Request) -> int:
         """Words of the expressions that `derive` would evaluate; 0 where a code is not known to this process."""
@@ -638,7 +576,9 @@ class Writer:
         self._on_loop = self._in_thread = None
 
 
-def writers(dsn: str, count: int, *, series_bytes: int = SERIES_BYTES) -> list[Writer]:
+def writers(
+    dsn: str, count: int, *, series_bytes: int = SERIES_BYTES, is_accelerated: bool = True
+) -> list[Writer]:
     """Writers that share what they remember."""
-    memory = Memory(series_bytes)
+    memory = Memory(series_bytes, is_accelerated=is_accelerated and accelerator.IS_BUILT)
     return [Writer(dsn, memory) for _ in range(count)]

@@ -284,10 +284,12 @@ EVENT = WireFormat(
     is_batch=False,
     decode=lambda body, now, _most: read_one(body, now=now),
     answer=answer_one,
+    may_be_usual=True,
 )
 BATCH = WireFormat(
     path="/api/v1/events/batch",
     is_batch=True,
     decode=lambda body, now, most: read_batch(body, now=now, limit=most),
     answer=answer_batch,
+    may_be_usual=True,
 )

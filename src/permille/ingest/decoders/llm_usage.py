@@ -126,7 +126,7 @@ def _is_readable(name: str, value: Any) -> bool:
     return isinstance(value, dict)
 
 
-def call_of(one: Mapping[str, Any], now: datetime) -> SentCall:
+def call_of(one: Mapping[str, Any], now: datetime, *, client: str | None = None) -> SentCall:
     """A usage without problems as a call, without its content."""
     at = None if one.get("timestamp") is None else timestamp_microseconds(one["timestamp"])
     usage = SentUsage(
@@ -148,6 +148,7 @@ def call_of(one: Mapping[str, Any], now: datetime) -> SentCall:
         properties=one.get("properties") or {},
         payer_names=payer_names(one.get("payer_names") or {}, one.get("properties") or {}),
         is_payer_requested=one.get("payer_requested") is True,
+        client=client,
     )
 
 

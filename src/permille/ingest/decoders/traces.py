@@ -6,7 +6,6 @@ All other spans are taken and dropped, and so is what is not a name or a number 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -52,10 +51,11 @@ def _spans_of_message(body: bytes) -> Iterable[Span]:
 
 def _call(usage: dict[str, Any], now: datetime) -> SentCall:
     """A call of a trace. What of a span can't be used is left out: no sender could mend it."""
-    wrong = {field.partition(".")[0] for field in problems(usage)}
-    usable = {name: value for name, value in usage.items() if name not in wrong}
-    call = call_of({"provider": "unknown", "usage": {}, **usable}, now)
-    return replace(call, client=usage.get("client"))
+    if found := problems(usage):
+        wrong = {field.partition(".")[0] for field in found}
+        usable = {name: value for name, value in usage.items() if name not in wrong}
+        return call_of({"provider": "unknown", "usage": {}, **usable}, now, client=usage.get("client"))
+    return call_of(usage, now, client=usage.get("client"))
 
 
 def _answer(_calls: Sequence[PreparedCall], batch: CallBatch) -> bytes:

@@ -14,8 +14,8 @@ from psycopg import Connection
 
 from permille.core.customer import BillingEntity, Customer
 from permille.core.errors import Invalid
-from permille.core.eu_tax import EU_TAXES, Residence, chosen_code, country_of_vat_number, is_member
-from permille.store import customers, taxes
+from permille.core.eu_tax import EU_TAXES, Residence, chosen_code, is_member, read_vat_number
+from permille.store import customers, taxes, vat_checks
 
 
 def follow_entity(
@@ -26,6 +26,8 @@ def follow_entity(
     Raises Invalid for an entity outside the European Union.
     """
     if not after.eu_tax_management:
+        if before is not None and before.eu_tax_management:
+            vat_checks.forget_of_entity(conn, after.organization_id, after.id)
         return
     if not is_member(after.country):
         raise Invalid({"eu_tax_management": ["billing_entity_must_be_in_eu"]})
@@ -47,23 +49,65 @@ def follow_customer(
     """
     seller = after.billing_entity
     if not seller.eu_tax_management or seller.country is None:
+        if before is not None and before.billing_entity.eu_tax_management:
+            vat_checks.forget(conn, after.id)
         return after
     decided_as_before = before is not None and _decides(before) == _decides(after)
-    if columns.get("tax_ids") or (decided_as_before and after.taxes):
+    if decided_as_before and after.taxes:
         return after
-    code = chosen_code(
-        Residence(
-            country=after.country,
-            zipcode=after.zipcode,
-            vat_country=country_of_vat_number(after.tax_identification_number),
-        ),
-        seller_country=seller.country,
-    )
-    _have(conn, after.organization_id, [code], now=now)
-    chosen = taxes.by_codes(conn, after.organization_id, [code])
-    own = {"tax_ids": taxes.ids(list(chosen.values()))}
+    if before is None or not before.taxes or _looked_up(before) != _looked_up(after):
+        _look_up(conn, after, now=now)
+    if columns.get("tax_ids"):
+        return after
+    is_valid = vat_checks.verdict(conn, after.id, after.tax_identification_number) is not False
+    own = _columns(conn, after, _code(after, is_valid=is_valid), now=now)
     customers.update(conn, customer_id=after.id, columns=own, now=now)
     return customers.by_ids(conn, [after.id])[after.id]
+
+
+def after_check(
+    conn: Connection[Any], customer: Customer, *, was_valid: bool, is_valid: bool, now: datetime
+) -> Mapping[str, Any]:
+    """What changes of a customer whose number was found to be registered, or not: its tax, unless somebody chose that."""
+    before, after = (_code(customer, is_valid=each) for each in (was_valid, is_valid))
+    if before == after or [tax.code for tax in customer.taxes] != [before]:
+        return {}
+    return _columns(conn, customer, after, now=now)
+
+
+def _code(customer: Customer, *, is_valid: bool) -> str:
+    """The code of the tax that applies to a customer, whose number counts only if it is valid."""
+    number = read_vat_number(customer.tax_identification_number) if is_valid else None
+    residence = Residence(
+        country=customer.country,
+        zipcode=customer.zipcode,
+        vat_country=number.country if number else None,
+    )
+    seller_country = customer.billing_entity.country
+    assert seller_country is not None, "an entity that manages taxes is in a member state"
+    return chosen_code(residence, seller_country=seller_country)
+
+
+def _columns(conn: Connection[Any], customer: Customer, code: str, *, now: datetime) -> Mapping[str, Any]:
+    """The customer's columns with this tax as its only one."""
+    _have(conn, customer.organization_id, [code], now=now)
+    chosen = taxes.by_codes(conn, customer.organization_id, [code])
+    return {"tax_ids": taxes.ids(list(chosen.values()))}
+
+
+def _look_up(conn: Connection[Any], customer: Customer, *, now: datetime) -> None:
+    """Have the customer's number looked up in place of an earlier one."""
+    if customer.tax_identification_number:
+        vat_checks.ask(
+            conn, customer.organization_id, customer.id, customer.tax_identification_number, now=now
+        )
+    else:
+        vat_checks.forget(conn, customer.id)
+
+
+def _looked_up(customer: Customer) -> tuple[Any, ...]:
+    """What a look-up of a customer's number is about."""
+    return customer.billing_entity.id, customer.country, customer.tax_identification_number
 
 
 def _decides(customer: Customer) -> tuple[Any, ...]:

@@ -10,14 +10,13 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.contract.activation import RuleStatus
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
 from permille.core.custom_section import SectionChoice
 from permille.core.customer import Customer
 from permille.core.errors import NotFound
 from permille.database import locks
-from permille.store import activation_rules, customers as store, progressive, subscriptions
+from permille.store import customers as store, progressive, subscriptions
 from permille.usecases import subscriptions as lifecycle
 from permille.usecases.catalogue import customers, fixed_units, own_plans
 from permille.usecases.catalogue.fixed_units import UnitsWanted
@@ -117,8 +116,8 @@ def change(
 def to_end(conn: Connection[Any], organization_id: UUID, external_id: str, *, status: str) -> Subscription:
     """The subscription with this id and status, locked. Raises NotFound."""
     locks.change_subscription(conn, organization_id, external_id)
-    found, _ = newest(conn, organization_id, external_id, status=status)
-    if status == "incomplete":
+    found, rows = newest(conn, organization_id, external_id, status=status)
+    if any(row.status == "incomplete" for row in rows):
         store.lock(conn, found.customer_id)  # as its payment does, before the row
     row = subscriptions.for_update(conn, [found.id])[found.id]
     # What was due may have run while we waited for the row.
@@ -139,8 +138,7 @@ def end(
     if row.status == "pending":
         return lifecycle.cancel(conn, row, now=now)
     if row.status == "incomplete":
-        rules = activation_rules.of_subscriptions(conn, [row.id]).values()
-        lifecycle.give_up(conn, rules, RuleStatus.DECLINED, now=now)
+        lifecycle.decline(conn, [row.id], now=now)
         return subscriptions.by_ids(conn, [row.id])[row.id]
     return lifecycle.terminate(
         conn,

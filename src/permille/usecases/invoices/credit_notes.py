@@ -126,22 +126,58 @@ def unused_credits(
         amounts = credit_amounts([Item(fee=credited_fee(fee), precise_amount_cents=amount)])
         left, sent_back = fee.amount_cents - given - amount, refunded.get(invoice_id, 0)
         if amounts.total_amount_cents:  # coupons may have paid for all of it
-            notes.append(
-                NewCreditNote(
-                    organization_id=row.organization_id,
-                    billing_entity_id=invoice.billing_entity_id,
-                    customer_id=row.customer_id,
-                    invoice_id=invoice.id,
-                    invoice_number=invoice.number,
-                    issuing_date=local_date(at, timezone),
-                    reason="order_cancellation",
-                    currency=invoice.currency,
-                    amounts=amounts,
-                    split=_split(row, fee, invoice, amounts, left=left, refunded_cents=sent_back),
-                    at=at,
-                )
-            )
+            split = _split(row, fee, invoice, amounts, left=left, refunded_cents=sent_back)
+            notes.append(_note(invoice, amounts, split, "order_cancellation", timezone=timezone, at=at))
     return notes
+
+
+def credit_days_before(conn: Connection[Any], started: Collection[Subscription], *, at: datetime) -> None:
+    """Give back the days for which plans were paid in advance before they took over from others, as credit."""
+    fees = fee_store.newest_subscription_fees(conn, {row.id for row in started})
+    known_plans = plans.plans_by_ids(conn, {row.plan_id for row in started})
+    payers = customers.by_ids(conn, {row.customer_id for row in started})
+    billed_on = invoices.invoices_by_ids(conn, {fee.invoice_id for fee in fees.values() if fee.invoice_id})
+    notes = []
+    for row in started:
+        fee = fees.get(row.id)
+        if fee is None or fee.invoice_id is None or fee.from_at is None:
+            continue
+        invoice, timezone = billed_on[fee.invoice_id], payers[row.customer_id].applicable_timezone
+        facts = facts_of(row, known_plans[row.plan_id], timezone=timezone, first_started_at=None)
+        paid = _paid_period(facts, fee, billed_in=invoice.timezone)
+        since, from_now = (
+            unused_amount(paid, ended_at=day, upgraded=True, at_most=Decimal(fee.amount_cents))
+            for day in (fee.from_at, at)
+        )
+        amounts = credit_amounts([Item(fee=credited_fee(fee), precise_amount_cents=since - from_now)])
+        if amounts.total_amount_cents:
+            split = CreditSplit(credit_cents=amounts.total_amount_cents)
+            notes.append(_note(invoice, amounts, split, "order_change", timezone=timezone, at=at))
+    issue(conn, notes)
+
+
+def _note(
+    invoice: StoredInvoice,
+    amounts: CreditAmounts,
+    split: CreditSplit,
+    reason: str,
+    *,
+    timezone: str,
+    at: datetime,
+) -> NewCreditNote:
+    return NewCreditNote(
+        organization_id=invoice.organization_id,
+        billing_entity_id=invoice.billing_entity_id,
+        customer_id=invoice.customer_id,
+        invoice_id=invoice.id,
+        invoice_number=invoice.number,
+        issuing_date=local_date(at, timezone),
+        reason=reason,
+        currency=invoice.currency,
+        amounts=amounts,
+        split=split,
+        at=at,
+    )
 
 
 def _split(

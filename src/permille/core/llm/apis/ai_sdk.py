@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from permille.core.llm.parts import TokenType
-from permille.core.llm.table import Api, Count, Total, at
+from permille.core.llm.table import Api, Count, Total, has_any
 
 AI_SDK = Api(
     name="ai_sdk",
-    looks_like=lambda answer: any(
-        at(answer, f"usage.{name}") is not None for name in ("inputTokenDetails", "outputTokenDetails")
-    ),
+    looks_like=lambda answer: has_any(answer, ("usage.inputTokenDetails", "usage.outputTokenDetails")),
     tables=(
         (
             Count(

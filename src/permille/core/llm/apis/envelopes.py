@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from permille.core.llm.parts import Tier, UnreadableUsage
@@ -21,16 +21,16 @@ class Envelope:
 def opened(chunks: Sequence[Obj]) -> Envelope:
     """The answer without its envelope. Raises UnreadableUsage for a batch line of a request that failed."""
     first = chunks[0]
-    if "custom_id" in first or isinstance(at(first, "response.body"), Mapping) or "result" in first:
+    if "custom_id" in first or isinstance(at(first, "response.body"), dict) or "result" in first:
         return Envelope(chunks=[_line(first)], tier=Tier.BATCH)
     if first.get("object") == "batch":
         return Envelope(chunks=chunks, tier=Tier.BATCH)
-    if len(chunks) == 1 and isinstance(raw := at(first, "usage.raw"), Mapping):
+    if len(chunks) == 1 and isinstance(raw := at(first, "usage.raw"), dict):
         return Envelope(
             chunks=[{"usage": raw, "id": text_at(first, ("response.id", "id"))}],
             model=text_at(first, ("response.modelId", "model")),
         )
-    if len(chunks) == 1 and isinstance(raw := at(first, "usage.usageMetadata"), Mapping):
+    if len(chunks) == 1 and isinstance(raw := at(first, "usage.usageMetadata"), dict):
         return Envelope(chunks=[{"usageMetadata": raw}])
     return Envelope(chunks=chunks)
 
@@ -38,6 +38,6 @@ def opened(chunks: Sequence[Obj]) -> Envelope:
 def _line(line: Obj) -> Obj:
     """The answer in a line of a batch result, as OpenAI's and Anthropic's batches have it."""
     for path in ("response.body", "result.message"):
-        if isinstance(found := at(line, path), Mapping) and found:
+        if isinstance(found := at(line, path), dict) and found:
             return found
     raise UnreadableUsage("usage_missing", "this line of the batch has no answer, so nothing was used")

@@ -28,20 +28,23 @@ def payer(span: Span, metadata: Mapping[str, str]) -> dict[str, str]:
         if value := metadata.get(name):
             return {"external_subscription_id": value}
     for name in _USERS:
-        if value := _text(span.attributes.get(name)):
+        if name in span.attributes and (value := _text(span.attributes[name])):
             return {"external_customer_id": value}
     return {}
 
 
 def names(span: Span, metadata: Mapping[str, str]) -> dict[str, list[str]]:
     """The key, team, user and the like, for rules that say who pays."""
-    users = {"user": [_text(span.attributes.get(name)) for name in _USERS]}
-    return payer_names(metadata, names_in(metadata), users, {"end_user": users["user"]})
+    users = [_text(span.attributes[name]) for name in _USERS if name in span.attributes]
+    named = {"user": users, "end_user": users} if users else {}
+    return payer_names(metadata, names_in(metadata), named)
 
 
 def properties(span: Span, metadata: Mapping[str, str]) -> dict[str, str]:
     """Metadata that the application set on its calls, but for what says who pays; at most 20 short texts."""
-    named = {ours: _text(span.attributes.get(theirs)) for theirs, ours in _NAMED.items()}
+    named = {
+        ours: _text(span.attributes[theirs]) for theirs, ours in _NAMED.items() if theirs in span.attributes
+    }
     free = {name: value for name, value in metadata.items() if name not in {*SUBSCRIPTION_NAMES, "customer"}}
     found = {name: value for name, value in (named | free).items() if value}
     return dict(list(found.items())[:_MOST_PROPERTIES])

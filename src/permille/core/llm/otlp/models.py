@@ -63,5 +63,8 @@ def _text_of(value: Any) -> str | None:
 
 
 def _first(span: Span, *names: str) -> str | None:
-    values = (span.attributes.get(name) for name in names)
-    return next((value for value in values if isinstance(value, str) and value), None)
+    for name in names:
+        value = span.attributes.get(name)
+        if isinstance(value, str) and value:
+            return value
+    return None

@@ -1,0 +1,42 @@
+"""See _usual.c."""
+
+from typing import Any, Self
+
+SOURCE: str
+"""The digest of what it was built from."""
+
+class Table:
+    """The ids of series, in so many bytes: those that were not used lately are forgotten."""
+
+    def __new__(cls, bytes_max: int) -> Self: ...
+    @property
+    def series(self) -> int: ...
+    @property
+    def bytes(self) -> int: ...
+
+class Layout:
+    """How events of a code are split under one version of its metering, and which of its series are known."""
+
+    def __new__(
+        cls,
+        table: Table,
+        organization: bytes,
+        code: str,
+        version: int,
+        field: str | None,
+        keys: tuple[str, ...],
+    ) -> Self: ...
+    def get(self, place: tuple[str | None, tuple[Any, ...]], /) -> int | None: ...
+    def keep(self, place: tuple[str | None, tuple[Any, ...]], series_id: int, /) -> None: ...
+
+class Organization:
+    """The layouts of its codes, all of one version of its metering."""
+
+    def __new__(cls, id: bytes) -> Self: ...  # noqa: A002
+    def add(self, layout: Layout, /) -> None: ...
+    def read(
+        self, body: bytes, created_at: int, most: int, is_batch: bool, frees_interpreter: bool
+    ) -> (
+        tuple[int, set[str], bytes, bytes, bytes, bytes | None, bytes, bytes | None, bytes | None, bytes]
+        | None
+    ): ...

@@ -1,0 +1,216 @@
+"""Changes of plan that take over once they are paid: until then the old plan goes on."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from permille.core.invoice.payment import PaymentStatus
+from permille.store import invoices as invoice_store
+from permille.usecases import payments
+
+from .conftest import START, Api, charge
+from .test_activation_rules import RULE, gate, now_of, pay, shown, webhooks
+from .test_amendments import Sender, send
+from .test_drafts import move
+
+__all__ = ["send"]
+
+FOREVER = {"type": "payment"}
+
+
+@pytest.fixture
+def running(api: Api) -> Api:
+    """1.00 a day and 1.00 a token in March, of which 27.00 are paid from the 5th on; 2.00 and 2.00 on the dearer plan."""
+    metric = api.metric()
+    api.plan("pro", [charge(metric)], amount_cents=3_100, pay_in_advance=True)
+    api.plan("max", [charge(metric, properties={"amount": "2"})], amount_cents=6_200, pay_in_advance=True)
+    api.plan("mini", [charge(metric, properties={"amount": "3"})], amount_cents=930, pay_in_advance=True)
+    api.customer(currency="EUR")
+    api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "https://example.com/hook"}})
+    api.subscribe()
+    return api
+
+
+def notes(api: Api) -> list[tuple[str, int]]:
+    found = api.get("/credit_notes")["credit_notes"]
+    return sorted((each["reason"], each["total_amount_cents"]) for each in found)
+
+
+def by_status(api: Api) -> dict[str, str]:
+    """Status -> plan of the rows of the subscription, of which there is one of each status."""
+    api.conn.rollback()
+    rows = api.conn.execute(
+        "select s.status, p.code from subscription s join plan p on p.id = s.plan_id where s.organization_id = %s",
+        [api.organization.id],
+    ).fetchall()
+    found = dict(rows)
+    assert len(found) == len(rows), rows
+    return found
+
+
+def test_an_upgrade_takes_over_once_it_is_paid(running: Api, send: Sender) -> None:
+    """22 days of the dearer plan are paid on the 12th, when 20 of them are left; so are 20 of the old one's."""
+    api = running
+    move(api, 2024, 3, 10, 9)
+    made = gate(api, rule=FOREVER, plan="max")
+    (rule,) = made["activation_rules"]
+    assert (made["status"], made["started_at"], made["plan_code"]) == ("incomplete", None, "max")
+    assert (rule["status"], rule["expires_at"]) == ("pending", "2024-04-01T00:00:00Z")
+    assert by_status(api) == {"active": "pro", "incomplete": "max"}
+    assert shown(api) == [("2024-03-05", 2_700, 2_700)]
+    send(datetime(2024, 3, 11, 8, tzinfo=UTC), tokens=4)
+    move(api, 2024, 3, 12, 9)
+    send(datetime(2024, 3, 11, 8, tzinfo=UTC), tokens=3)
+    assert (
+        api.get("/customers/cus/current_usage", external_subscription_id="sub")["customer_usage"][
+            "amount_cents"
+        ]
+        == 700
+    )
+    pay(api, made, 4_400)
+    after = api.get("/subscriptions/sub")["subscription"]
+    assert (after["lago_id"], after["started_at"]) == (made["lago_id"], "2024-03-12T09:00:00.000Z")
+    assert (after["activation_rules"][0]["status"], after["previous_plan_code"]) == ("satisfied", "pro")
+    assert by_status(api) == {"terminated": "pro", "active": "max"}
+    assert notes(api) == [("order_cancellation", 2_000), ("order_change", 400)]
+    assert shown(api) == [("2024-03-05", 2_700, 2_700), ("2024-03-12", 700, 0), ("2024-03-12", 4_400, 4_400)]
+    send(datetime(2024, 3, 13, 8, tzinfo=UTC), tokens=5)
+    move(api, 2024, 4, 1, 1)
+    assert shown(api)[-1] == ("2024-04-01", 6_200 + 1_000, 6_200 + 1_000 - 1_700)
+    assert {"subscription.incomplete", "subscription.terminated", "subscription.started"} <= set(
+        webhooks(api)
+    )
+
+
+def test_an_upgrade_that_is_paid_on_its_day_is_billed_as_one_without_a_rule(running: Api) -> None:
+    api = running
+    move(api, 2024, 3, 10, 9)
+    made = gate(api, plan="max")
+    move(api, 2024, 3, 10, 21)
+    pay(api, made, 4_400)
+    assert notes(api) == [("order_cancellation", 2_200)]
+    move(api, 2024, 4, 1, 1)
+    assert [fees for _, fees, _ in shown(api)] == [2_700, 0, 4_400, 6_200]
+
+
+@pytest.mark.parametrize("ends_by", ["timeout", "period", "failure", "delete", "old", "customer"])
+def test_the_old_plan_goes_on_where_the_new_one_is_never_paid(running: Api, ends_by: str) -> None:
+    api = running
+    api.post(
+        "/wallets",
+        {
+            "wallet": {
+                "external_customer_id": "cus",
+                "rate_amount": "1",
+                "currency": "EUR",
+                "granted_credits": "6",
+            }
+        },
+    )
+    move(api, 2024, 3, 10, 9)
+    made = gate(api, plan="max", rule=FOREVER if ends_by == "period" else RULE)
+    (rule,) = made["activation_rules"]
+    rest = "select balance_cents from wallet where organization_id = %(organization)s"
+    assert api.row(rest) == (0,)
+    if ends_by == "timeout":
+        move(api, 2024, 3, 12, 10)
+    elif ends_by == "period":
+        move(api, 2024, 4, 1)
+    elif ends_by == "failure":
+        opened = invoice_store.invoices_by_ids(api.conn, [rule["lago_invoice_id"]]).values()
+        payments.set_status(api.conn, list(opened), PaymentStatus.FAILED, now=START)
+        api.conn.commit()
+    elif ends_by == "delete":
+        api.delete("/subscriptions/sub", status="incomplete")
+    elif ends_by == "old":
+        api.delete("/subscriptions/sub")
+    else:
+        api.delete("/customers/cus")
+    reasons = {"timeout": "timeout", "period": "timeout", "failure": "payment_failed"}
+    old = "terminated" if ends_by in ("old", "customer") else "active"
+    assert by_status(api) == {old: "pro", "canceled": "max"}
+    assert webhooks(api).count("subscription.canceled") == 1
+    if ends_by == "customer":
+        return
+    gone = now_of(api)
+    assert (gone["cancellation_reason"], gone["started_at"]) == (reasons.get(ends_by), None)
+    expected = 0 if ends_by == "period" else 600
+    assert api.row(rest) == (expected,), "April is paid with it by then"
+    if old == "active":
+        move(api, 2024, 4, 1, 1)
+        assert [fees for _, fees, _ in shown(api)] == [2_700, 3_100]
+        gate(api, plan="max")
+
+
+def test_a_downgrade_that_has_to_be_paid_takes_over_then(running: Api) -> None:
+    """Of April's 30 days the cheaper plan runs 28; the old one was billed for all of April meanwhile."""
+    api = running
+    move(api, 2024, 3, 10, 9)
+    assert gate(api, plan="mini", rule=FOREVER)["plan_code"] == "pro"
+    shorter = {"subscription": {"activation_rules": [{**FOREVER, "timeout_hours": 72}]}}
+    changed = api.put("/subscriptions/sub", shorter, status="pending")["subscription"]
+    assert changed["activation_rules"][0]["timeout_hours"] == 72
+    assert by_status(api) == {"active": "pro", "pending": "mini"}
+    move(api, 2024, 4, 1, 1)
+    waiting = now_of(api)
+    assert (waiting["status"], waiting["activation_rules"][0]["expires_at"]) == (
+        "incomplete",
+        "2024-04-04T00:00:00Z",
+    )
+    assert [fees for _, fees, _ in shown(api)] == [2_700, 3_100]
+    move(api, 2024, 4, 3, 15)
+    pay(api, waiting, 930)
+    assert by_status(api) == {"terminated": "pro", "active": "mini"}
+    assert notes(api) == [("order_cancellation", 2_893), ("order_change", 62)]
+    move(api, 2024, 5, 1, 1)
+    assert shown(api)[-1] == ("2024-05-01", 930, 0)
+
+
+@pytest.mark.parametrize(
+    ("plan", "status"),
+    [({"pay_in_advance": False}, "not_applicable"), ({"pay_in_advance": True}, "satisfied")],
+)
+def test_a_change_of_which_nothing_is_to_be_paid_is_made_at_once(
+    running: Api, plan: Any, status: str
+) -> None:
+    api = running
+    api.plan("other", amount_cents=6_200, **plan)
+    wallet = {"external_customer_id": "cus", "rate_amount": "1", "currency": "EUR", "granted_credits": "90"}
+    api.post("/wallets", {"wallet": wallet})
+    move(api, 2024, 3, 10, 9)
+    made = gate(api, plan="other")
+    assert (made["status"], made["activation_rules"][0]["status"]) == ("active", status)
+    assert made["started_at"] == "2024-03-10T09:00:00.000Z"
+    assert by_status(api) == {"terminated": "pro", "active": "other"}
+    assert notes(api) == [("order_cancellation", 2_200)]
+
+
+def test_of_twenty_changes_and_twenty_payments_at_once_one_is_made(running: Api) -> None:
+    api = running
+    body = {
+        "external_customer_id": "cus",
+        "plan_code": "max",
+        "external_id": "sub",
+        "activation_rules": [RULE],
+    }
+
+    def together(path: str, body: Any) -> list[int]:
+        with ThreadPoolExecutor(20) as threads:
+            asked = [threads.submit(api.call, "POST", path, body) for _ in range(20)]
+        return sorted(each.result().status_code for each in asked)
+
+    move(api, 2024, 3, 10, 9)
+    assert together("/subscriptions", {"subscription": body}) == [200] + [422] * 19
+    waiting = now_of(api)
+    paid = {
+        "invoice_id": waiting["activation_rules"][0]["lago_invoice_id"],
+        "amount_cents": 4_400,
+        "reference": "x",
+    }
+    assert together("/payments", {"payment": paid}) == [200] + [422] * 19
+    assert by_status(api) == {"terminated": "pro", "active": "max"}
+    assert len(api.get("/payments")["payments"]) == 1
