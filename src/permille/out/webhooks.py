@@ -40,7 +40,7 @@ AT_ONCE = 32
 """Attempts under way at one endpoint."""
 CLAIMED_MAX = 256
 CLAIMED_SECONDS = 1.0
-"""Of a quick endpoint more are claimed and rendered together than are sent at once: so many at most, for so long."""
+"""More are claimed and rendered together than are sent at once where an endpoint is quick: so many at most, for so long."""
 TURN_SECONDS = 20.0
 """After so long an endpoint goes to the end of the queue."""
 SLOW_SECONDS = 5.0
