@@ -26,6 +26,7 @@ from benchmarks.cost import Cost, cost_so_far
 from benchmarks.ingest import bases, events as traffics, stored as earlier
 from benchmarks.ingest.events import Traffic
 from benchmarks.stack import Stack, running_stack, save
+from permille import accelerator
 from permille.events.postgres import rollup
 
 TABLES = ("event", "usage_cell", "series", "series_month")
@@ -166,7 +167,9 @@ def main() -> None:
     with running_stack() as stack:
         run = Run(stack)
         organization = run.accounts[0][0]
-        result: dict[str, Any] = {"events": count, "idle_memory": asdict(stack.memory())}
+        way = accelerator.state(is_wanted=os.environ.get("PERMILLE_ACCELERATOR") != "off")
+        print(f"accelerator of events: {way}")
+        result: dict[str, Any] = {"events": count, "accelerator": way, "idle_memory": asdict(stack.memory())}
         print(
             "idle: {processes} processes, RSS {rss:.0f} MiB, PSS {pss:.0f} MiB".format(
                 **result["idle_memory"]
