@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 from collections.abc import Collection
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Any
 import psycopg
 import pytest
 from benchmarks import load
+from benchmarks.chunks import __main__ as chunks
 from benchmarks.ingest import events as traffics
 from benchmarks.invoices import __main__ as invoices, credits as invoice_credits
+
+from permille.embedded.postgres import EmbeddedPostgres
 
 
 @pytest.mark.parametrize("run", [invoices.one_at_a_time, invoices.naive])
@@ -37,3 +41,20 @@ def test_the_load_generator_sends_each_request_once(rate: float, tmp_path: Path)
         answers = load.send(port, path, connections=traffic.connections, rate=rate)
     assert (answers.requests, answers.refused) == (40, 0)
     assert 0 < answers.p50 <= answers.p99
+
+
+def test_ways_to_keep_events_answer_alike(
+    postgres: EmbeddedPostgres, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in (("SIZE", 50), ("FOLD", 100), ("READS", 3)):
+        monkeypatch.setattr(chunks, name, value)
+    ways = (
+        "rows",
+        "places by series",
+        "hash, external, blocks of a series",
+        "copy, external, blocks of 500",
+        "(not counted)",
+    )
+    monkeypatch.setattr(chunks, "LAYOUTS", [way for way in chunks.LAYOUTS if way.name.endswith(ways)])
+    chunks.run(postgres, argparse.Namespace(events=200, series=12, stored=10, writers=2, only=""))
+    assert capsys.readouterr().out.count("\n") == 2 * len(ways) + 2  # of the last one nothing is read

@@ -28,8 +28,9 @@ from permille.events.engine import event_log
 from permille.http.bodies import BodyMemory
 from permille.http.refusals import try_again
 from permille.http.shares import Turns, Workshop
-from permille.ingest.asgi import Answers, EventIntake
+from permille.ingest.asgi import EventIntake
 from permille.ingest.decoders import FORMATS, USAGE_FORMATS
+from permille.ingest.senders import Answers
 from permille.monitoring import metrics_route
 from permille.store import api_keys, llm_intakes
 from permille.usecases import llm_usages
@@ -85,7 +86,7 @@ class Application:
 
     def _forget_key(self, key_id: UUID | None) -> None:
         self.engine.key_use.changes += 1
-        self.intake.forget_key(key_id)
+        self.intake.keys.forget(key_id)
 
     async def stop(self) -> None:
         for task in self.tasks:

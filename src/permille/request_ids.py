@@ -19,8 +19,17 @@ current: ContextVar[str | None] = ContextVar("request_id", default=None)
 
 def begin(headers: Iterable[tuple[bytes, bytes]]) -> str:
     """The id of a request that begins: what it brings in X-Request-Id, or one of ours."""
-    given = dict(headers).get(HEADER)
-    is_fine = given is not None and _WELL_FORMED.fullmatch(given)
-    name = given.decode() if given is not None and is_fine else f"{_PROCESS}-{next(_numbers):x}"
+    name = given(headers) or new()
     current.set(name)
     return name
+
+
+def given(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+    """The id that a request brings, if it is well-formed."""
+    found = dict(headers).get(HEADER)
+    return found.decode() if found is not None and _WELL_FORMED.fullmatch(found) else None
+
+
+def new() -> str:
+    """An id of ours."""
+    return f"{_PROCESS}-{next(_numbers):x}"

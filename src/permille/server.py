@@ -19,8 +19,10 @@ from permille.config import Config
 from permille.database.migrate import pending
 from permille.embedded import running
 from permille.embedded.unprivileged import leave_root
-from permille.http.door import DoorLimits, guarded, raise_open_files
+from permille.http.door import DoorLimits, raise_open_files
+from permille.http.quick import ShortWay, quick
 from permille.http.requests import Requests
+from permille.ingest.quick import QuickDesk
 from permille.memory import calm_collector, quick_turns
 from permille.usecases import price_catalogue, watch
 from permille.web.rendering import compile_templates
@@ -72,6 +74,8 @@ class Gate:
         self.failure: BaseException | None = None
         """Why it never lets requests in; `give_up` is called then."""
         self.give_up: Callable[[], None] = lambda: None
+        self.protocol = quick(door_limits(config))
+        self.requests = Requests(self, fixed=INTAKE_PATHS, logs_requests=config.log_format == "json")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -111,6 +115,7 @@ class Gate:
                 await asyncio.sleep(RETRY_SECONDS)
             else:
                 self.application = application
+                self.protocol.short_way = ShortWay(QuickDesk(application.intake), self.requests)
                 calm_collector()
                 quick_turns()
                 await asyncio.to_thread(compile_templates)
@@ -135,11 +140,11 @@ def _invite(config: Config) -> None:
 def listening(gate: Gate, config: Config) -> uvicorn.Config:
     """How uvicorn serves. Behind trusted proxies a request's client and scheme are the ones that they saw."""
     return uvicorn.Config(
-        Requests(gate, fixed=INTAKE_PATHS, logs_requests=config.log_format == "json"),
+        gate.requests,
         host=config.host,
         port=config.port,
         loop="uvloop",
-        http=guarded(door_limits(config)),
+        http=gate.protocol,
         ws="none",
         lifespan="on",
         access_log=False,

@@ -165,7 +165,7 @@ def test_an_alert_of_what_is_used_already_fires_at_once_and_the_webhook_shows_th
 
 
 def test_the_worker_looks_at_what_is_counted_in_one_turn(metered: Api, send: Sender) -> None:
-    metered.post(SUB, body("current_usage_amount", 100))
+    metered.post(SUB, body("current_usage_amount", 100, 400))
     fired(metered)
     send(code="calls", tokens=1)
     metered.conn.rollback()
@@ -179,9 +179,16 @@ def test_the_worker_looks_at_what_is_counted_in_one_turn(metered: Api, send: Sen
         with metered.conn.transaction():
             assert alerts.look(metered.conn, metered.organization.id, now=START, system_now=START) == 1
             assert alerts.look(metered.conn, metered.organization.id, now=START, system_now=START) == 0
+        dearer = {"charge": {"properties": {"amount": "4"}}}
+        by_code = {
+            each["billable_metric_code"]: each for each in metered.get("/plans/pro/charges")["charges"]
+        }
+        metered.put(f"/plans/pro/charges/{by_code['calls']['code']}", dearer)
+        with metered.conn.transaction():
+            assert alerts.look(metered.conn, metered.organization.id, now=START, system_now=START) == 1
     finally:
         metered.conn.autocommit = False
-    assert [each.current_value for each in firings(metered)] == [Decimal(100)]
+    assert [each.current_value for each in firings(metered)] == [Decimal(400), Decimal(100)]
 
 
 def test_a_metrics_alerts_go_with_it(metered: Api) -> None:

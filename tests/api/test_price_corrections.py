@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from permille.cli import price_corrections as cli
+from permille.config import from_environment
 from permille.core.instants import microseconds
 from permille.events.draft import Draft
 from permille.events.log import Request
@@ -17,6 +21,7 @@ from tests.usecases.test_batches import counted
 from .conftest import Api, charge
 from .test_catalogue_charge import metric, move, send, subscribed
 from .test_catalogue_versions import _all_shipped, approved, file, imported
+from .test_wallets import open_wallet, seen_by_the_worker
 
 __all__ = ["metric", "send"]
 MANY = 12
@@ -89,6 +94,37 @@ def test_what_was_billed_too_much_comes_back_once(api: Api, billed: Any) -> None
     assert len(api.get("/invoices")["invoices"]) == 1
 
 
+def test_corrections_are_listed_and_credited_on_the_command_line(
+    api: Api, billed: Any, dsn: str, capsys: Any
+) -> None:
+    config, own = replace(from_environment(), database_url=dsn), str(api.organization.id)
+
+    def said(code: int, *, expected: int = 0) -> str:
+        captured = capsys.readouterr()
+        assert code == expected, captured.err
+        return " ".join((captured.out or captured.err).split())
+
+    assert "corrects a final invoice" in said(cli.list_versions(config, organization=own))
+    version = UUID(corrected(api, a="0.5", b="4").rpartition("/")[2])
+    assert f"{version} corrected" in (listed := said(cli.list_versions(config, organization=own)))
+    assert listed.endswith("from 2024-03-20 on: 1 invoices")
+    shown = said(cli.show(config, version, organization=own))
+    invoice_id, number, *rest = shown.split(" ", 2)
+    assert rest == ["billed 14.00 USD corrected 12.50 USD to credit 1.50 USD"]
+    other = UUID(int=1)
+    assert "invoice" in said(cli.apply(config, version, invoice_id=other, organization=own), expected=1)
+    made = said(cli.apply(config, version, invoice_id=UUID(invoice_id), organization=own))
+    assert made.startswith(number)
+    assert made.endswith("1.50 USD")
+    assert said(cli.apply(config, version, invoice_id=None, organization=own)) == "Nothing is left to credit."
+    assert said(cli.show(config, version, organization=own)).endswith("credited 1.50 USD even")
+    assert "corrects no" in said(cli.show(config, _first_version(api), organization=own))
+
+
+def _first_version(api: Api) -> UUID:
+    return UUID(api.get("/llm/catalogue_versions")["catalogue_versions"][-1]["lago_id"])
+
+
 @pytest.mark.parametrize("sent", [{"invoice_id": None}, {"invoice_id": ""}, {"invoice": "x"}, {"all": False}])
 def test_nothing_comes_back_of_all_that_was_not_asked_for(api: Api, billed: Any, sent: Any) -> None:
     version = corrected(api, a="0.5", b="4")
@@ -100,6 +136,17 @@ def test_nothing_comes_back_of_all_that_was_not_asked_for(api: Api, billed: Any,
     for body in odd:
         assert api.call("POST", path, body).status_code == 400
     assert api.get("/credit_notes")["credit_notes"] == []
+
+
+def test_ongoing_balances_follow_an_approval(api: Api, metric: Any, send: Any, dsn: str) -> None:
+    approved(api, imported(api, "small", file(a="1")), _all_shipped(), valid_from="2024-03-01")
+    subscribed(api, metric, markup="2")
+    send(1_500_000, at(10), **A)
+    move(api, 2024, 3, 21)
+    open_wallet(api, "5", currency="USD")
+    assert seen_by_the_worker(api, dsn) == [200]
+    corrected(api, "2024-03-01", a="0.5")
+    assert seen_by_the_worker(api, dsn) == [350]
 
 
 def test_what_is_cheaper_and_what_is_dearer_make_one_difference(api: Api, billed: Any) -> None:

@@ -27,6 +27,22 @@ def voided(api: Api, invoice: Any) -> Any:
     return api.post(f"/invoices/{invoice['lago_id']}/void", {})["invoice"]
 
 
+def test_the_days_of_a_customer_that_has_moved_are_those_of_the_voided_invoice(api: Api) -> None:
+    """62.00 for the 31 days of March, of which the last 10 come back: the end is on the 21st everywhere."""
+    api.plan("pro", amount_cents=6_200, pay_in_advance=True)
+    api.customer(timezone="America/New_York")
+    api.subscribe()
+    (first,) = invoices(api)
+    voided(api, first)
+    api.customer(timezone="Europe/Berlin")
+    move(api, 2024, 3, 21, 12)
+    made = again(api, first)
+    assert made["issuing_date"] == "2024-03-21"
+    api.delete("/subscriptions/sub")
+    (note,) = api.get("/credit_notes")["credit_notes"]
+    assert note["total_amount_cents"] == 10 * 200
+
+
 def test_a_voided_invoice_is_made_again_with_changes_credits_and_the_taxes_of_today(
     api: Api, send: Sender
 ) -> None:

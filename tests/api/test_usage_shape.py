@@ -1,6 +1,8 @@
 """The answer's structure, made of a charge and of what its series came to; no database is asked."""
 
+import itertools
 import json
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -16,7 +18,10 @@ from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.usage import Partial
 from permille.core.period import Period
 from permille.core.rating.models import ChargeModel
+from permille.core.rating.pricing_unit import AppliedPricingUnit, PricingUnit
 from permille.core.rating.proration import rated_period
+from permille.core.rating.rate import rate
+from permille.core.rating.unlisted import UnlistedValues
 from permille.database.connections import encode_answer
 from permille.usecases.usage.usage import PeriodUsage, UsageSearch, charge_usage, compile_searched
 
@@ -317,3 +322,69 @@ def test_searches_are_read_under_their_former_names_too():
     assert read_search(QueryParams("apply_taxes=0&skip_grouping=1&full_usage=1")) == UsageSearch(
         with_taxes=False, skip_grouping=True, full_usage=True
     )
+
+
+PRICES: dict[str, dict[str, Any]] = {
+    "standard": {"amount": "0.015"},
+    "package": {"amount": "0.33", "package_size": 7, "free_units": 3},
+    "graduated": {
+        "graduated_ranges": [
+            {"from_value": 0, "to_value": 5, "per_unit_amount": "0.5", "flat_amount": "1"},
+            {"from_value": 6, "to_value": None, "per_unit_amount": "0.335", "flat_amount": "0.004"},
+        ]
+    },
+    "percentage": {"rate": "1.5", "fixed_amount": "0.01", "free_units_per_events": 1},
+    "dynamic": {},
+}
+CREDITS = AppliedPricingUnit(
+    unit=PricingUnit(
+        id=UUID(int=6),
+        code="credits",
+        name="Credits",
+        short_name="cr",
+        description=None,
+        created_at=MARCH.from_,
+    ),
+    conversion_rate=Decimal("0.37"),
+)
+
+
+@pytest.mark.parametrize("in_advance", [False, True])
+@pytest.mark.parametrize("unit", [None, CREDITS])
+@pytest.mark.parametrize("model", PRICES)
+def test_lines_are_those_of_the_fees(model: str, unit: AppliedPricingUnit | None, *, in_advance: bool):
+    """Usage that is shown without a projection is priced without making fees: the lines are the same."""
+    properties = {**PRICES[model], "pricing_group_keys": ["region"]}
+    own = price("AWS", {**properties, "amount": "0.7"}, cloud=("aws",))
+    clouds = metric(cloud=("aws", "gcp"))
+    of = replace(
+        charge(clouds, properties, own, model=model),
+        applied_pricing_unit=unit,
+        pay_in_advance=in_advance and model != "graduated",
+        unlisted_values=UnlistedValues.HELD,
+    )
+    places = itertools.product(("aws", "gcp", None), ("us", "", None), (-3, 0, 4, 9))
+    series = [
+        (
+            {"cloud": cloud, "region": region},
+            Partial(units % 5, units % 4, Decimal(units) / 3, precise_amount_cents=Decimal(units)),
+        )
+        for cloud, region, units in places
+    ]
+    series.append(({"cloud": "aws", "region": "losing"}, Partial(1, 1, Decimal(-5))))
+    compiled = compile_searched(of, PLAIN, currency="EUR")
+    rated = rated_period(MARCH, MARCH, "UTC")
+    fees = rate(compiled, series, subscription_id=UUID(int=5), rated=rated)
+    found = charge_usage(of, compiled, series, search=PLAIN, subscription_id=UUID(int=5), rated=rated)
+    assert len({line.amount_cents for line in found.lines}) > 1
+    assert [
+        (line.filter and line.filter.id, line.grouped_by, line.units, line.total_aggregated_units)
+        for line in found.lines
+    ] == [(fee.charge_filter_id, fee.grouped_by, fee.units, fee.total_aggregated_units) for fee in fees]
+    assert [
+        (line.events_count, line.amount_cents, line.in_unit and line.in_unit.amount_cents, line.is_unpriced)
+        for line in found.lines
+    ] == [
+        (fee.events_count, fee.amount_cents, fee.in_unit and fee.in_unit.amounts.amount_cents, fee.is_unpriced)
+        for fee in fees
+    ]  # fmt: skip

@@ -389,6 +389,30 @@ def test_ongoing_balances_follow_amendments_and_what_other_wallets_have(api: Api
     assert seen_by_the_worker(api, dsn)[-1] == 600
 
 
+def test_ongoing_balances_follow_prices_and_taxes_without_an_event(api: Api, dsn: str) -> None:
+    """7 tokens at 1.00, 3.00, then 2.00 for this subscription alone; its tax goes from 0 to 20 and to 50 %, then away."""
+    api.customer()
+    plan = api.plan(charges=[charge(api.metric())])
+    api.subscribe()
+    open_wallet(api, "40")
+    send(api, dsn, 7, "event")
+    assert seen_by_the_worker(api, dsn) == [3_300]
+    (own,) = plan["charges"]
+    api.put(f"/plans/pro/charges/{own['code']}", {"charge": {"properties": {"amount": "3"}}})
+    assert seen_by_the_worker(api, dsn) == [1_900]
+    api.put(f"/subscriptions/sub/charges/{own['code']}", {"charge": {"properties": {"amount": "2"}}})
+    assert seen_by_the_worker(api, dsn) == [2_600]
+    api.post("/taxes", {"tax": {"name": "V", "code": "v", "rate": "20", "applied_to_organization": True}})
+    assert seen_by_the_worker(api, dsn) == [2_320]
+    api.put("/taxes/v", {"tax": {"rate": "50"}})
+    assert seen_by_the_worker(api, dsn) == [1_900]
+    api.post("/taxes", {"tax": {"name": "W", "code": "w", "rate": "100"}})
+    api.customer(tax_codes=["w"])
+    assert seen_by_the_worker(api, dsn) == [1_200]
+    api.delete("/taxes/w")
+    assert seen_by_the_worker(api, dsn) == [1_900]
+
+
 def test_ongoing_balances_follow_refreshed_drafts_and_ends_without_an_invoice(api: Api, dsn: str) -> None:
     api.customer(billing_configuration={"invoice_grace_period": 3})
     api.plan(charges=[charge(api.metric())])

@@ -1,6 +1,5 @@
 """From the sums of a metric to the fees of a charge: buckets, groups, rounding; and the plan's own fee."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -302,7 +301,7 @@ FREE = {
         (
             aggregations.LATEST,
             {"rate": "10", "free_units_per_total_aggregation": "20"},
-            replace(in_order(50, 90, 7), last=(ts(2023, 9, 9), 9, Decimal(7))),
+            in_order(50, 90, 7)._replace(last=(ts(2023, 9, 9), 9, Decimal(7))),
             70,
         ),
     ],

@@ -1,4 +1,4 @@
-from decimal import Decimal, getcontext, localcontext
+from decimal import ROUND_FLOOR, Decimal, getcontext, localcontext
 from fractions import Fraction
 from random import Random
 from threading import Thread
@@ -199,7 +199,16 @@ def test_the_order_says_only_which_of_equal_remainders_come_first(
 ) -> None:
     mixed = list(amounts)
     chance.shuffle(mixed)
-    assert sorted(apportion(mixed)) == sorted(apportion(amounts))
+    assert _cents_by_remainder(mixed) == _cents_by_remainder(amounts)
+
+
+def _cents_by_remainder(amounts: list[Decimal]) -> list[tuple[Decimal, int]]:
+    """What each amount has above its whole cents, and how many of the cents that were left it took."""
+    cut = [int(each.to_integral_value(ROUND_FLOOR)) for each in amounts]
+    parts = apportion(amounts)
+    return sorted(
+        (amount - whole, part - whole) for amount, whole, part in zip(amounts, cut, parts, strict=True)
+    )
 
 
 def test_a_thousand_small_amounts_are_not_lost() -> None:

@@ -61,7 +61,7 @@ def test_a_prorated_sum_with_rounding(base: str) -> None:
     """7.6, 3: what stood before may be known by its sum alone."""
     partial = summed((day(9, 2), "2.5"), (day(9, 2), "2.5"), (day(26), "12"), (day(26), "12.434"))
     if base == "only in the sum":
-        partial = replace(partial, values=partial.values[2:])
+        partial = partial._replace(values=partial.values[2:])
     charge = compiled(prorated=True, rounding_function="ceil", rounding_precision=2)
     (fee,) = fees(charge, ({}, partial))
     assert (fee.units, fee.events_count, fee.amount_cents) == (Decimal("29.44"), 4, 973)

@@ -1,6 +1,5 @@
 """Usage that no filter lists: when it has no price."""
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -115,7 +114,7 @@ def test_only_used_buckets_of_unlisted_values_are_unpriced(choice: UnlistedValue
     assert states(**{"8K": 5}) == [nothing, nothing]
     unlisted = (choice is not UnlistedValues.DEFAULT, choice is UnlistedValues.HELD)
     assert states(**{"8K": 5, "64K": 1}) == [nothing, unlisted]
-    unlisted_without_units = [({"model": "64K"}, replace(EMPTY, events_count=1, values_count=1))]
+    unlisted_without_units = [({"model": "64K"}, EMPTY._replace(events_count=1, values_count=1))]
     (_, fee) = rate(charge, unlisted_without_units, subscription_id=UUID(int=3), rated=in_period(SEPTEMBER))
     assert (fee.is_unpriced, fee.is_held) == unlisted, "events of 0 units count too"
 

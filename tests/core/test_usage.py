@@ -137,7 +137,7 @@ def test_what_was_not_kept_of_some_events_stays_as_it_is_of_the_others(
     one: list[Sent], two: list[Sent]
 ) -> None:
     kept = merge_all(event.partial() for event in one)
-    bare = merge_all(replace(event.partial(), uniques={}, operations=(), values=()) for event in two)
+    bare = merge_all(event.partial()._replace(uniques={}, operations=(), values=()) for event in two)
     for whole in (merge(kept, bare), merge(bare, kept)):
         assert (whole.uniques, whole.operations, whole.values) == (
             kept.uniques,

@@ -24,7 +24,7 @@ from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.events.postgres.memory import Memory
 from permille.events.postgres.metering import new_version
-from permille.ingest.asgi import EventIntake, Queue, WaitingRequest
+from permille.ingest.asgi import AwaitedRequest, EventIntake, Queue, WaitingRequest
 from permille.ingest.decoders import lago
 from permille.store import api_keys, organizations
 from permille.usecases import metering
@@ -318,7 +318,7 @@ def test_an_expression_makes_the_property_that_is_counted(
 
 def waiting(owner: UUID, size: int) -> WaitingRequest:
     drafts = [Draft(str(number), "c", "s", 0, None, {}) for number in range(size)]
-    return WaitingRequest(Request(owner, drafts, 0), asyncio.get_running_loop().create_future())
+    return AwaitedRequest(Request(owner, drafts, 0), asyncio.get_running_loop().create_future())
 
 
 def test_a_flood_of_one_organization_keeps_no_place_of_another() -> None:

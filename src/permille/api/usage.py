@@ -36,6 +36,8 @@ from permille.usecases.usage.usage import (
 
 GROUP_PARAMETERS = ("group", "filter_by_group")
 
+_NO_UNITS = decimal_text(ZERO)
+
 _JSON = msgspec.json.Decoder(float_hook=Decimal)
 
 
@@ -152,6 +154,8 @@ def _render_charge(found: ChargeUsage, currency: str, projected: bool) -> object
 
 
 def _sums(lines: Sequence[UsageLine], projected: bool) -> dict[str, Any]:
+    if len(lines) == 1 and not projected:
+        return _sums_of_one(lines[0])
     with exact():
         units = sum((line.units for line in lines), ZERO)
         total_aggregated_units = sum((line.total_aggregated_units for line in lines), ZERO)
@@ -171,6 +175,20 @@ def _sums(lines: Sequence[UsageLine], projected: bool) -> dict[str, Any]:
         "amount_cents": sum(line.amount_cents for line in lines),
         "pricing_unit_details": _in_unit(lines, projections if projected else None),
         "unpriced_units": decimal_text(unpriced_units),
+    }
+
+
+def _sums_of_one(line: UsageLine) -> dict[str, Any]:
+    """As of several: a charge may have thousands of groups, and most have one line."""
+    units = decimal_text(line.units)
+    total = line.total_aggregated_units
+    return {
+        "units": units,
+        "total_aggregated_units": units if total is line.units else decimal_text(total),
+        "events_count": line.events_count,
+        "amount_cents": line.amount_cents,
+        "pricing_unit_details": _in_unit([line], None) if line.in_unit else None,
+        "unpriced_units": units if line.is_unpriced else _NO_UNITS,
     }
 
 
@@ -220,7 +238,8 @@ def _render_groups(found: ChargeUsage, projected: bool) -> list[objects.GroupUsa
         return []
     split: dict[Any, list[UsageLine]] = {}
     for line in found.lines:
-        split.setdefault(tuple(sorted(line.grouped_by.items())), []).append(line)
+        group = line.grouped_by.items()
+        split.setdefault(tuple(group if len(group) < 2 else sorted(group)), []).append(line)
     return [
         objects.GroupUsage(
             **_sums(lines, projected),
@@ -245,7 +264,8 @@ def _render_breakdowns(
     lines: Iterable[UsageLine], units_of: Callable[[ShownBreakdown], Decimal]
 ) -> list[PresentationBreakdown]:
     """Units by the values that only show, those of several groups added up."""
-    return breakdowns((each.presentation_by, units_of(each)) for line in lines for each in line.breakdowns)
+    shown = [(each.presentation_by, units_of(each)) for line in lines for each in line.breakdowns]
+    return breakdowns(shown) if shown else []
 
 
 def list_past_usage(call: Call) -> dict[str, Any]:

@@ -63,6 +63,11 @@ class Request:
         return self.duplicates is not None or self.failure is not None or self.is_refused
 
     @property
+    def is_stored(self) -> bool:
+        """Whether all of it is in."""
+        return self.failure is None and self.duplicates == [] and not self.is_refused
+
+    @property
     def claims(self) -> set[bytes]:
         """What no other request may come with; empty where only its events themselves count once."""
         return {transaction_identity(self.organization_id.bytes, each) for each in self.counts_once}

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
@@ -23,6 +24,17 @@ OTHERS = "others"
 RATE_SECONDS = 60
 """How long the rate of events is taken over."""
 BEGINNING = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """UTC dates at which usage is read apart: what comes from a date on has it among its dimensions, under a name."""
+
+    name: str
+    dates: frozenset[date]
+    """All of them."""
+    dates_of: Callable[[Mapping[str, str | None]], Collection[date]]
+    """Those that matter to a series with these dimensions: mostly none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +63,21 @@ class UsageQuery:
     """Whether it asks for the units at its end, whatever they were before."""
     mark: tuple[str, str] | None = None
     """A name and a text that its series have among their dimensions, as if all of its events had them."""
+    cut: Cut | None = None
+    """Only with a beginning."""
+
+    def apart(self, dates: Collection[date] | None = None) -> list[UsageQuery]:
+        """The queries for its stretches between some dates, or all of those at which it is cut, each with its mark."""
+        if self.cut is None:
+            return [self]
+        assert self.from_ is not None, "usage is cut from a beginning on"
+        days = sorted(self.cut.dates if dates is None else dates)
+        instants = [datetime.combine(day, datetime.min.time(), UTC) for day in days]
+        bounds = [self.from_, *(at for at in instants if self.from_ < at < self.to), self.to]
+        return [
+            replace(self, from_=from_, to=to, mark=(self.cut.name, _utc_date(from_)), cut=None)
+            for from_, to in pairwise(bounds)
+        ]
 
     def of_codes(self, codes: Container[str]) -> UsageQuery:
         """The query for some of its codes."""
@@ -77,28 +104,16 @@ class UsageQuery:
         if self.mark is None:
             return found
         name, text = self.mark
-        return [
-            SeriesUsage(
-                series_id=each.series_id,
-                code=each.code,
-                dimensions={**each.dimensions, name: text},
-                partial=each.partial,
-                events=each.events,
-            )
-            for each in found
-        ]
+        return [each._replace(dimensions={**each.dimensions, name: text}) for each in found]
 
     def partial_of(self, sums: Sums) -> Partial:
         """What is kept of some of its events."""
-        partial = Partial(
-            events_count=sums.events_count,
-            values_count=sums.values_count,
-            sum=sums.sum,
-            max=sums.max,
-            precise_amount_cents=sums.precise_amount_cents,
-            moment=sums.moment,
-        )
+        partial = Partial(*sums)
         return carried_over_to(partial, self.to) if self.is_carried_over else partial
+
+
+def _utc_date(at: datetime) -> str:
+    return at.astimezone(UTC).date().isoformat()
 
 
 class Sums(NamedTuple):
@@ -120,8 +135,7 @@ class UsageEvent(NamedTuple):
     has_value: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesUsage:
+class SeriesUsage(NamedTuple):
     """What one series came to in a window. `dimensions` are property texts, as filters and groups see them."""
 
     series_id: int

@@ -65,8 +65,13 @@ class BodyShare:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.give_back()
+
+    def give_back(self) -> None:
+        """The body is done with."""
         if self._size:
             self._memory.give_back(self._owner, self._size)
+            self._size = 0
 
     def take(self, size: int) -> None:
         """Raises Refusal with 503 or 429."""

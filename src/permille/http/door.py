@@ -78,6 +78,8 @@ class Door:
         self.bodies: dict[GuardedProtocol, float] = {}
         self.answers: dict[GuardedProtocol, tuple[float, int]] = {}
         """Those that take in no answer: since when, with how many bytes still to go."""
+        self.idle: dict[GuardedProtocol, float] = {}
+        """Those that owe nothing since their last answer, as far as uvicorn has no timer for them."""
         self.sweeping: asyncio.TimerHandle | None = None
         self.refused: Counter[str] = Counter()
         self.said_at = 0.0
@@ -105,6 +107,7 @@ class Door:
         self.head_is_over(connection)
         self.bodies.pop(connection, None)
         self.answers.pop(connection, None)
+        self.idle.pop(connection, None)
 
     def head_begins(self, connection: GuardedProtocol, now: float) -> None:
         """The connection owes headers."""
@@ -134,6 +137,10 @@ class Door:
                 connection.refuse(408, "request_too_slow")
         for connection in _older(self.bodies, now - limits.request_seconds):
             connection.refuse(408, "request_too_slow")
+        if self.idle:
+            keep_alive = next(iter(self.idle)).timeout_keep_alive
+            for connection in _older(self.idle, now - keep_alive):
+                connection.timeout_keep_alive_handler()
         for connection, (since, left) in list(self.answers.items()):
             if now - since > limits.answer_seconds:
                 size = connection.transport.get_write_buffer_size()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable, Collection
+from contextvars import Context
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -23,9 +24,10 @@ METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
 NO_ROUTE = "none"
 AT_ONCE = "permille.answer_at_once"
 """In the scope: what writes a whole answer at once, `(status, headers, body)`, and says whether it could."""
-_JSON_HEAD = b"".join(
+JSON_HEAD = b"".join(
     b"%s: %s\r\n" % each for each in ((b"content-type", b"application/json"), *ANSWER_HEADERS)
 )
+"""Lines of every answer in JSON."""
 CUT_OFF = 499
 """The status, as proxies write it, of a request whose client went away before its answer: that is no crash."""
 
@@ -59,7 +61,7 @@ class Requests:
 
         def answer_at_once(code: int, body: bytes) -> bool:
             nonlocal status
-            head = b"%s%s: %s\r\n" % (_JSON_HEAD, request_ids.HEADER, name.encode())
+            head = b"%s%s: %s\r\n" % (JSON_HEAD, request_ids.HEADER, name.encode())
             if code in STATUS_HEADERS or not write(code, head, body):
                 return False
             status = code
@@ -75,11 +77,20 @@ class Requests:
             status = 500
             raise
         finally:
-            self._note(scope, status, time.perf_counter() - began)
+            method = scope["method"] if scope["method"] in METHODS else "other"
+            self._note(method, self._route(scope), status, time.perf_counter() - began)
 
-    def _note(self, scope: Scope, status: int, seconds: float) -> None:
-        method = scope["method"] if scope["method"] in METHODS else "other"
-        route = self._route(scope)
+    def note_quick(self, route: str, status: int, seconds: float, seen: telemetry.Seen, name: str) -> None:
+        """A POST was answered without passing through here."""
+        if not self.logs_requests:
+            telemetry.answers.note("POST", route, status, seconds)
+            return
+        context = Context()
+        context.run(request_ids.current.set, name)
+        context.run(telemetry.current.set, seen)
+        context.run(self._note, "POST", route, status, seconds)
+
+    def _note(self, method: str, route: str, status: int, seconds: float) -> None:
         telemetry.answers.note(method, route, status, seconds)
         if self.logs_requests:
             fields = {"method": method, "route": route, "status": status, "seconds": round(seconds, 6)}

@@ -10,7 +10,7 @@ import logging
 import time
 from base64 import b64decode
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -24,12 +24,11 @@ from starlette.requests import ClientDisconnect
 
 from permille import telemetry
 from permille.clock import system_now
-from permille.core.api_key import ApiKey, Mode
+from permille.core.api_key import Mode
 from permille.core.bounds import EXPRESSION_LENGTH_MAX, EXPRESSION_WORK_AT_ONCE
 from permille.core.errors import Invalid, Refusal, Unevaluable
 from permille.core.instants import microseconds
 from permille.core.llm.call import CallSource, DroppedSpans, PreparedCall
-from permille.core.llm.intake import Intakes
 from permille.core.organization import Organization
 from permille.events.columns import OnDemand, UsualEvents
 from permille.events.draft import TOO_LONG, Draft
@@ -40,9 +39,10 @@ from permille.http.refusals import STATUS_HEADERS, error_body, refusal_body, try
 from permille.http.requests import AT_ONCE
 from permille.http.shares import Shares, too_many_requests
 from permille.http.words import in_words
-from permille.ingest.calls import CallDesk, CallNotes, CallStore
+from permille.ingest.calls import CallStore
 from permille.ingest.decoders import FORMATS, USAGE_FORMATS
 from permille.ingest.intakes import SortedEvents, answered, sort_events
+from permille.ingest.senders import Answers, ApiSender, SenderMemory
 from permille.ingest.usage_format import CallBatch, UsageFormat
 from permille.ingest.wire_format import Faulty, Warnings, WireFormat
 
@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+Headers = Sequence[tuple[bytes, bytes]]
 
 GROUP_EVENTS = 2_000
 SHARED_GROUP_EVENTS = 1_000
@@ -59,8 +60,6 @@ LARGE_EVENTS = 500
 """A request with so many is not stored with small ones of others, nor by several writers at once while others are there."""
 COMPANY_SECONDS = 2.0
 """How long after requests of several organizations there is more than one."""
-KEYS_REMEMBERED = 10_000
-KEY_SECONDS = 5.0
 RECONNECT_SECONDS = 0.2
 REPEAT_SECONDS = 0.05
 """How soon a request is stored again of which the metering was being changed."""
@@ -75,45 +74,14 @@ LONG_BODY_BYTES = 262_144
 """A longer one is read by a thread, if its events are usual."""
 READINGS_WAITING = 2_000
 """Large requests of an organization that wait to be read."""
-LOOKUPS_AT_ONCE, LOOKUPS_WAITING = 2, 2_000
-"""Requests with a key, or of an organization, that ask the database something at once, and that wait for it."""
 
 CLIENT_MAX = 200
 _JSON = "application/json"
+_USUAL_TYPE = b"application/json"
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 _formats = {each.path: each for each in FORMATS if not each.media_type}
 _other_formats = {(each.path, each.media_type): each for each in FORMATS if each.media_type}
 _usage_formats = {each.path: each for each in USAGE_FORMATS}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
-    """What the intake asks about a request, each in a thread. They raise Refusal when the database cannot be reached."""
-
-    key: Callable[[str], ApiKey | None]
-    """What the API key is."""
-    intakes: Callable[[UUID], Intakes]
-    """Which events of an organization are usage of language models."""
-    used: Callable[[UUID, datetime], None]
-    """Note that a key was used, and when; not for each request while the key is remembered."""
-    warnings: Callable[[UUID, Sequence[Draft]], Warnings]
-    """What of the events that were just taken will not count, and why."""
-    unevaluable: Callable[[UUID, Mapping[int, Draft]], dict[int, str]]
-    """The events, not stored, whose metric's expression has no value, and why not."""
-    unacceptable: Callable[[Request], int | None]
-    """The index of the event for which a request was not stored."""
-    calls: CallDesk
-    """What becomes of usage of language models."""
-    notes: CallNotes
-    """Keeps what came of it lately."""
-
-
-@dataclass(frozen=True, slots=True)
-class ApiSender:
-    """A key, and which events of its organization are usage of language models."""
-
-    key: ApiKey
-    intakes: Intakes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,12 +101,26 @@ class EventBatch:
 
 @dataclass(slots=True)
 class WaitingRequest:
-    """A request in the queue and where its answer goes."""
+    """A request in the queue."""
 
     request: Request
-    answered: asyncio.Future[None]
-    until: float = field(default_factory=lambda: time.monotonic() + CHANGING_SECONDS)
+    until: float = field(default_factory=lambda: time.monotonic() + CHANGING_SECONDS, kw_only=True)
     """Until then it is stored again where its organization's metering is being changed."""
+
+    def decide(self) -> None:
+        """It is known how it went."""
+        raise NotImplementedError
+
+
+@dataclass(slots=True)
+class AwaitedRequest(WaitingRequest):
+    """One that a task waits for."""
+
+    answered: asyncio.Future[None]
+
+    def decide(self) -> None:
+        if not self.answered.done():
+            self.answered.set_result(None)
 
 
 @dataclass(slots=True)
@@ -250,13 +232,12 @@ class EventIntake:
         self.max_body_bytes = max_body_bytes
         self.batch_max = batch_max
         self.queue = Queue()
-        self.keys: dict[str, tuple[ApiSender, float]] = {}
-        self.changes_of_keys = 0
+        self.keys = SenderMemory(answers)
         self.tasks: list[asyncio.Task[None]] = []
         self.repeating: set[asyncio.Task[None]] = set()
         self.evaluations = Shares(1, EVALUATIONS_WAITING, refusal=too_many_requests)
         self.readings = Shares(1, READINGS_WAITING, refusal=too_many_requests)
-        self.lookups = Shares(LOOKUPS_AT_ONCE, LOOKUPS_WAITING, refusal=too_many_requests)
+        self.lookups = self.keys.lookups
         self.evaluators = ThreadPoolExecutor(EVALUATORS, thread_name_prefix="expressions")
 
     async def start(self) -> None:
@@ -276,7 +257,7 @@ class EventIntake:
             return
         except Refusal as refusal:
             status, body, media_type = refusal.status, _encode(refusal_body(refusal)), _JSON
-            _count_refused(refusal)
+            count_refused(refusal)
         at_once = scope.get(AT_ONCE)
         if at_once is not None and media_type == _JSON and at_once(status, body):
             return
@@ -287,7 +268,8 @@ class EventIntake:
         await send({"type": "http.response.body", "body": body})
 
     async def _answer(self, scope: Scope, receive: Receive) -> tuple[int, bytes, str]:
-        sender = await self._sender(scope["headers"])
+        secret = secret_of(scope["headers"])
+        sender = None if secret is None else await self.keys.sender(secret)
         if sender is None:
             return 401, _encode(error_body(401, in_words("unauthorized"))), _JSON
         sender.key.require("event", Mode.WRITE)
@@ -303,7 +285,8 @@ class EventIntake:
         path = scope["path"].rstrip("/")
         if path in _usage_formats:
             return await self._take_calls(_usage_formats[path], scope, organization, body, now)
-        wire = _other_formats.get((path, _media_type(scope))) or _formats[path]
+        wire = wire_of(path, scope["headers"])
+        assert wire is not None, "only addresses of events come here"
         usual = await self._read_usual(wire, scope, sender, body, now)
         drafts = await self._drafts(wire, organization.id, body, now, usual)
         telemetry.brings(len(drafts))
@@ -327,23 +310,28 @@ class EventIntake:
         self, wire: WireFormat, scope: Scope, sender: ApiSender, body: bytes, now: datetime
     ) -> UsualEvents | None:
         """What one pass reads, None for all that is to be decoded: a large body is read when its organization's turn comes."""
-        if not wire.may_be_usual or scope.get("query_string"):
+        if scope.get("query_string"):
             return None
-        organization_id = sender.key.organization.id
-        read = partial(
-            self.writers[0].read_usual,
-            organization_id,
+        read = partial(self.read_usual, wire, sender, body, now)
+        if len(body) <= LARGE_BODY_BYTES:
+            return read()
+        async with self.readings.turn(sender.key.organization.id):
+            await asyncio.sleep(0)
+            return read() if len(body) <= LONG_BODY_BYTES else await asyncio.to_thread(read)
+
+    def read_usual(
+        self, wire: WireFormat, sender: ApiSender, body: bytes, now: datetime
+    ) -> UsualEvents | None:
+        """What one pass reads, None for all that is to be decoded."""
+        if not wire.may_be_usual:
+            return None
+        usual = self.writers[0].read_usual(
+            sender.key.organization.id,
             body,
             created_at=microseconds(now),
             most=self.batch_max,
             is_batch=wire.is_batch,
         )
-        if len(body) <= LARGE_BODY_BYTES:
-            usual = read()
-        else:
-            async with self.readings.turn(organization_id):
-                await asyncio.sleep(0)
-                usual = read() if len(body) <= LONG_BODY_BYTES else await asyncio.to_thread(read)
         return None if usual is None or not usual.codes.isdisjoint(sender.intakes) else usual
 
     async def _take_events(self, batch: EventBatch) -> tuple[Request, Warnings | None]:
@@ -355,18 +343,11 @@ class EventIntake:
             created_at=microseconds(batch.at),
             usual=batch.usual,
         )
-        if batch.usual is None and len(drafts) * EXPRESSION_LENGTH_MAX > EXPRESSION_WORK_AT_ONCE:
+        if batch.usual is None and self.takes_long(request):
             await self._derive(request)
         await self._store([request])
-        if request.failure is not None:
-            if isinstance(request.failure, UnacceptableError):
-                raise await self._unacceptable(request, batch)
-            raise try_again()
-        if request.is_refused or request.duplicates:
-            duplicates = len(request.duplicates or ())
-            telemetry.duplicate.inc(duplicates)
-            telemetry.brings(len(drafts) - duplicates)
-            raise _refused(request, batch)
+        if not request.is_stored:
+            raise await self.refusal(request, batch)
         telemetry.stored.inc(len(drafts))
         query = batch.scope.get("query_string")
         if not query or not query_flag(QueryParams(query), "strict"):
@@ -374,6 +355,17 @@ class EventIntake:
         async with self.lookups.turn(organization_id):
             warnings = await asyncio.to_thread(self.answers.warnings, organization_id, drafts)
         return request, [(places[index], each) for index, each in warnings]
+
+    async def refusal(self, request: Request, batch: EventBatch) -> Refusal:
+        """Why a request was not stored."""
+        if request.failure is not None:
+            if isinstance(request.failure, UnacceptableError):
+                return await self._unacceptable(request, batch)
+            return try_again()
+        duplicates = len(request.duplicates or ())
+        telemetry.duplicate.inc(duplicates)
+        telemetry.brings(len(request.drafts) - duplicates)
+        return _refused(request, batch)
 
     async def _take_mixed(self, batch: EventBatch, events: SortedEvents) -> tuple[int, bytes, str]:
         """Store events of which some are usage of language models. A call that was counted before is no error.
@@ -426,7 +418,7 @@ class EventIntake:
         """The calls of a body. Those of an organization are read one at a time, as large ones of events are."""
         async with self.readings.turn(organization.id):
             await asyncio.sleep(0)
-            return wire.decode(body, now, _media_type(scope))
+            return wire.decode(body, now, _media_type(scope["headers"]))
 
     async def _drafts(
         self, wire: WireFormat, organization_id: UUID, body: bytes, now: datetime, usual: UsualEvents | None
@@ -456,19 +448,23 @@ class EventIntake:
             said = {str(index): text for index, text in problems.items()}
             raise Unevaluable({**faulty.errors, **said} if faulty.is_batch else problems[0])
 
+    def takes_long(self, request: Request) -> bool:
+        """Whether its expressions are too long for a writer to evaluate."""
+        if len(request.drafts) * EXPRESSION_LENGTH_MAX <= EXPRESSION_WORK_AT_ONCE:
+            return False
+        return self.writers[0].words(request) > EXPRESSION_WORK_AT_ONCE
+
     async def _derive(self, request: Request) -> None:
-        """Evaluate long expressions in a thread, one request of an organization at a time; a writer evaluates short ones."""
-        writer = self.writers[0]
-        if writer.words(request) > EXPRESSION_WORK_AT_ONCE:
-            async with self.evaluations.turn(request.organization_id):
-                await asyncio.get_running_loop().run_in_executor(self.evaluators, writer.derive, request)
+        """Evaluate long expressions in a thread, one request of an organization at a time."""
+        async with self.evaluations.turn(request.organization_id):
+            await asyncio.get_running_loop().run_in_executor(self.evaluators, self.writers[0].derive, request)
 
     async def _store(self, requests: Sequence[Request]) -> None:
         """Wait until each is decided; one that fails is sent again by its client."""
         loop = asyncio.get_running_loop()
-        queued: list[WaitingRequest] = []
+        queued: list[AwaitedRequest] = []
         for request in requests:
-            waiting = WaitingRequest(request, loop.create_future())
+            waiting = AwaitedRequest(request, loop.create_future())
             if self.queue.put(waiting):
                 queued.append(waiting)
             else:
@@ -487,43 +483,14 @@ class EventIntake:
             {"events": ["cannot_be_stored"]} if index is None else {str(batch.places[index]): problem}
         )
 
-    async def _sender(self, headers: Iterable[tuple[bytes, bytes]]) -> ApiSender | None:
-        """The key. That of a live organization is remembered for a few seconds; a test clock is read each time."""
-        secret = _secret(headers)
-        if secret is None:
-            return None
-        known = self.keys.get(secret)
-        if known is not None and known[1] > time.monotonic():
-            return known[0]
-        changes = self.changes_of_keys
-        async with self.lookups.turn(secret):
-            found = await asyncio.to_thread(self._looked_up, secret)
-        if found is None:
-            return None
-        self.answers.used(found.key.id, system_now())
-        if not found.key.organization.test_mode and changes == self.changes_of_keys:
-            if len(self.keys) >= KEYS_REMEMBERED:
-                self.keys.pop(next(iter(self.keys)))
-            self.keys[secret] = (found, time.monotonic() + _seconds_to_remember(found.key))
-        return found
-
-    def _looked_up(self, secret: str) -> ApiSender | None:
-        key = self.answers.key(secret)
-        return None if key is None else ApiSender(key, self.answers.intakes(key.organization.id))
-
-    def forget_key(self, key_id: UUID | None) -> None:
-        """The key has changed, None: any may have. What is being looked up meanwhile is not remembered."""
-        self.changes_of_keys += 1
-        self.keys = {
-            secret: known for secret, known in self.keys.items() if key_id not in (None, known[0].key.id)
-        }
-
     async def _write(self, writer: Writer) -> None:
         """The life of a writer: take a group, store it, answer it."""
         while group := await self.queue.take():
             await _append(writer, [waiting.request for waiting in group])
             self.queue.written(group)
-            _answer_all([waiting for waiting in group if waiting.request.is_decided])
+            for waiting in group:
+                if waiting.request.is_decided:
+                    waiting.decide()
             self._repeat([waiting for waiting in group if not waiting.request.is_decided])
         await writer.close()
 
@@ -539,19 +506,29 @@ class EventIntake:
         for waiting in group:
             if time.monotonic() > waiting.until or not self.queue.put(waiting):
                 waiting.request.failure = ChangingError([waiting.request.organization_id])
-                _answer_all([waiting])
+                waiting.decide()
 
 
-def _header(scope: Scope, wanted: bytes) -> str:
-    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), "")
+def _header(headers: Headers, wanted: bytes) -> bytes:
+    for name, value in headers:
+        if name == wanted:
+            return value
+    return b""
 
 
-def _media_type(scope: Scope) -> str:
-    return _header(scope, b"content-type").partition(";")[0].strip().lower()
+def _media_type(headers: Headers) -> str:
+    return _header(headers, b"content-type").decode("latin-1").partition(";")[0].strip().lower()
+
+
+def wire_of(path: str, headers: Headers) -> WireFormat | None:
+    """The format of events that a request to this address comes in."""
+    if _header(headers, b"content-type") == _USUAL_TYPE:
+        return _formats.get(path)
+    return _other_formats.get((path, _media_type(headers))) or _formats.get(path)
 
 
 def _client(scope: Scope) -> str | None:
-    return _header(scope, b"user-agent")[:CLIENT_MAX] or None
+    return _header(scope["headers"], b"user-agent").decode("latin-1")[:CLIENT_MAX] or None
 
 
 def _is_large(waiting: WaitingRequest) -> bool:
@@ -597,25 +574,13 @@ def _fail(requests: Sequence[Request], error: Exception) -> None:
         request.failure = error
 
 
-def _seconds_to_remember(key: ApiKey) -> float:
-    if key.expires_at is None:
-        return KEY_SECONDS
-    return min(KEY_SECONDS, (key.expires_at - system_now()).total_seconds())
-
-
-def _count_refused(refusal: Refusal) -> None:
+def count_refused(refusal: Refusal) -> None:
     """Count the events of a request of which none is stored; one that can't be read counts as one."""
     outcome = telemetry.unavailable if refusal.status in {429, 503} else telemetry.refused
     outcome.inc(telemetry.brought())
 
 
-def _answer_all(group: Sequence[WaitingRequest]) -> None:
-    for waiting in group:
-        if not waiting.answered.done():
-            waiting.answered.set_result(None)
-
-
-def _secret(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+def secret_of(headers: Headers) -> str | None:
     """The API key: a bearer token, or the password that clients with a pair of keys send."""
     for name, value in headers:
         if name == b"authorization":

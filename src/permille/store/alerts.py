@@ -30,6 +30,14 @@ from unnest(%s::uuid[], %s::text[]) as w (organization_id, external_id)
 join alert a on a.organization_id = w.organization_id and a.external_subscription_id = w.external_id
 """
 
+_MARK_OF_PLANS = """
+insert into alert_mark (organization_id, external_subscription_id, wallet_id)
+select distinct a.organization_id, a.external_subscription_id, a.wallet_id
+from subscription s join alert a
+    on a.organization_id = s.organization_id and a.external_subscription_id = s.external_id
+where s.plan_id = any(%s::uuid[]) and s.status = 'active'
+"""
+
 _MARK_WALLETS = """
 insert into alert_mark (organization_id, external_subscription_id, wallet_id)
 select distinct a.organization_id, null, a.wallet_id from alert a where a.wallet_id = any(%s::uuid[])
@@ -202,6 +210,11 @@ def mark(conn: Connection[Any], of: Collection[tuple[UUID, str]]) -> None:
     if of:
         organizations, external_ids = zip(*of, strict=True)
         conn.execute(_MARK, [uuid_array(organizations), text_array(external_ids)])
+
+
+def mark_of_plans(conn: Connection[Any], plan_ids: Collection[UUID]) -> None:
+    """As mark, for all subscriptions on these plans."""
+    conn.execute(_MARK_OF_PLANS, [uuid_array(plan_ids)])
 
 
 def mark_wallets(conn: Connection[Any], wallet_ids: Collection[UUID], *, now: datetime) -> None:

@@ -435,6 +435,16 @@ def delete(conn: Connection[Any], *, plan_id: UUID, now: datetime) -> None:
     )
 
 
+def priced_by_catalogue(conn: Connection[Any], organization_id: UUID) -> list[UUID]:
+    """The plans with charges by the price catalogue, in any version of their prices."""
+    rows = conn.execute(
+        "select distinct coalesce(p.version_of, p.id) from charge c join plan p on p.id = c.plan_id"
+        " where p.organization_id = %s and c.charge_model = 'catalogue' and c.deleted_at is null",
+        [organization_id],
+    ).fetchall()
+    return [plan_id for (plan_id,) in rows]
+
+
 def plans_of_metric(conn: Connection[Any], billable_metric_id: UUID) -> list[Plan]:
     """The plans with charges on a metric, in any version of their prices."""
     rows = conn.execute(

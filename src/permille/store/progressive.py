@@ -61,6 +61,12 @@ select s.organization_id, s.external_id from subscription s
 where s.plan_id = any(array(select id from plan where id = %(plan)s or parent_id = %(plan)s)) and {_WITH_THRESHOLDS}
 """
 
+_MARK_OF_PLANS = f"""
+insert into threshold_mark (organization_id, external_subscription_id)
+select s.organization_id, s.external_id from subscription s
+where s.plan_id = any(%s::uuid[]) and {_WITH_THRESHOLDS}
+"""
+
 # A customer for whom it has failed is left alone until it may be tried again.
 _TAKE = """
 with taken as (
@@ -271,6 +277,11 @@ def mark(conn: Connection[Any], of: Collection[tuple[UUID, str]]) -> None:
 def mark_of_plan(conn: Connection[Any], plan_id: UUID) -> None:
     """As mark, for all subscriptions on a plan or on copies of it."""
     conn.execute(_MARK_OF_PLAN, {"plan": plan_id})
+
+
+def mark_of_plans(conn: Connection[Any], plan_ids: Collection[UUID]) -> None:
+    """As mark, for all subscriptions on these very plans."""
+    conn.execute(_MARK_OF_PLANS, [uuid_array(plan_ids)])
 
 
 def organizations_waiting(conn: Connection[Any]) -> list[UUID]:

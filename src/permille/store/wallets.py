@@ -323,6 +323,25 @@ def mark(conn: Connection[Any], of: Collection[tuple[UUID, str]]) -> None:
     )
 
 
+def mark_of_plans(conn: Connection[Any], plan_ids: Collection[UUID]) -> None:
+    """As mark, for all subscriptions on these plans."""
+    conn.execute(
+        "insert into wallet_mark (organization_id, customer_id) select distinct w.organization_id, w.customer_id"
+        " from subscription s join wallet w on w.customer_id = s.customer_id and w.status = 'active'"
+        " where s.plan_id = any(%s::uuid[]) and s.status = 'active'",
+        [uuid_array(plan_ids)],
+    )
+
+
+def mark_all(conn: Connection[Any], organization_id: UUID) -> None:
+    """As mark_customers, for all customers of an organization."""
+    conn.execute(
+        "insert into wallet_mark (organization_id, customer_id) select distinct organization_id, customer_id from wallet"
+        " where organization_id = %s and status = 'active'",
+        [organization_id],
+    )
+
+
 def mark_customers(conn: Connection[Any], organization_id: UUID, customer_ids: Collection[UUID]) -> None:
     """What these customers owe that is not billed, or is on drafts, may have changed. It waits for nobody."""
     conn.execute(

@@ -23,7 +23,7 @@ from permille.core.llm.catalogue.prices import Catalogue
 from permille.core.llm.catalogue.rows import UnreadablePricesError, UnreadPrices
 from permille.database import locks
 from permille.ids import new_id
-from permille.store import catalogue_versions, organizations, price_files, shipped_prices
+from permille.store import catalogue_versions, organizations, plans, price_files, shipped_prices
 from permille.store.activity import ActorKind
 from permille.store.catalogue_versions import CatalogueVersion
 from permille.store.price_files import PriceFile
@@ -153,7 +153,8 @@ def approve(
         version, approved_at=now, approved_by=who, valid_from=from_, accepted_outliers=tuple(outliers)
     )
     catalogue_versions.approve(conn, approved)
-    prices_changed(conn, organization_id, now=now)
+    plan_ids = plans.priced_by_catalogue(conn, organization_id)
+    prices_changed(conn, organization_id, plan_ids=plan_ids, now=now)
     return by_id(conn, organization_id, version_id)
 
 

@@ -10,8 +10,11 @@ from uuid import UUID
 from msgspec import Meta, Struct
 
 
-class Answer(Struct, forbid_unknown_fields=True):
-    """An object of an answer: it has these fields and no others. A field that is UNSET is left out."""
+class Answer(Struct, forbid_unknown_fields=True, gc=False):
+    """An object of an answer: it has these fields and no others. A field that is UNSET is left out.
+
+    None is in a circle of others, so the garbage collector need not look at it.
+    """
 
 
 class Number(Decimal):

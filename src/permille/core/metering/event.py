@@ -82,7 +82,7 @@ def property_text(json_value: Any) -> str | None:
 
 def property_texts(properties: Mapping[str, Any]) -> dict[str, str | None]:
     """The text of each property."""
-    return {name: property_text(value) for name, value in properties.items()}
+    return {name: value if type(value) is str else property_text(value) for name, value in properties.items()}
 
 
 def is_add(operation: str | None) -> bool | None:

@@ -8,13 +8,13 @@ Source: semantics-metering.md sections 2.2 to 2.4, PostgreSQL semantics.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from functools import reduce
 from itertools import chain
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from permille.core.bounds import DIGITS_MAX
 from permille.core.instants import EPOCH
@@ -55,32 +55,27 @@ class AdvanceEvent:
 _NO_UNIQUES: Mapping[str | None, tuple[datetime, int, bool]] = MappingProxyType({})
 
 
-def _no_uniques() -> Mapping[str | None, tuple[datetime, int, bool]]:
-    return _NO_UNIQUES
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Partial:
-    """What is kept of a set of events."""
+class Partial(NamedTuple):
+    """What is kept of a set of events. A tuple: of a read there are as many as series."""
 
     events_count: int = 0
     """All events."""
     values_count: int = 0
     """Events whose value is a number; all the following are about them."""
     sum: Decimal = ZERO
+    max: Decimal | None = None
+    precise_amount_cents: Decimal = ZERO
+    """Sum of the events' precise_total_amount_cents."""
     moment: Decimal = ZERO
     """Sum of each value times its instant, in seconds since 1970: what a weighted sum is made of."""
     carried_over_count: int = 0
     """How many of the values are carried over from before the period."""
     carried_over_events_count: int = 0
     """How many of the events are carried over from before the period."""
-    max: Decimal | None = None
     last: Instance | None = None
     """The newest by time, then by arrival."""
-    uniques: Mapping[str | None, tuple[datetime, int, bool]] = field(default_factory=_no_uniques)
+    uniques: Mapping[str | None, tuple[datetime, int, bool]] = _NO_UNIQUES
     """Distinct value -> time and arrival of its last operation, and whether that was an add."""
-    precise_amount_cents: Decimal = ZERO
-    """Sum of the events' precise_total_amount_cents."""
     operations: tuple[Operation, ...] = ()
     """Each add and removal of a distinct value in order. Kept only for prorated charges."""
     values: tuple[Instance, ...] = ()
@@ -151,8 +146,7 @@ def _merged_uniques(
     return merged
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """Billable units, how many events made them, and the level before any weighting by time."""
 
     units: Decimal
@@ -173,8 +167,7 @@ def rounded(units: Decimal, function: str, precision: int | None) -> Decimal:
 def carried_over_to(partial: Partial, at: datetime) -> Partial:
     """These events carried over to a later instant: one change of the level then, that is no event of the period."""
     with exact():
-        return replace(
-            partial,
+        return partial._replace(
             moment=partial.sum * epoch_seconds(at),
             carried_over_count=partial.values_count,
             carried_over_events_count=partial.events_count,

@@ -8,7 +8,6 @@ a late event is priced as if those after it had not been. Source: semantics-mete
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from types import MappingProxyType
@@ -244,10 +243,10 @@ def _instant_price(bucket: Bucket, units: Decimal) -> Price:
 
 
 def _read_price(charge: CompiledCharge, bucket: Bucket, quantity: Quantity) -> Price:
-    quantity = replace(quantity, subunits=charge.subunits)
+    quantity = quantity._replace(subunits=charge.subunits)
     if bucket.reads_events and charge.aggregator is None:  # to a custom aggregation they never apply
         totals = percentage.running_totals(quantity.event_values, bucket.properties)
-        quantity = replace(quantity, running_totals=totals)
+        quantity = quantity._replace(running_totals=totals)
     return bucket.pricer(quantity)
 
 

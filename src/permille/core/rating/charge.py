@@ -7,10 +7,10 @@ by the pricing groups. Source: semantics-metering.md sections 2.2, 4.3 and 4.4.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from permille.core.fee_kind import FeeKind
 from permille.core.metering.aggregations import Aggregation
@@ -43,10 +43,10 @@ Place = tuple[int, Group]
 
 
 _BUCKETS_REMEMBERED = 4096
+_PROPERTIES_REMEMBERED = 16_384
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bucket:
+class Bucket(NamedTuple):
     """A price of a charge: of one filter, or of what no filter wants."""
 
     charge_filter_id: Id | None
@@ -146,14 +146,13 @@ def compile_charge(
         for filter_id, name, own in [*priced, (None, invoice_display_name, properties)]
     ]
     if filters:
-        unlisted = replace(
-            unlisted,
+        unlisted = unlisted._replace(
             is_unpriced=is_unpriced(unlisted_values, model, properties),
             is_held=unlisted_values is UnlistedValues.HELD,
         )
     buckets = (*listed, unlisted)
     if accepts_target_wallet:
-        buckets = tuple(replace(each, group_keys=with_wallet(each.group_keys)) for each in buckets)
+        buckets = tuple(each._replace(group_keys=with_wallet(each.group_keys)) for each in buckets)
     return CompiledCharge(
         charge_id=charge_id,
         aggregation=aggregation,
@@ -182,13 +181,24 @@ def _bucket(
     per_unit: int,
     applied: AppliedPricingUnit | None,
 ) -> Bucket:
+    if model_of(model).placed is None:
+        read = _remembered(model, _ByText(properties), per_unit, applied)
+    else:
+        read = _read(model, properties, per_unit, applied)
+    return read._replace(charge_filter_id=filter_id, invoice_display_name=name, properties=properties)
+
+
+def _read(
+    model: ChargeModel, properties: Mapping[str, Any], per_unit: int, applied: AppliedPricingUnit | None
+) -> Bucket:
+    """The bucket of properties, of no filter and without a name."""
     read, placed = pricer(model, properties), model_of(model).placed
     with exact():
         idle = read(Quantity(units=ZERO))
         idle_owed = owed(idle.amount, idle.unit_amount, per_unit=per_unit, applied=applied)
     return Bucket(
-        charge_filter_id=filter_id,
-        invoice_display_name=name,
+        charge_filter_id=None,
+        invoice_display_name=None,
         group_keys=_group_keys(model_of(model), properties),
         placed=placed(properties) if placed else None,
         model=model,
@@ -198,6 +208,30 @@ def _bucket(
         properties=properties,
         reads_events=model_of(model).reads_events(properties),
     )
+
+
+class _ByText:
+    """Properties that are equal, and looked up, by their text: they are JSON, of which each value has its own."""
+
+    __slots__ = ("properties", "text")
+
+    def __init__(self, properties: Mapping[str, Any]) -> None:
+        self.properties = properties
+        self.text = repr(properties)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _ByText) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
+
+
+@lru_cache(maxsize=_PROPERTIES_REMEMBERED)
+def _remembered(
+    model: ChargeModel, by_text: _ByText, per_unit: int, applied: AppliedPricingUnit | None
+) -> Bucket:
+    """As `_read`, once: a charge may have a thousand prices, and is compiled for each read of its usage."""
+    return _read(model, by_text.properties, per_unit, applied)
 
 
 def _group_keys(model: Model, properties: Mapping[str, Any]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
@@ -119,7 +119,7 @@ def _day_usage(metric: BillableMetric, before: Partial, own: Partial, day: Day) 
     usage = metric.aggregation.aggregate(
         merge(carried_over, own), period=day.part, period_seconds=day.seconds
     )
-    return replace(usage, events_count=metric.aggregation.events_counted(own))
+    return usage._replace(events_count=metric.aggregation.events_counted(own))
 
 
 def fold_custom_days(

@@ -101,7 +101,7 @@ def fee_in_arrears(
     with exact():
         quantity = Quantity(units=units, subunits=subunits(price.currency))
         if price.prorated:
-            quantity = replace(_prorated(kept, period), subunits=quantity.subunits, full_units=units)
+            quantity = _prorated(kept, period)._replace(subunits=quantity.subunits, full_units=units)
         return _fee(price, units, quantity, period.part, subscription_id)
 
 

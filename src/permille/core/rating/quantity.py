@@ -5,10 +5,6 @@ Source: semantics-metering.md sections 2.5, 2.6, 5.11 and 5.12.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from decimal import Decimal
-
 from permille.core.metering.aggregations import Needs
 from permille.core.metering.usage import (
     Partial,
@@ -68,15 +64,15 @@ def _paid_quantity(
         units = rounded(units, charge.rounding_function, charge.rounding_precision)
     full_units = max(usage.units, ZERO) if charge.prorated else None
     if charge.aggregation.needs is Needs.UNIQUES:
-        usage = replace(usage, units=paid_level.units, events_count=int(paid_level.units))
+        usage = usage._replace(units=paid_level.units, events_count=int(paid_level.units))
     else:
-        usage = replace(usage, events_count=usage.events_count - paid_level.free_events)
+        usage = usage._replace(events_count=usage.events_count - paid_level.free_events)
     if bucket.reads_events:
-        partial = replace(partial, values=tuple(by_arrival(partial.values, period)))
+        partial = partial._replace(values=tuple(by_arrival(partial.values, period)))
     quantity = _quantity(charge, bucket, partial, usage, period)
     if charge.aggregation.needs is Needs.UNIQUES and bucket.reads_events:
-        quantity = replace(quantity, counted_events=int(paid_level.gained))
-    return replace(quantity, units=units, full_units=full_units)
+        quantity = quantity._replace(counted_events=int(paid_level.gained))
+    return quantity._replace(units=units, full_units=full_units)
 
 
 def usage_of(charge: CompiledCharge, partial: Partial, rated: RatedPeriod) -> Usage:
@@ -93,25 +89,24 @@ def usage_of(charge: CompiledCharge, partial: Partial, rated: RatedPeriod) -> Us
 def _quantity(
     charge: CompiledCharge, bucket: Bucket, partial: Partial, usage: Usage, period: Period
 ) -> Quantity:
-    values: Sequence[Decimal] = ()
-    totals: Sequence[Decimal] | range = ()
-    counted = None
-    if bucket.reads_events:
-        if charge.aggregation.adds_one:
-            totals = percentage.counted_totals(int(usage.units), bucket.properties)
-            counted = partial.events_count - partial.carried_over_events_count
-        else:
-            totals = percentage.running_totals(charge.aggregation.running_values(partial), bucket.properties)
-            values = charge.aggregation.event_values(partial, since=period.from_)
-    return Quantity(
-        units=usage.units,
-        events_count=usage.events_count,
-        precise_amount_cents=partial.precise_amount_cents,
+    quantity = Quantity(
+        usage.units,
+        usage.events_count,
+        partial.precise_amount_cents,
+        charge.subunits,
         custom_amount=partial.custom_amount,
-        subunits=charge.subunits,
-        running_totals=totals,
-        event_values=values,
-        counted_events=counted,
+    )
+    if not bucket.reads_events:
+        return quantity
+    if charge.aggregation.adds_one:
+        return quantity._replace(
+            running_totals=percentage.counted_totals(int(usage.units), bucket.properties),
+            counted_events=partial.events_count - partial.carried_over_events_count,
+        )
+    running = charge.aggregation.running_values(partial)
+    return quantity._replace(
+        running_totals=percentage.running_totals(running, bucket.properties),
+        event_values=charge.aggregation.event_values(partial, since=period.from_),
     )
 
 

@@ -8,19 +8,21 @@ Every bucket is aggregated and priced by itself, and rounded by itself or, where
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from permille.core.metering.custom_aggregation import Aggregator, fold
 from permille.core.metering.usage import (
     EMPTY,
     NO_USAGE,
     Partial,
+    Usage,
     merged,
 )
-from permille.core.money import ZERO, exact
+from permille.core.money import ZERO, exact, whole_cents
+from permille.core.period import Period
 from permille.core.rating.charge import (
     Bucket,
     CompiledCharge,
@@ -35,7 +37,8 @@ from permille.core.rating.charge import (
 from permille.core.rating.fee import Breakdown, Fee
 from permille.core.rating.filters import Group, Id, group_of
 from permille.core.rating.level import NOTHING_PAID, PaidLevel
-from permille.core.rating.models import ChargeModel
+from permille.core.rating.models import ChargeModel, Price
+from permille.core.rating.pricing_unit import InUnit, Owed
 from permille.core.rating.proration import RatedPeriod
 from permille.core.rating.quantity import quantity_of, usage_of
 from permille.core.rating.rounding import Rounding, round_together
@@ -57,26 +60,10 @@ def rate(
     events by their dimensions. Without idle ones only what an invoice has: fees with units, events or an amount.
     `paid_levels` is what a charge in advance is priced by, where that is known without the changes in the series.
     """
-    if charge.is_renewal:
-        rated = replace(rated, proration=replace(rated.proration, spares_last_day=False))
 
     def fees_of(some: Iterable[tuple[Dimensions, Partial]], *, with_idle: bool) -> list[Fee]:
-        usage = _usage_by_bucket(
-            charge, some, paid_from=rated.period.from_ if charge.pay_in_advance else None
-        )
-        return [
-            _charge_fee(
-                charge,
-                bucket,
-                group=group,
-                partial=partial,
-                subscription_id=subscription_id,
-                rated=rated,
-                paid_level=None if paid_levels is None else paid_levels.get((i, group), NOTHING_PAID),
-            )
-            for i, bucket in enumerate(charge.buckets)
-            for group, partial in usage.get(i) or _unused(charge, bucket, with_idle=with_idle)
-        ]
+        priced = price_usage(charge, some, rated=rated, with_idle=with_idle, paid_levels=paid_levels)
+        return [_fee(charge, each, subscription_id, rated.period) for each in priced]
 
     with exact():
         if not charge.presentation_keys.names:
@@ -93,6 +80,58 @@ def rate(
                 charge, _due(charge, fees_of(read, with_idle=with_idle), with_idle=with_idle)
             )
         ]
+
+
+class PricedUsage(NamedTuple):
+    """What a pricing group of a bucket has used and its price: all that a fee is made of."""
+
+    bucket: Bucket
+    group: Group
+    usage: Usage
+    price: Price
+
+    @property
+    def is_unpriced(self) -> bool:
+        """Whether it is usage that nobody has decided the price of."""
+        return (self.bucket.is_unpriced or self.price.is_unpriced) and self._is_used
+
+    @property
+    def is_held(self) -> bool:
+        """Whether its invoice waits until somebody has."""
+        return (self.bucket.is_held or self.price.is_held) and self._is_used
+
+    @property
+    def _is_used(self) -> bool:
+        return bool(self.usage.units or self.usage.events_count)
+
+    def owed(self, charge: CompiledCharge) -> Owed:
+        """The money of its line, rounded by itself. Call under exact()."""
+        return charge.owed(self.price.amount, self.price.unit_amount)
+
+    def owed_cents(self, charge: CompiledCharge) -> tuple[int, InUnit | None]:
+        """What is paid of it, and what that was converted from."""
+        if charge.applied_pricing_unit is None:
+            return whole_cents(self.price.amount * charge.subunits), None
+        owed = self.owed(charge)
+        return owed.money.amount_cents, owed.in_unit
+
+
+def price_usage(
+    charge: CompiledCharge,
+    series: Iterable[tuple[Dimensions, Partial]],
+    *,
+    rated: RatedPeriod,
+    with_idle: bool = True,
+    paid_levels: Mapping[Place, PaidLevel] | None = None,
+) -> Iterator[PricedUsage]:
+    """What `rate` makes fees of, in their order, each by itself. Go through it under exact()."""
+    if charge.is_renewal:
+        rated = replace(rated, proration=replace(rated.proration, spares_last_day=False))
+    usage = _usage_by_bucket(charge, series, paid_from=rated.period.from_ if charge.pay_in_advance else None)
+    for i, bucket in enumerate(charge.buckets):
+        for group, partial in usage.get(i) or _unused(charge, bucket, with_idle=with_idle):
+            paid_level = None if paid_levels is None else paid_levels.get((i, group), NOTHING_PAID)
+            yield _priced(charge, bucket, group, partial, rated=rated, paid_level=paid_level)
 
 
 def _due(charge: CompiledCharge, fees: Sequence[Fee], *, with_idle: bool) -> Sequence[Fee]:
@@ -144,16 +183,21 @@ def _unused(charge: CompiledCharge, bucket: Bucket, *, with_idle: bool) -> list[
 def _usage_by_bucket(
     charge: CompiledCharge, series: Iterable[tuple[Dimensions, Partial]], *, paid_from: datetime | None
 ) -> dict[int, list[tuple[Group, Partial]]]:
-    parts: dict[int, dict[Group, list[Partial]]] = {}
+    found: dict[int, dict[Group, Partial]] = {}
+    several: dict[Place, list[Partial]] = {}
+    counted = charge.aggregation.events_counted
     for dimensions, events in series:
         partial = counted_by(charge, events)
-        if not charge.aggregation.events_counted(partial):
+        if not counted(partial):
             continue
         i, group = series_place(charge, dimensions)
-        parts.setdefault(i, {}).setdefault(group, []).append(partial)
-    found = {
-        i: {group: merged(partials) for group, partials in groups.items()} for i, groups in parts.items()
-    }
+        groups = found.setdefault(i, {})
+        if group in groups:
+            several.setdefault((i, group), [groups[group]]).append(partial)
+        else:
+            groups[group] = partial
+    for (i, group), partials in several.items():
+        found[i][group] = merged(partials)
     if charge.aggregator is not None:
         found = {
             i: _folded(charge.aggregator, charge.buckets[i], groups, paid_from) for i, groups in found.items()
@@ -181,37 +225,37 @@ def _by_texts(item: tuple[Group, Partial]) -> list[tuple[bool, str]]:
     return [(text is None, text or "") for _, text in item[0]]
 
 
-def _charge_fee(
+def _priced(
     charge: CompiledCharge,
     bucket: Bucket,
-    *,
     group: Group,
     partial: Partial,
-    subscription_id: Id,
+    *,
     rated: RatedPeriod,
     paid_level: PaidLevel | None,
-) -> Fee:
-    usage, price, due = NO_USAGE, bucket.idle, bucket.idle_owed
-    if partial is not EMPTY:
-        usage = usage_of(charge, partial, rated)
-        quantity = quantity_of(charge, bucket, partial, usage, rated=rated, paid_level=paid_level)
-        price = bucket.pricer(replace(quantity, group=dict(group)) if bucket.placed else quantity)
-        if charge.pay_in_advance:
-            usage = replace(usage, units=max(usage.units, ZERO))
-        if usage.units < 0 or price.amount < 0:
-            usage, due = charge.aggregation.nothing_owed(usage), charge.owed(ZERO, ZERO)
-        else:
-            due = charge.owed(price.amount, price.unit_amount)
-    is_used = bool(usage.units or usage.events_count)
+) -> PricedUsage:
+    if partial is EMPTY:
+        return PricedUsage(bucket, group, NO_USAGE, bucket.idle)
+    usage = usage_of(charge, partial, rated)
+    quantity = quantity_of(charge, bucket, partial, usage, rated=rated, paid_level=paid_level)
+    price = bucket.pricer(quantity._replace(group=dict(group)) if bucket.placed else quantity)
+    if charge.pay_in_advance:
+        usage = usage._replace(units=max(usage.units, ZERO))
+    if usage.units < 0 or price.amount < 0:
+        usage, price = charge.aggregation.nothing_owed(usage), price._replace(amount=ZERO, unit_amount=ZERO)
+    return PricedUsage(bucket, group, usage, price)
+
+
+def _fee(charge: CompiledCharge, priced: PricedUsage, subscription_id: Id, period: Period) -> Fee:
     return bucket_fee(
         charge,
-        bucket,
-        due,
-        usage=usage,
+        priced.bucket,
+        priced.owed(charge),
+        usage=priced.usage,
         subscription_id=subscription_id,
-        group=group,
-        period=rated.period,
-        amount_details=price.details,
-        is_unpriced=(bucket.is_unpriced or price.is_unpriced) and is_used,
-        is_held=(bucket.is_held or price.is_held) and is_used,
+        group=priced.group,
+        period=period,
+        amount_details=priced.price.details,
+        is_unpriced=priced.is_unpriced,
+        is_held=priced.is_held,
     )

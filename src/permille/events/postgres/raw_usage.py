@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -194,20 +193,19 @@ def _partial(window: UsageQuery, code: str, events: Sequence[_Event]) -> Partial
             )
         )
     if code in window.newest and valued:
-        partial = replace(partial, last=valued[-1])
+        partial = partial._replace(last=valued[-1])
     if code in window.each_value or code in window.daily:
-        partial = replace(partial, values=tuple(valued))
+        partial = partial._replace(values=tuple(valued))
     fields = dict(window.unique_fields)
     if code in fields:
         operations = _operations(events, fields[code])
-        partial = replace(
-            partial,
+        partial = partial._replace(
             uniques={text: (at, seq, is_add) for at, seq, text, is_add in operations},
             operations=tuple(operations) if code in dict(window.operation_fields) else (),
         )
     names = dict(window.custom).get(code)
     if names is not None:
-        partial = replace(partial, custom_events=(tuple(_custom(events, names)),))
+        partial = partial._replace(custom_events=(tuple(_custom(events, names)),))
     return partial
 
 

@@ -12,10 +12,11 @@ from psycopg import Connection
 from permille.core.customer import BillingEntity
 from permille.core.errors import Invalid
 from permille.core.invoice.numbering import is_numbered_by_itself
-from permille.store import billing_entities, billing_holds, customers, dunning, invoices, subscriptions
+from permille.store import billing_entities, customers, dunning, invoices, subscriptions
 from permille.usecases import subscriptions as lifecycle
 from permille.usecases.by_code import ByCode
 from permille.usecases.catalogue import eu_taxes
+from permille.usecases.catalogue.price_change import taxes_changed
 
 by_code = ByCode("billing_entity", billing_entities.by_code).one
 
@@ -56,5 +57,5 @@ def change(
     if after.dunning_campaign_id != before.dunning_campaign_id:
         dunning.restart(conn, dunning.customers_of_entity(conn, after.id), now=now)
     if after.taxes != before.taxes:
-        billing_holds.retry_soon(conn, organization_id, now=now)
+        taxes_changed(conn, organization_id, now=now)
     return after

@@ -15,7 +15,6 @@ from permille.core.errors import NotFound
 from permille.database import locks
 from permille.store import (
     billing_entities,
-    billing_holds,
     customers,
     dunning,
     invoices,
@@ -26,6 +25,7 @@ from permille.store import (
 )
 from permille.usecases import coupons, subscriptions as lifecycle
 from permille.usecases.catalogue import eu_taxes
+from permille.usecases.catalogue.price_change import taxes_changed
 from permille.usecases.invoices import drafts
 from permille.usecases.wallets import wallets as prepaid
 
@@ -103,7 +103,7 @@ def change(conn: Connection[Any], before: Customer, *, columns: Mapping[str, Any
     if _dunning_of(after) != _dunning_of(before):
         dunning.restart(conn, [after.id], now=now)
     if after.taxes != before.taxes:
-        billing_holds.retry_soon(conn, after.organization_id, now=now)
+        taxes_changed(conn, after.organization_id, customer_ids=[after.id], now=now)
     webhooks.enqueue_of(conn, "customer.updated", after.organization_id, [after.id], now=now)
     return after
 

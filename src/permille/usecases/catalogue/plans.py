@@ -241,7 +241,7 @@ def save_edit(
 
 def _store_edit(conn: Connection[Any], before: Plan, after: Plan, *, now: datetime) -> None:
     plans.replace(conn, before=before, after=after, now=now)
-    prices_changed(conn, after.organization_id, now=now)
+    prices_changed(conn, after.organization_id, plan_ids=[after.id], now=now)
     later = [charge for version in after.price_versions for charge in version.charges]
     meter(conn, after.organization_id, [*before.charges, *after.charges, *later])
 

@@ -13,8 +13,9 @@ from psycopg import Connection
 from permille.core.errors import Invalid
 from permille.core.tax import Tax
 from permille.database import locks
-from permille.store import billing_holds, taxes
+from permille.store import taxes
 from permille.usecases.by_code import ByCode
+from permille.usecases.catalogue.price_change import taxes_changed
 
 _BY_CODE = ByCode("tax", taxes.by_code)
 by_code, to_change = _BY_CODE.one, _BY_CODE.to_change
@@ -28,6 +29,7 @@ def add(conn: Connection[Any], organization_id: UUID, *, columns: Mapping[str, A
         raise Invalid({"code": ["value_already_exist"]})
     if made.applied_to_organization:
         taxes.apply_to_default(conn, organization_id, made)
+        taxes_changed(conn, organization_id, now=now)
     return made
 
 
@@ -40,13 +42,13 @@ def change(
     if other is not None and other.id != before.id:
         raise Invalid({"code": ["value_already_exist"]})
     taxes.replace(conn, after, now=now)
-    billing_holds.retry_soon(conn, organization_id, now=now)
     if "applied_to_organization" in changes:
         taxes.apply_to_default(conn, organization_id, after)
+    taxes_changed(conn, organization_id, now=now)
     return after
 
 
 def remove(conn: Connection[Any], organization_id: UUID, tax: Tax, *, now: datetime) -> None:
     """The tax applies to nothing any more."""
     taxes.delete(conn, tax.id, now=now)
-    billing_holds.retry_soon(conn, organization_id, now=now)
+    taxes_changed(conn, organization_id, now=now)

@@ -119,10 +119,13 @@ def regenerate(
 
 
 def _payer(conn: Connection[Any], voided: StoredInvoice) -> Customer:
-    """The customer as it is now, billed by the entity that had issued the voided invoice."""
+    """The customer as it is now, billed by the entity that had issued the voided invoice.
+
+    Its days are those of the timezone in which the periods were billed: it may have moved since.
+    """
     payer = customers.by_ids(conn, [voided.customer_id])[voided.customer_id]
-    entity_id = voided.billing_entity_id
-    return replace(payer, billing_entity=billing_entities.by_ids(conn, [entity_id])[entity_id])
+    entity = billing_entities.by_ids(conn, [voided.billing_entity_id])[voided.billing_entity_id]
+    return replace(payer, billing_entity=entity, timezone=voided.timezone)
 
 
 def _billed(conn: Connection[Any], voided: StoredInvoice) -> _Billed:

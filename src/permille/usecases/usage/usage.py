@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from psycopg import Connection
@@ -25,13 +25,13 @@ from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound
 from permille.core.invoice.tax_choice import taxes_of_charge
 from permille.core.metering.usage import Partial
-from permille.core.money import ZERO
+from permille.core.money import ZERO, exact
 from permille.core.period import (
     INSTANT,
     Period,
     local_date,
 )
-from permille.core.rating.charge import CompiledCharge, Dimensions, Place
+from permille.core.rating.charge import CompiledCharge, Dimensions, Place, shown_group
 from permille.core.rating.fee import Breakdown, Fee
 from permille.core.rating.level import PaidLevel
 from permille.core.rating.models import ChargeModel
@@ -39,7 +39,8 @@ from permille.core.rating.models.group_keys import PRICING, TARGET_WALLET, prici
 from permille.core.rating.pricing_unit import InUnit
 from permille.core.rating.projection import Projection, elapsed_share, project, project_all
 from permille.core.rating.proration import RatedPeriod, rated_period
-from permille.core.rating.rate import rate
+from permille.core.rating.rate import PricedUsage, price_usage, rate
+from permille.core.rating.rounding import Rounding
 from permille.core.tax import tax_invoice
 from permille.events.engine import usage
 from permille.events.usage import SeriesUsage, UsageQuery
@@ -121,8 +122,7 @@ class UsedUnit:
     conversion_rate: Decimal
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageLine:
+class UsageLine(NamedTuple):
     """One fee of a charge: a filter (None: what no filter wants) and a pricing group (empty: none)."""
 
     filter: UsedFilter | None
@@ -361,7 +361,7 @@ def _taxes_amount_cents(found: Sequence[ChargeUsage], plan: Plan, customer: Cust
     """What the invoice's taxes would be if the period ended now."""
     taxes = {charge.id: taxes_of_charge(charge, plan, customer) for charge in plan.charges}
     return tax_invoice(
-        [(line.amount_cents, taxes[used.charge_id]) for used in found for line in used.lines]
+        [(sum(line.amount_cents for line in used.lines), taxes[used.charge_id]) for used in found]
     ).amount_cents
 
 
@@ -412,8 +412,40 @@ def charge_usage(
 
     With the share of the period that is over, also what the fees would come to at its end.
     """
-    kept = [each for each in series if _is_searched(each[0], search.groups)]
-    fees = rate(compiled, kept, subscription_id=subscription_id, rated=rated, paid_levels=paid_levels)
+    if search.groups:
+        series = [each for each in series if _is_searched(each[0], search.groups)]
+    filters: dict[Any, UsedFilter] = {each.id: _used_filter(each) for each in charge.filters}
+    if elapsed is None and compiled.rounding is Rounding.PER_FEE and not compiled.presentation_keys.names:
+        with exact():
+            priced = price_usage(compiled, series, rated=rated, paid_levels=paid_levels)
+            lines = tuple(_priced_line(compiled, each, filters) for each in priced)
+    else:
+        fees = rate(compiled, series, subscription_id=subscription_id, rated=rated, paid_levels=paid_levels)
+        lines = tuple(_fee_lines(charge, compiled, fees, filters, search=search, elapsed=elapsed))
+    return ChargeUsage(
+        charge_id=charge.id,
+        charge_code=charge.code,
+        charge_model=charge.charge_model,
+        invoice_display_name=charge.invoice_display_name,
+        has_filters=bool(charge.filters),
+        metric_id=charge.metric.id,
+        metric_name=charge.metric.name,
+        metric_code=charge.metric.code,
+        aggregation_type=charge.metric.aggregation_type,
+        lines=lines,
+    )
+
+
+def _fee_lines(
+    charge: Charge,
+    compiled: CompiledCharge,
+    fees: Sequence[Fee],
+    filters: Mapping[Any, UsedFilter],
+    *,
+    search: UsageSearch,
+    elapsed: Fraction | None,
+) -> Iterable[UsageLine]:
+    """The lines of fees, with what they would come to and how they are shown."""
 
     def projection_of(fee: Fee) -> Projection | None:
         if elapsed is None:
@@ -433,25 +465,23 @@ def charge_usage(
     projections: Sequence[Projection | None] = [None] * len(fees)
     if elapsed is not None:
         projections = project_all(compiled, fees, recurring=charge.metric.recurring, elapsed=elapsed)
-    filters: dict[Any, UsedFilter] = {each.id: _used_filter(each) for each in charge.filters}
-    return ChargeUsage(
-        charge_id=charge.id,
-        charge_code=charge.code,
-        charge_model=charge.charge_model,
-        invoice_display_name=charge.invoice_display_name,
-        has_filters=bool(charge.filters),
-        metric_id=charge.metric.id,
-        metric_name=charge.metric.name,
-        metric_code=charge.metric.code,
-        aggregation_type=charge.metric.aggregation_type,
-        lines=tuple(
-            replace(
-                _line(fee, filters.get(fee.charge_filter_id)),
-                breakdowns=tuple(breakdowns_of(fee)),
-                projection=projection,
-            )
-            for fee, projection in zip(fees, projections, strict=True)
-        ),
+    for fee, projection in zip(fees, projections, strict=True):
+        line = _line(fee, filters.get(fee.charge_filter_id))
+        yield line._replace(breakdowns=tuple(breakdowns_of(fee)), projection=projection)
+
+
+def _priced_line(charge: CompiledCharge, priced: PricedUsage, filters: Mapping[Any, UsedFilter]) -> UsageLine:
+    """The line of the fee that it makes, without the fee."""
+    cents, in_unit = priced.owed_cents(charge)
+    return UsageLine(
+        filters.get(priced.bucket.charge_filter_id),
+        shown_group(charge, priced.group),
+        priced.usage.units,
+        priced.usage.total_aggregated_units,
+        priced.usage.events_count,
+        cents,
+        _used_unit(in_unit) if in_unit else None,
+        is_unpriced=priced.is_unpriced,
     )
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum, auto
+from functools import cached_property
 from typing import ClassVar
 
 from permille.core.metering.usage import AdvanceEvent, Partial, Usage, rounded
@@ -63,7 +63,7 @@ class Aggregation(ABC):
     def __repr__(self) -> str:
         return self.name
 
-    @property
+    @cached_property
     def counts_every_event(self) -> bool:
         """Whether events without a number count too."""
         return self.reads is not Reads.NUMBER
@@ -107,8 +107,7 @@ class Aggregation(ABC):
 
     def nothing_owed(self, usage: Usage) -> Usage:
         """Usage whose units are negative, as a fee states it: no units."""
-        return replace(
-            usage,
+        return usage._replace(
             units=ZERO,
             total_aggregated_units=usage.total_aggregated_units if self.is_by_time else ZERO,
         )

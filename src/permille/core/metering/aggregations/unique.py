@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -36,7 +35,7 @@ class UniqueCount(Aggregation):
             text: last for text, last in partial.uniques.items() if text
         }
         operations = tuple(each for each in partial.operations if each[2])
-        return replace(partial, uniques=uniques, operations=operations) if uniques else EMPTY
+        return partial._replace(uniques=uniques, operations=operations) if uniques else EMPTY
 
     def change(self, event: AdvanceEvent, there: set[str | None]) -> Decimal | None:
         """One up or down where a value comes or goes; 0 where it was there, or was not, before."""

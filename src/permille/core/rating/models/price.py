@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from permille.core.bounds import DIGITS_MAX
 from permille.core.metering.aggregations import Aggregation
@@ -22,8 +23,10 @@ def _never(_properties: Mapping[str, Any]) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quantity:
+_UNGROUPED: Mapping[str, str | None] = MappingProxyType({})
+
+
+class Quantity(NamedTuple):
     """The usage of one bucket that is priced on its own."""
 
     units: Decimal
@@ -45,7 +48,7 @@ class Quantity:
     """In the order of time, for the graduated model of a prorated charge: each whole, and times its days."""
     days_in_period: int = 1
     """Number of days in the billing period that `changes` are weighted by."""
-    group: Mapping[str, str | None] = field(default_factory=dict)
+    group: Mapping[str, str | None] = _UNGROUPED
     """The pricing group, for the catalogue model."""
 
     @property
@@ -54,8 +57,7 @@ class Quantity:
         return self.units if self.full_units is None else self.full_units
 
 
-@dataclass(frozen=True, slots=True)
-class Price:
+class Price(NamedTuple):
     """An amount and the amount of one unit, both in major units and unrounded, and how it came about."""
 
     amount: Decimal
