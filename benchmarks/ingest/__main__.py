@@ -27,6 +27,7 @@ from benchmarks.ingest import bases, events as traffics, stored as earlier
 from benchmarks.ingest.events import Traffic
 from benchmarks.ratios import say
 from benchmarks.stack import Stack, running_stack, save
+from permille import accelerator
 from permille.events.postgres import rollup
 
 SCALE = 50
@@ -172,7 +173,9 @@ def main() -> None:
     with running_stack() as stack:
         run = Run(stack)
         organization = run.accounts[0][0]
-        result: dict[str, Any] = {"events": count, "idle_memory": asdict(stack.memory())}
+        way = accelerator.state(is_wanted=os.environ.get("PERMILLE_ACCELERATOR") != "off")
+        print(f"accelerator of events: {way}")
+        result: dict[str, Any] = {"events": count, "accelerator": way, "idle_memory": asdict(stack.memory())}
         print(
             "idle: {processes} processes, RSS {rss:.0f} MiB, PSS {pss:.0f} MiB".format(
                 **result["idle_memory"]
