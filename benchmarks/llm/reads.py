@@ -34,10 +34,10 @@ PRICE_DATES = 3
 READS = 100
 
 
-def models_of(on: date) -> list[tuple[str, str]]:
+def priced_models(on: date) -> list[tuple[str, str]]:
     """Providers and models that have a price for each of the types."""
     prices = shipped_prices.catalogue()
-    found = [
+    return [
         (provider.id, model.id)
         for provider in prices.providers
         if provider.id in {"openai", "anthropic", "google", "mistral", "x-ai", "groq", "openrouter"}
@@ -47,7 +47,6 @@ def models_of(on: date) -> list[tuple[str, str]]:
             for kind in TYPES
         )
     ]
-    return found[:MODELS]
 
 
 def beginning(today: date) -> datetime:
@@ -60,7 +59,7 @@ def set_up(stack: Stack, sizes: list[int]) -> tuple[uuid.UUID, str, list[tuple[s
     organization = stack.organization()
     key, owner = str(organization["api_key"]), uuid.UUID(organization["lago_id"])
     today = datetime.now(UTC).date()
-    models, since = models_of(today), beginning(today)
+    models, since = priced_models(today)[:MODELS], beginning(today)
     assert len(models) == MODELS, len(models)
     body = {
         "name": "Tokens",

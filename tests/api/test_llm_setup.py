@@ -108,6 +108,8 @@ def test_what_is_wrong_is_named(api: Api) -> None:
     assert details(models=[]) == {"models": ["value_is_mandatory"]}
     unknown = [{"provider": "openai", "model": "no-such-model"}]
     assert details(models=unknown) == {"models.0.model": ["price_not_found"]}
+    misspelt = {"provider": "opanai", "model": "gpt-4o"}
+    assert details(models=[MODELS[0], misspelt]) == {"models.1.provider": ["provider_not_found"]}
     catalogue = [{"provider": "openai", "model": "gpt-4o"}]
     assert details(models=catalogue, currency="EUR") == {"currency": ["catalogue_is_in_usd"]}
 
@@ -119,6 +121,7 @@ def test_the_models_of_today_are_listed_and_taken_as_they_are(api: Api) -> None:
         "provider": "openai",
         "model": "gpt-5",
         "prices": {"input": "1.25", "cached_input": "0.125", "output": "10.0"},
+        "deprecated": False,
     }
     assert not [name for name in by_name if name.endswith("-") or "2024-0" in name], "names of usage alone"
     setup(api, models=[by_name["gpt-5"], by_name["o3"]], plan_code="today")
@@ -127,3 +130,18 @@ def test_the_models_of_today_are_listed_and_taken_as_they_are(api: Api) -> None:
     assert everybody["meta"]["total_count"] > found["meta"]["total_count"] > 50
     assert [each["provider"] for each in everybody["models"]] == ["anthropic", "anthropic"]
     assert api.get("/llm/current_models", provider="nobody")["models"] == []
+
+
+def test_a_model_that_is_no_longer_offered_is_sold_where_it_is_asked_for(api: Api) -> None:
+    offered = api.get("/llm/current_models", provider="avian")["models"]
+    every = api.get("/llm/current_models", provider="avian", include_deprecated=True)["models"]
+    found = [each for each in every if each["deprecated"]]
+    assert found
+    assert offered == [each for each in every if not each["deprecated"]]
+    wanted = {"plan_code": "old", "models": found[:1]}
+    without = {"plan_code": "old", "models": [{**found[0], "prices": None}]}
+    assert api.details("POST", "/llm/setup", {"setup": without}) == {
+        "models.0.model": ["model_is_deprecated"]
+    }
+    api.post("/llm/setup", {"setup": {**without, "include_deprecated": True}})
+    assert not api.post("/llm/setup", {"setup": wanted})["setup"]["plan"]["created"]

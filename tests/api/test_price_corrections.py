@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from permille.cli import price_corrections as cli
+from permille.config import from_environment
 from permille.core.instants import microseconds
 from permille.events.draft import Draft
 from permille.events.log import Request
@@ -88,6 +92,37 @@ def test_what_was_billed_too_much_comes_back_once(api: Api, billed: Any) -> None
     assert corrections(api, dearer) == [("customer_owes", None, 1_400, 1_400, 450, 450, 0)]
     assert credited(api, dearer) == []
     assert len(api.get("/invoices")["invoices"]) == 1
+
+
+def test_corrections_are_listed_and_credited_on_the_command_line(
+    api: Api, billed: Any, dsn: str, capsys: Any
+) -> None:
+    config, own = replace(from_environment(), database_url=dsn), str(api.organization.id)
+
+    def said(code: int, *, expected: int = 0) -> str:
+        captured = capsys.readouterr()
+        assert code == expected, captured.err
+        return " ".join((captured.out or captured.err).split())
+
+    assert "corrects a final invoice" in said(cli.list_versions(config, organization=own))
+    version = UUID(corrected(api, a="0.5", b="4").rpartition("/")[2])
+    assert f"{version} corrected" in (listed := said(cli.list_versions(config, organization=own)))
+    assert listed.endswith("from 2024-03-20 on: 1 invoices")
+    shown = said(cli.show(config, version, organization=own))
+    invoice_id, number, *rest = shown.split(" ", 2)
+    assert rest == ["billed 14.00 USD corrected 12.50 USD to credit 1.50 USD"]
+    other = UUID(int=1)
+    assert "invoice" in said(cli.apply(config, version, invoice_id=other, organization=own), expected=1)
+    made = said(cli.apply(config, version, invoice_id=UUID(invoice_id), organization=own))
+    assert made.startswith(number)
+    assert made.endswith("1.50 USD")
+    assert said(cli.apply(config, version, invoice_id=None, organization=own)) == "Nothing is left to credit."
+    assert said(cli.show(config, version, organization=own)).endswith("credited 1.50 USD even")
+    assert "corrects no" in said(cli.show(config, _first_version(api), organization=own))
+
+
+def _first_version(api: Api) -> UUID:
+    return UUID(api.get("/llm/catalogue_versions")["catalogue_versions"][-1]["lago_id"])
 
 
 @pytest.mark.parametrize("sent", [{"invoice_id": None}, {"invoice_id": ""}, {"invoice": "x"}, {"all": False}])

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import date
 from decimal import Decimal
 
-from permille.core.llm.catalogue import genai_prices
+from permille.core.llm.catalogue import genai_prices, litellm
 from permille.core.llm.catalogue.effective import DatedCatalogue, EffectiveCatalogue
 from permille.core.llm.current_models import current_models, providers
 from permille.core.llm.model_name import name_model
@@ -15,14 +16,23 @@ from permille.store import shipped_prices
 TODAY = date(2026, 11, 29)
 
 
-def catalogue(*models: tuple[str, dict[str, int]]) -> EffectiveCatalogue:
+BOTH = {"input_mtok": 3, "output_mtok": 9}
+
+
+def catalogue(*models: tuple[str, dict[str, int]], deprecated: Collection[str] = ()) -> EffectiveCatalogue:
     document = [
         {
             "id": "acme",
             "name": "Acme",
             "api_pattern": "x",
             "models": [
-                {"id": name, "match": {"starts_with": name}, "prices": prices} for name, prices in models
+                {
+                    "id": name,
+                    "match": {"starts_with": name},
+                    "prices": prices,
+                    **({"deprecated": True} if name in deprecated else {}),
+                }
+                for name, prices in models
             ],
         }
     ]
@@ -30,13 +40,50 @@ def catalogue(*models: tuple[str, dict[str, int]]) -> EffectiveCatalogue:
 
 
 def test_models_with_input_and_output_by_their_names() -> None:
-    both = {"input_mtok": 3, "output_mtok": 9}
-    prices = catalogue(("b", both), ("a", both), ("embed", {"input_mtok": 1}), ("ft-", both), ("a-2", both))
+    prices = catalogue(("b", BOTH), ("a", BOTH), ("embed", {"input_mtok": 1}), ("ft-", BOTH), ("a-2", BOTH))
     found = current_models(prices, "acme", on=TODAY)
     assert [each.model for each in found] == ["a", "b"], "a-2 is priced as a, ft- is a beginning"
     assert found[0].prices == {TokenType.INPUT: Decimal(3), TokenType.OUTPUT: Decimal(9)}
     assert providers(prices, on=TODAY) == ["acme"]
     assert providers(catalogue(("embed", {"input_mtok": 1})), on=TODAY) == []
+
+
+def test_models_that_are_no_longer_offered_are_listed_where_they_are_asked_for() -> None:
+    of_litellm = litellm.read_catalogue(
+        {
+            name: {
+                "litellm_provider": "openai",
+                "input_cost_per_token": 1,
+                "output_cost_per_token": 2,
+                **more,
+            }
+            for name, more in {
+                "old": {"deprecation_date": "2026-11-29"},
+                "new": {"deprecation_date": "2026-11-30"},
+                "odd": {"deprecation_date": "some day"},
+                "part-2025-01-01": {"deprecation_date": "2026-01-01"},
+                "part-2026-01-01": {},
+                "gone-2025-01-01": {"deprecation_date": "2026-01-01"},
+                "gone-2026-01-01": {"deprecation_date": "2026-02-01"},
+            }.items()
+        },
+        label="litellm",
+    )
+    prices = EffectiveCatalogue(
+        (
+            (DatedCatalogue(of_litellm),),
+            catalogue(("b", BOTH), ("old-b", {**BOTH}), deprecated={"old-b"}).sources[0],
+        )
+    )
+
+    def names(*, include_deprecated: bool) -> dict[str, bool]:
+        found = current_models(prices, None, on=TODAY, include_deprecated=include_deprecated)
+        return {each.model: each.is_deprecated for each in found}
+
+    assert names(include_deprecated=False) == dict.fromkeys(("b", "new", "odd", "part"), False)
+    every = names(include_deprecated=True)
+    assert sorted(name for name, gone in every.items() if gone) == ["gone", "old", "old-b"]
+    assert "deprecation_date" in {each.what for each in of_litellm.unread}
 
 
 def test_usage_of_what_is_shipped_has_the_names_that_are_offered() -> None:

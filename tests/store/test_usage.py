@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -25,7 +25,7 @@ from permille.events.log import Request
 from permille.events.postgres import rollup
 from permille.events.postgres.usage import count_events, pieces, usage_of_many
 from permille.events.postgres.writer import Memory, open_connection, store
-from permille.events.usage import BEGINNING, UsageQuery
+from permille.events.usage import BEGINNING, Cut, SeriesUsage, UsageQuery
 from permille.ids import new_id
 from permille.store import organizations
 from permille.usecases import metering
@@ -251,6 +251,48 @@ def test_every_window_is_exact_however_much_is_rolled_up(
             compare(feed, window)
     ids = [row[0] for row in db.execute("select id from series").fetchall()]
     assert count_events(db, ids, from_=None, to=START + timedelta(days=400)) == len(feed.sent)
+
+
+def test_usage_that_is_cut_where_a_date_matters_is_that_of_all_stretches_added_up(
+    dsn: str, db: psycopg.Connection[Any]
+) -> None:
+    feed = Feed(dsn, db, seed=11)
+    feed.metric("sum", "sum_agg", ("model",))
+    feed.send(250)
+    rollup.roll_up(db, limit=150)
+    days = [START.date() + timedelta(days=n) for n in range(1, 8)]
+    mattering = {"a": {days[1], days[4]}, "b": {days[4]}, "1": set(days)}
+
+    def dates_of(dimensions: Mapping[str, str | None]) -> set[date]:
+        return mattering.get(dimensions.get("model") or "", set())
+
+    def by_place(found: Sequence[SeriesUsage]) -> dict[Any, list[Any]]:
+        """What each series came to since each date that matters to it."""
+        places: dict[Any, list[Partial]] = {}
+        for each in found:
+            texts = dict(each.dimensions)
+            since = date.fromisoformat(texts.pop("since") or "")
+            since = max((day for day in dates_of(texts) if day <= since), default=None)  # type: ignore[assignment]
+            places.setdefault((tuple(texts.items()), since), []).append(each.partial)
+        return {
+            place: [getattr(merge_all(partials), name) for name in SUMS] for place, partials in places.items()
+        }
+
+    window = UsageQuery(
+        organization_id=feed.organization,
+        external_subscription_id="s1",
+        codes=("sum",),
+        from_=START + timedelta(hours=7, minutes=20),
+        to=START + timedelta(days=7, hours=3),
+        cut=Cut(name="since", dates=frozenset(days), dates_of=dates_of),
+    )
+    plain, cut = usage_of_many(db, [replace(window, cut=None), window])
+    stretches = [each for found in usage_of_many(db, window.apart()) for each in found]
+    assert by_place(cut) == by_place(stretches)
+    assert len({each.series_id for each in cut}) < len(cut) < len(stretches)
+    assert len(plain) == len({each.series_id for each in cut})
+    db.execute("update metering set rebuilding = true")
+    assert by_place(usage_of_many(db, [window])[0]) == by_place(stretches)
 
 
 @pytest.mark.parametrize("timezone", ["UTC", "America/Los_Angeles", "Asia/Kolkata", "Australia/Lord_Howe"])

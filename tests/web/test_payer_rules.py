@@ -16,9 +16,7 @@ from tests.core.llm.samples import sent, usages
 
 from .conftest import START, Browser, text_of
 
-RULE = (
-    "select field, value, external_customer_id, external_subscription_id, overrides_request from payer_rule"
-)
+RULE = "select field, value, external_customer_id, external_subscription_id, overrides_request, position from payer_rule"
 COUNTED = "select count(*) from held_usage where organization_id = %s and counted_at is not null"
 
 
@@ -46,6 +44,7 @@ class Door:
     def change(self, *, callers_choose: bool, **payer: str) -> None:
         if self.is_api:
             body = {"overrides_request": not callers_choose, **payer}
+            body["position"] = body.get("position") or None
             self.api(payer_rules.update_payer_rule, {"payer_rule": body}, lago_id=self.rule_id)
         else:
             form = {**payer, **({"callers_choose": "on"} if callers_choose else {})}
@@ -100,12 +99,12 @@ def hold(browser: Browser, count: int, **names: list[str]) -> None:
 def test_a_rule_is_added_changed_and_removed(browser: Browser, acme: None, door: Door) -> None:
     hold(browser, 2, team=["t1"])
     door.add("team", "t1", external_customer_id="acme")
-    assert door.rule == ("team", "t1", "acme", None, True)
+    assert door.rule == ("team", "t1", "acme", None, True, None)
     assert browser.row(COUNTED, browser.organization.id) == (2,)
-    door.change(callers_choose=True, external_subscription_id="sub")
-    assert door.rule == ("team", "t1", None, "sub", False)
-    door.change(callers_choose=False, external_customer_id="acme")
-    assert door.rule == ("team", "t1", "acme", None, True)
+    door.change(callers_choose=True, external_subscription_id="sub", position="3")
+    assert door.rule == ("team", "t1", None, "sub", False, 3)
+    door.change(callers_choose=False, external_customer_id="acme", position="")
+    assert door.rule == ("team", "t1", "acme", None, True, None)
     door.remove()
     assert door.rule is None
     assert browser.row(COUNTED, browser.organization.id) == (2,)
@@ -114,13 +113,13 @@ def test_a_rule_is_added_changed_and_removed(browser: Browser, acme: None, door:
 def test_callers_choose_before_rules_about_what_they_write_themselves(
     browser: Browser, acme: None, door: Door
 ) -> None:
-    door.add("tag", "beta", external_customer_id="acme")
-    assert door.rule == ("tag", "beta", "acme", None, False)
+    door.add("tag", "beta", external_customer_id="acme", position="2")
+    assert door.rule == ("tag", "beta", "acme", None, False, 2)
 
 
 def test_a_rule_of_ones_own_programs(browser: Browser, acme: None, door: Door) -> None:
     door.add("key", "k", callers_choose=True, external_subscription_id="sub")
-    assert door.rule == ("key", "k", None, "sub", False)
+    assert door.rule == ("key", "k", None, "sub", False, None)
 
 
 def test_the_page_lists_rules_and_says_what_it_counted(browser: Browser, acme: None) -> None:

@@ -16,6 +16,7 @@ from permille.core.llm.parts import CallType, TokenType
 from permille.core.money import decimal_text
 from permille.core.period import Interval
 from permille.core.rating.unlisted import UnlistedValues
+from permille.http.query import query_flag
 from permille.store.catalogue_versions import catalogue_of
 from permille.usecases.llm_setup import Setup, set_up
 
@@ -47,13 +48,19 @@ def list_current_models(call: Call) -> dict[str, Any]:
     """GET /llm/current_models: by provider and name, as /llm/setup takes them."""
     page = call.page()
     prices = catalogue_of(call.conn, call.organization.id)
-    found = current_models(prices, call.query.get("provider") or None, on=call.now.date())
+    found = current_models(
+        prices,
+        call.query.get("provider") or None,
+        on=call.now.date(),
+        include_deprecated=bool(query_flag(call.query, "include_deprecated")),
+    )
     return {
         "models": [
             objects.CurrentModel(
                 provider=each.provider,
                 model=each.model,
                 prices={str(kind): decimal_text(price) for kind, price in each.prices.items()},
+                deprecated=each.is_deprecated,
             )
             for each in found[page.offset : page.offset + page.per_page]
         ],
@@ -75,6 +82,7 @@ def read_setup(fields: Fields) -> Setup:
         unlisted_values=UnlistedValues(
             fields.choice("unlisted_values", tuple(UnlistedValues)) or UnlistedValues.HELD
         ),
+        include_deprecated=bool(fields.flag("include_deprecated")),
     )
 
 

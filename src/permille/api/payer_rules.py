@@ -11,7 +11,7 @@ from permille.api.http import Call
 from permille.api.objects import llm as objects
 from permille.api.render import instant
 from permille.api.validation import INVALID, MANDATORY, Fields, parse_uuid
-from permille.core.llm.payer import NAME_LENGTH_MAX, SET_BY_REQUESTS, PayerName, PayerRule
+from permille.core.llm.payer import NAME_LENGTH_MAX, POSITION_MAX, SET_BY_REQUESTS, PayerName, PayerRule
 from permille.ids import new_id
 from permille.store import payer_rules as store
 from permille.usecases import payer_rules as usecase
@@ -88,7 +88,12 @@ def _with_payer(fields: Fields, rule: PayerRule) -> PayerRule:
     overrides = fields.flag("overrides_request")
     if overrides and rule.field in SET_BY_REQUESTS:
         fields.refuse("overrides_request", INVALID)
-    after = replace(rule, overrides_request=rule.overrides_request if overrides is None else overrides)
+    position = fields.whole("position", minimum=1, maximum=POSITION_MAX)
+    after = replace(
+        rule,
+        overrides_request=rule.overrides_request if overrides is None else overrides,
+        position=position if fields.has("position") else rule.position,
+    )
     customer, subscription = (
         fields.text(name) or None for name in ("external_customer_id", "external_subscription_id")
     )
@@ -110,6 +115,7 @@ def render_rule(rule: PayerRule, counted: int = 0) -> objects.PayerRule:
         external_customer_id=rule.external_customer_id,
         external_subscription_id=rule.external_subscription_id,
         overrides_request=rule.overrides_request,
+        position=rule.position,
         counted_usages=counted,
         created_at=instant(rule.created_at),
     )

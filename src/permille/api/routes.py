@@ -680,7 +680,13 @@ LLM_SETUP_GROUP = OperationGroup(
             "List the models that the catalogue prices today",
             page_of("models", llm.CurrentModel),
             description="By the versions of the catalogue that you have approved. `/llm/setup` takes them as they are.",
-            query={"provider": Annotated[str, says("Only those of a provider.", example="openai")], **PAGE},
+            query={
+                "provider": Annotated[str, says("Only those of a provider.", example="openai")],
+                "include_deprecated": Annotated[
+                    bool, says("Whether those that their providers no longer offer are listed too.")
+                ],
+                **PAGE,
+            },
         ),
     ),
 )

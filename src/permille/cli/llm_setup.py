@@ -26,7 +26,13 @@ from permille.usecases.llm_setup import Setup, set_up
 
 
 def set_up_from_command_line(
-    config: Config, models: Sequence[str], *, plan: str, markup: str, organization: str | None
+    config: Config,
+    models: Sequence[str],
+    *,
+    plan: str,
+    markup: str,
+    include_deprecated: bool = False,
+    organization: str | None,
 ) -> int:
     """Make them in the organization of that name or id, or in the only one there is; the exit code."""
     try:
@@ -45,6 +51,7 @@ def set_up_from_command_line(
         calls={},
         markup=factor,
         unlisted_values=UnlistedValues.HELD,
+        include_deprecated=include_deprecated,
     )
     return command(
         config,
@@ -55,14 +62,16 @@ def set_up_from_command_line(
     )
 
 
-def print_current_models(config: Config, *, provider: str | None, organization: str | None) -> int:
+def print_current_models(
+    config: Config, *, provider: str | None, include_deprecated: bool = False, organization: str | None
+) -> int:
     """Print a provider's models and prices of today in the organization, or the providers; the exit code."""
 
     def lines(conn: Connection[Any], found: Organization, now: datetime) -> list[str]:
         prices, on = catalogue_of(conn, found.id), now.date()
         if provider is None:
             return [*providers(prices, on=on), "permille templates today PROVIDER lists their models"]
-        models = current_models(prices, provider_name(provider), on=on)
+        models = current_models(prices, provider_name(provider), on=on, include_deprecated=include_deprecated)
         if not models:
             return [f"The catalogue has no price of tokens of {provider!r}."]
         head = f"{'in USD for a million tokens':<60}{'input':>12}{'output':>12}"
@@ -79,7 +88,8 @@ def print_current_models(config: Config, *, provider: str | None, organization: 
 
 def _line(each: PricedModel) -> str:
     into, out = (plain(each.prices[kind]) for kind in (TokenType.INPUT, TokenType.OUTPUT))
-    return f"{each.provider + '/' + each.model:<60}{into:>12}{out:>12}"
+    since = "  deprecated" if each.is_deprecated else ""
+    return f"{each.provider + '/' + each.model:<60}{into:>12}{out:>12}{since}"
 
 
 def _model(text: str) -> PricedModel:
@@ -92,7 +102,13 @@ def _model(text: str) -> PricedModel:
 
 def _reason(refusal: Refusal, models: Sequence[str]) -> str:
     errors = refusal.errors if isinstance(refusal, Invalid) else {}
-    unknown = [models[int(field.split(".")[1])] for field in errors if field.startswith("models.")]
-    if unknown:
-        return f"the catalogue has no price of {', '.join(unknown)}: write PROVIDER/MODEL"
+    of_models = {
+        models[int(field.split(".")[1])]: codes
+        for field, codes in errors.items()
+        if field.startswith("models.")
+    }
+    if deprecated := [name for name, codes in of_models.items() if "model_is_deprecated" in codes]:
+        return f"{', '.join(deprecated)} is no longer offered by its provider: choose another model, or add --include-deprecated"
+    if of_models:
+        return f"the catalogue has no price of {', '.join(of_models)}: write PROVIDER/MODEL"
     return f"it can't be made: {refusal}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from datetime import date
@@ -28,6 +29,8 @@ llm = App(name="llm", help="Usage of language models (docs/llm.md).")
 app.command(llm)
 prices = App(name="prices", help="The price catalogue (docs/catalogue.md).")
 app.command(prices)
+corrections = App(name="corrections", help="Final invoices that corrected prices change.")
+prices.command(corrections)
 
 
 def _setting(name: str) -> Parameter:
@@ -39,6 +42,9 @@ def _setting(name: str) -> Parameter:
 Host = Annotated[str | None, _setting("host")]
 Port = Annotated[int | None, _setting("port")]
 DataDir = Annotated[Path | None, _setting("data_dir")]
+IncludeDeprecated = Annotated[
+    bool, Parameter(help="Also models that their providers no longer offer to new users.", negative=())
+]
 OfOrganization = Annotated[str | None, Parameter(help="Name or id; needed when there are several.")]
 
 
@@ -101,6 +107,10 @@ def up(
         running.check_data_dir(config.data_dir, is_new=new)
     if detach:
         return _up_in_background(config)
+    if os.geteuid() == 0:
+        from permille.embedded.unprivileged import prepare
+
+        prepare(config)
     from permille.embedded.supervisor import up as run
 
     return run(config)
@@ -348,13 +358,19 @@ def today(
     provider: Annotated[str | None, Parameter(help="Print the models of this provider, with prices.")] = None,
     /,
     *,
+    include_deprecated: IncludeDeprecated = False,
     organization: OfOrganization = None,
     data_dir: DataDir = None,
 ) -> int:
     """List what price lists of today can be made of with `permille llm setup`: providers, or models of one with prices."""
     from permille.cli.llm_setup import print_current_models
 
-    return print_current_models(_database_config(data_dir), provider=provider, organization=organization)
+    return print_current_models(
+        _database_config(data_dir),
+        provider=provider,
+        include_deprecated=include_deprecated,
+        organization=organization,
+    )
 
 
 @mail.command(name="test")
@@ -389,6 +405,7 @@ def set_up_models(
     *,
     plan: Annotated[str, Parameter(help="Code of the plan.")] = "models",
     markup: Annotated[str, Parameter(help="What the catalogue's prices are multiplied by.")] = "1",
+    include_deprecated: IncludeDeprecated = False,
     organization: Annotated[str | None, Parameter(help="Name or id; needed when there are several.")] = None,
     data_dir: DataDir = None,
 ) -> int:
@@ -396,7 +413,12 @@ def set_up_models(
     from permille.cli.llm_setup import set_up_from_command_line
 
     return set_up_from_command_line(
-        _database_config(data_dir), models, plan=plan, markup=markup, organization=organization
+        _database_config(data_dir),
+        models,
+        plan=plan,
+        markup=markup,
+        include_deprecated=include_deprecated,
+        organization=organization,
     )
 
 
@@ -482,6 +504,44 @@ def approve_prices(
         accept_outliers=accept or [],
         organization=organization,
     )
+
+
+OfVersion = Annotated[
+    UUID, Parameter(help="The version's id, as `permille prices corrections list` says it.")
+]
+
+
+@corrections.command(name="list")
+def list_corrections(*, organization: OfOrganization = None, data_dir: DataDir = None) -> int:
+    """List the versions that were approved from a past date on, and how many final invoices they correct."""
+    from permille.cli.price_corrections import list_versions
+
+    return list_versions(_database_config(data_dir), organization=organization)
+
+
+@corrections.command(name="show")
+def show_corrections(
+    version: OfVersion, /, *, organization: OfOrganization = None, data_dir: DataDir = None
+) -> int:
+    """Print what each invoice has billed, and what it would come to by the prices of now."""
+    from permille.cli.price_corrections import show
+
+    return show(_database_config(data_dir), version, organization=organization)
+
+
+@corrections.command(name="apply")
+def apply_corrections(
+    version: OfVersion,
+    /,
+    *,
+    invoice: Annotated[UUID | None, Parameter(help="The id of the one to correct; all by default.")] = None,
+    organization: OfOrganization = None,
+    data_dir: DataDir = None,
+) -> int:
+    """Give back by credit notes what invoices have billed too much; what a customer owes is not billed."""
+    from permille.cli.price_corrections import apply
+
+    return apply(_database_config(data_dir), version, invoice_id=invoice, organization=organization)
 
 
 def _date(text: str | None) -> date:

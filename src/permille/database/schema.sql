@@ -2033,6 +2033,7 @@ create table payer_rule (
     overrides_request boolean not null,
     created_at timestamptz not null,
     updated_at timestamptz not null,
+    position integer check (position > 0), -- null: after those that have one
     constraint payer_rule_payer check (num_nonnulls(external_subscription_id, external_customer_id) = 1)
 );
 

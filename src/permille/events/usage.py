@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
@@ -26,6 +27,17 @@ BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cut:
+    """UTC dates at which usage is read apart: what comes from a date on has it among its dimensions, under a name."""
+
+    name: str
+    dates: frozenset[date]
+    """All of them."""
+    dates_of: Callable[[Mapping[str, str | None]], Collection[date]]
+    """Those that matter to a series with these dimensions: mostly none."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class UsageQuery:
     """Whose usage of which codes in [from_, to). `from_` None reaches back to the first event.
 
@@ -51,6 +63,27 @@ class UsageQuery:
     """Whether it asks for the units at its end, whatever they were before."""
     mark: tuple[str, str] | None = None
     """A name and a text that its series have among their dimensions, as if all of its events had them."""
+    cut: Cut | None = None
+    """Only with a beginning."""
+
+    def apart(self, dates: Collection[date] | None = None) -> list[UsageQuery]:
+        """The queries for its stretches between some dates, or all of those at which it is cut, each with its mark."""
+        if self.cut is None:
+            return [self]
+        assert self.from_ is not None, "usage is cut from a beginning on"
+        days = sorted(self.cut.dates if dates is None else dates)
+        instants = [datetime.combine(day, datetime.min.time(), UTC) for day in days]
+        bounds = [self.from_, *(at for at in instants if self.from_ < at < self.to), self.to]
+        return [
+            replace(self, from_=from_, to=to, mark=(self.cut.name, _utc_date(from_)), cut=None)
+            for from_, to in pairwise(bounds)
+        ]
+
+    def of(self, external_subscription_id: str) -> UsageQuery:
+        """The same question about another subscription of the organization."""
+        made = object.__new__(UsageQuery)
+        made.__dict__.update(self.__dict__, external_subscription_id=external_subscription_id)
+        return made
 
     def of_codes(self, codes: Container[str]) -> UsageQuery:
         """The query for some of its codes."""
@@ -83,6 +116,10 @@ class UsageQuery:
         """What is kept of some of its events."""
         partial = Partial(*sums)
         return carried_over_to(partial, self.to) if self.is_carried_over else partial
+
+
+def _utc_date(at: datetime) -> str:
+    return at.astimezone(UTC).date().isoformat()
 
 
 class Sums(NamedTuple):

@@ -65,7 +65,7 @@ def replace(conn: Connection[Any], rule: PayerRule, *, now: datetime) -> None:
     conn.execute(
         "update payer_rule set external_subscription_id = %(external_subscription_id)s,"
         " external_customer_id = %(external_customer_id)s, overrides_request = %(overrides_request)s,"
-        " updated_at = %(now)s where id = %(id)s",
+        " position = %(position)s, updated_at = %(now)s where id = %(id)s",
         {**_values(rule), "now": now},
     )
 

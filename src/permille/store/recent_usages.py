@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -68,7 +68,7 @@ def add(conn: Connection[Any], rows: Sequence[RecentUsage]) -> None:
     conn.execute(
         f"insert into recent_usage ({_COLUMNS}) select {_COLUMNS}"
         " from jsonb_populate_recordset(null::recent_usage, %s::jsonb)",
-        [_json([asdict(row) for row in rows])],
+        [_json([{name: getattr(row, name) for name in _NAMES} for row in rows])],
     )
     owners = {row.organization_id for row in rows}
     conn.execute(_FORGET, {"organizations": uuid_array(owners), "kept": KEPT})

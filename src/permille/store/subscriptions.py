@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 
 from permille.core.contract.subscription import Due, Run, Subscription
 from permille.database.bulk import text_array, uuid_array
+from permille.database.typed_rows import quick_row
 
 _NAMES = tuple(field.name for field in fields(Subscription))
 _COLUMNS = ", ".join(f"s.{name}" for name in _NAMES)
@@ -33,7 +34,7 @@ class SubscriptionSearch:
 def _select(
     conn: Connection[Any], condition: str, values: Sequence[Any] | Mapping[str, Any]
 ) -> list[Subscription]:
-    with conn.cursor(row_factory=class_row(Subscription)) as cursor:
+    with conn.cursor(row_factory=quick_row(Subscription)) as cursor:
         return cursor.execute(f"select {_COLUMNS} from subscription s where {condition}", values).fetchall()
 
 

@@ -53,6 +53,8 @@ class Setup:
     markup: Decimal
     """What every price is multiplied by."""
     unlisted_values: UnlistedValues
+    include_deprecated: bool = False
+    """Whether models that their providers no longer offer may be sold at the catalogue's prices."""
 
 
 def set_up(
@@ -92,7 +94,15 @@ def _priced(wanted: PricedModel, setup: Setup, prices: PriceSource, index: int, 
         prices=wanted.prices or token_prices(prices, name.provider, wanted.model, on=on),
     )
     if not found.prices:
+        if not prices.has_provider(name.provider, on=on):
+            raise Invalid({f"models.{index}.provider": ["provider_not_found"]})
         raise Invalid({f"models.{index}.model": ["price_not_found"]})
+    if (
+        not wanted.prices
+        and not setup.include_deprecated
+        and prices.is_deprecated(name.provider, wanted.model, on=on)
+    ):
+        raise Invalid({f"models.{index}.model": ["model_is_deprecated"]})
     if not wanted.prices and setup.currency != CATALOGUE_CURRENCY:
         raise Invalid({"currency": ["catalogue_is_in_usd"]})
     return found

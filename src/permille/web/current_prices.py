@@ -28,6 +28,7 @@ def show(visit: Visit) -> HtmlPage:
     provider, today = visit.path["provider"], visit.now.date()
     context = {
         "provider": provider,
+        "has_deprecated": _has_deprecated(visit),
         "today": today,
         "models": shown,
         "left_out": len(fitting) - len(shown),
@@ -50,6 +51,7 @@ def create(visit: Visit) -> Done:
         "markup": plain_number(form.get("markup")),
         "unlisted_values": form.get("unlisted_values"),
         "models": [{"provider": provider, "model": model} for model in form.all("model")],
+        "include_deprecated": _has_deprecated(visit),
     }
     fields = Fields(body)
     wanted = read_setup(fields)
@@ -71,7 +73,13 @@ def create(visit: Visit) -> Done:
 def _models(visit: Visit) -> list[PricedModel]:
     """The provider's models. Raises NotFound where it has none."""
     prices = catalogue_of(visit.conn, visit.here.id)
-    found = current_models(prices, visit.path["provider"], on=visit.now.date())
-    if not found:
+    provider, on = visit.path["provider"], visit.now.date()
+    found = current_models(prices, provider, on=on, include_deprecated=_has_deprecated(visit))
+    if not found and not prices.has_provider(provider, on=on):
         raise NotFound("provider")
     return found
+
+
+def _has_deprecated(visit: Visit) -> bool:
+    """Whether models that their provider no longer offers are listed too; the address says so."""
+    return bool(visit.query.get("deprecated"))

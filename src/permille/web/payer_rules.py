@@ -11,6 +11,7 @@ from permille.core.errors import Invalid, NotFound
 from permille.core.llm.payer import SET_BY_REQUESTS, PayerName, PayerRule
 from permille.store import payer_rules as store
 from permille.usecases import payer_rules as usecase
+from permille.web.typed_number import plain_number
 from permille.web.visit import Done, Form, HtmlPage, Visit
 
 LISTING = "/app/payer-rules"
@@ -84,6 +85,7 @@ def _to_change(visit: Visit) -> PayerRule:
 def _read(form: Form) -> dict[str, Any]:
     """Who pays, as the API takes it."""
     body: dict[str, Any] = {
+        "position": plain_number(form.get("position"), whole=True) or None,
         "external_customer_id": form.get("external_customer_id") or None,
         "external_subscription_id": form.get("external_subscription_id") or None,
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -54,6 +55,21 @@ def test_the_first_rule_about_a_name(
 ) -> None:
     chosen = rule_for(names, RULES, overriding=overriding)
     assert (None if chosen is None else (chosen.field, chosen.value)) == found
+
+
+def test_the_lowest_position_goes_first_and_those_without_one_come_after() -> None:
+    def first(**positions: int | None) -> str:
+        rules = {
+            (kind, "n"): replace(rule(PayerName(kind), "n"), position=position)
+            for kind, position in positions.items()
+        }
+        found = rule_for({kind: ["n"] for kind in positions}, rules, overriding=False)
+        assert found is not None
+        return str(found.field)
+
+    assert first(key=None, team=None) == "key"
+    assert first(key=None, team=9, tag=2) == "tag"
+    assert first(key=3, team=3, tag=None) == "key"
 
 
 def test_names_are_short_texts_each_once() -> None:

@@ -143,6 +143,15 @@ class AttributionInput(Input, kw_only=True):
     id: Annotated[str, says("Identity of the answer, where it has none.")]
 
 
+Position = Annotated[
+    int | None,
+    says(
+        "Where a call has several names with rules, those with a position count before those without, the lowest first.",
+        example=1,
+    ),
+]
+
+
 class PayerRuleInput(Input, kw_only=True):
     """Who pays for calls with a name: exactly one of a customer and a subscription."""
 
@@ -151,6 +160,7 @@ class PayerRuleInput(Input, kw_only=True):
     external_customer_id: Customer
     external_subscription_id: Subscription
     overrides_request: Overrides
+    position: Position
 
 
 class PayerRule(Answer, kw_only=True):
@@ -162,6 +172,7 @@ class PayerRule(Answer, kw_only=True):
     external_customer_id: Customer
     external_subscription_id: Subscription
     overrides_request: Overrides
+    position: Position
     counted_usages: Annotated[int, says("How many held usages were counted by this change of the rule.")]
     created_at: CreatedAt
 
@@ -321,6 +332,7 @@ class ModelInput(Input, kw_only=True):
             example={"input": "1.25", "cached_input": "0.125", "output": "10"},
         ),
     ]
+    deprecated: Annotated[bool, says("As `GET /llm/current_models` says it; it changes nothing.")]
 
 
 class CurrentModel(Answer):
@@ -335,6 +347,7 @@ class CurrentModel(Answer):
             example={"input": "2.5", "cached_input": "0.25", "output": "15.0"},
         ),
     ]
+    deprecated: Annotated[bool, says("Whether its provider no longer offers it to new users.")]
 
 
 class SetupInput(Input, kw_only=True):
@@ -350,6 +363,10 @@ class SetupInput(Input, kw_only=True):
         says(f"What a call costs, by type: {', '.join(CallType)}.", example={"web_search": "0.01"}),
     ]
     markup: Annotated[str | float, says("What every price is multiplied by; 1 by default.", example="1.2")]
+    include_deprecated: Annotated[
+        bool,
+        says("Whether models that their providers no longer offer may have the catalogue's prices."),
+    ]
     unlisted_values: Annotated[
         str, one_of(*UnlistedValues, says="What is done with usage of other models; held by default.")
     ]

@@ -33,7 +33,7 @@ class Start(StrEnum):
     FUTURE = "future"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Subscription:
     """One row of an external_id's history. `status`: pending, incomplete, active, terminated or canceled.
 

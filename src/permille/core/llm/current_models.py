@@ -27,6 +27,8 @@ class PricedModel:
     provider: str
     model: str
     prices: Mapping[TokenType, Decimal]
+    is_deprecated: bool = False
+    """Whether its provider no longer offers it to new users."""
 
 
 def token_prices(prices: PriceSource, provider: str, model: str, *, on: date) -> dict[TokenType, Decimal]:
@@ -46,13 +48,24 @@ def providers(prices: EffectiveCatalogue, *, on: date) -> list[str]:
     return sorted({provider for provider, _ in _named(prices.current(on), on)})
 
 
-def current_models(prices: EffectiveCatalogue, provider: str | None, *, on: date) -> list[PricedModel]:
+def current_models(
+    prices: EffectiveCatalogue, provider: str | None, *, on: date, include_deprecated: bool = False
+) -> list[PricedModel]:
     """The models of a provider, or all, by name: under the names that usage is counted by, so no snapshots and fine-tunes."""
     names = {each for each in _named(prices.current(on), on) if provider in {None, each[0]}}
-    return [
-        PricedModel(provider=of, model=model, prices=token_prices(prices, of, model, on=on))
-        for of, model in sorted(names)
-    ]
+    found = []
+    for of, model in sorted(names):
+        is_deprecated = prices.is_deprecated(of, model, on=on)
+        if include_deprecated or not is_deprecated:
+            found.append(
+                PricedModel(
+                    provider=of,
+                    model=model,
+                    prices=token_prices(prices, of, model, on=on),
+                    is_deprecated=is_deprecated,
+                )
+            )
+    return found
 
 
 def _named(catalogues: Iterable[Catalogue], on: date) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,7 @@ from uuid import UUID
 
 NAMES_MAX = 20
 NAME_LENGTH_MAX = 200
+POSITION_MAX = 1_000_000
 
 
 class PayerName(StrEnum):
@@ -46,6 +47,8 @@ class PayerRule:
     overrides_request: bool
     """Whether it goes before a payer that the request of an end user names."""
     created_at: datetime
+    position: int | None = None
+    """Rules with one are looked at before those without, the lowest first."""
 
 
 PayerRules = Mapping[tuple[str, str], PayerRule]
@@ -53,13 +56,17 @@ PayerRules = Mapping[tuple[str, str], PayerRule]
 
 
 def rule_for(names: PayerNames, rules: PayerRules, *, overriding: bool) -> PayerRule | None:
-    """The first rule about one of the names; with `overriding` only of those that go before the request."""
-    for kind in PayerName:
-        for name in names.get(kind, ()):
-            rule = rules.get((kind, name))
-            if rule is not None and (rule.overrides_request or not overriding):
-                return rule
-    return None
+    """The first rule about one of the names; with `overriding` only of those that go before the request.
+
+    Rules of one position, and those without, are looked at in the order of the kinds of names.
+    """
+    found = [rule for kind in PayerName for name in names.get(kind, ()) if (rule := rules.get((kind, name)))]
+    fitting = [rule for rule in found if rule.overrides_request or not overriding]
+    return min(fitting, key=_place, default=None)
+
+
+def _place(rule: PayerRule) -> tuple[bool, int]:
+    return rule.position is None, rule.position or 0
 
 
 def payer_names(*sources: Mapping[str, Any]) -> dict[str, list[str]]:

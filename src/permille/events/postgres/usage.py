@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -119,6 +119,8 @@ with wanted as materialized (
         select id from series where organization_id = w.organization_id
             and external_subscription_id = w.external_subscription_id and code = w.code offset 0
     ) s
+    union all
+    select * from unnest(%(series_keys)s::int[], %(series_ids)s::bigint[])
 ), bound as (
     select * from unnest(%(bound_keys)s::int[], %(froms)s::timestamptz[], %(tos)s::timestamptz[])
         as b (key, from_at, to_at)
@@ -378,17 +380,62 @@ def usage_of_many(
 
     def read() -> list[list[SeriesUsage]]:
         rebuilt = being_rebuilt(conn, organization_ids)
-        if not rebuilt:
-            return _from_cells(conn, windows)
-        pairs = zip(
-            _from_cells(conn, [_without(window, rebuilt) for window in windows]),
-            raw_usage(conn, windows, rebuilt, with_events=with_events),
-            strict=True,
-        )
-        return [from_cells + from_events for from_cells, from_events in pairs]
+        parts = [[each] if _is_cut_late(each, rebuilt) else each.apart() for each in windows]
+        flat = [part for own in parts for part in own]
+        found = iter(_whole(conn, flat, rebuilt, with_events=with_events))
+        whole = [[series for part in own for series in part.marked(next(found))] for own in parts]
+        return _cut(conn, [own[0] if len(own) == 1 else None for own in parts], whole)
 
-    found = under_one_version(conn, organization_ids, read)
-    return [window.marked(series) for window, series in zip(windows, found, strict=True)]
+    return under_one_version(conn, organization_ids, read)
+
+
+def _whole(
+    conn: Connection[Any],
+    windows: Sequence[UsageQuery],
+    rebuilt: Mapping[tuple[UUID, str], SeriesLayout],
+    *,
+    with_events: bool,
+) -> list[list[SeriesUsage]]:
+    """The usage of windows, whatever cuts them."""
+    if not rebuilt:
+        return _from_cells(conn, windows)
+    pairs = zip(
+        _from_cells(conn, [_without(window, rebuilt) for window in windows]),
+        raw_usage(conn, windows, rebuilt, with_events=with_events),
+        strict=True,
+    )
+    return [from_cells + from_events for from_cells, from_events in pairs]
+
+
+def _is_cut_late(window: UsageQuery, rebuilt: Container[tuple[UUID, str]]) -> bool:
+    """Whether what the cut matters to is read apart once it is known: of most series nothing changes at its dates."""
+    is_rebuilt = any((window.organization_id, code) in rebuilt for code in window.codes)
+    return window.cut is not None and not is_rebuilt and not _needs_details(window)
+
+
+def _cut(
+    conn: Connection[Any], windows: Sequence[UsageQuery | None], whole: Sequence[list[SeriesUsage]]
+) -> list[list[SeriesUsage]]:
+    """The usage of windows with that of series to which a date matters in its stretches."""
+    found: list[list[SeriesUsage]] = []
+    parts: list[tuple[int, UsageQuery, list[int]]] = []
+    for place, (window, series) in enumerate(zip(windows, whole, strict=True)):
+        if window is None or window.cut is None:
+            found.append(series)
+            continue
+        by_dates: dict[frozenset[date], list[SeriesUsage]] = defaultdict(list)
+        for each in series:
+            by_dates[frozenset(window.cut.dates_of(each.dimensions))].append(each)
+        (first, *_) = window.apart(())
+        found.append(first.marked(by_dates.pop(frozenset(), [])))
+        for dates, cut in by_dates.items():
+            ids = [each.series_id for each in cut]
+            parts += [(place, part, ids) for part in window.apart(dates)]
+    if parts:
+        read = _from_cells(conn, [part for _, part, _ in parts], [ids for _, _, ids in parts])
+        for (place, part, _), own in zip(parts, read, strict=True):
+            found[place] += part.marked(own)
+    return found
 
 
 def usage_of_groups(
@@ -403,7 +450,9 @@ def usage_of_groups(
     def read() -> list[GroupUsage]:
         rebuilt = being_rebuilt(conn, organization_ids)
         kept = [_without(window, rebuilt) for window in windows]
-        parameters = _scope(kept, lambda window: window.codes) | _cut((each.from_, each.to) for each in kept)
+        parameters = _scope(kept, lambda window: window.codes) | _pieces(
+            (each.from_, each.to) for each in kept
+        )
         rows = _under_one_mark(conn, _GROUPS, {**parameters, "groups": list(groups), "names": list(names)})
         found = [GroupUsage(number, code, tuple(texts), *sums) for number, code, texts, *sums, _ in rows]
         return found + (_raw_groups(conn, windows, rebuilt, groups, names) if rebuilt else [])
@@ -439,8 +488,11 @@ def _without(window: UsageQuery, rebuilt: Container[tuple[UUID, str]]) -> UsageQ
     return window.of_codes([code for code in window.codes if (window.organization_id, code) not in rebuilt])
 
 
-def _from_cells(conn: Connection[Any], windows: Sequence[UsageQuery]) -> list[list[SeriesUsage]]:
-    totals = _totals(conn, windows)
+def _from_cells(
+    conn: Connection[Any], windows: Sequence[UsageQuery], only: Sequence[Sequence[int]] | None = None
+) -> list[list[SeriesUsage]]:
+    """The usage of windows: of all series with their codes, or of these of each."""
+    totals = _totals(conn, windows, only)
     details = _details(conn, windows) if any(map(_needs_details, windows)) else {}
     found: list[list[SeriesUsage]] = [[] for _ in windows]
     texts: dict[int, Mapping[str, str | None]] = {}
@@ -466,14 +518,20 @@ def _needs_details(window: UsageQuery) -> bool:
     )
 
 
-def _totals(conn: Connection[Any], windows: Sequence[UsageQuery]) -> list[tuple[Any, ...]]:
+def _totals(
+    conn: Connection[Any], windows: Sequence[UsageQuery], only: Sequence[Sequence[int]] | None
+) -> list[tuple[Any, ...]]:
     """The sums, under the roll-up mark that they were read with; read again when it moved in between.
 
     Between the two statements only the mark can move ahead: the events in between would then be counted in
     their cells and as a tail. So the mark is looked at again, in the snapshot that the sums were read in.
     """
-    parameters = _scope(windows, lambda window: window.codes)
-    return _under_one_mark(conn, _SUMS, parameters | _cut((window.from_, window.to) for window in windows))
+    parameters = _scope(windows, lambda window: window.codes if only is None else ())
+    if only is not None:
+        named = [(key, series_id) for key, ids in enumerate(only) for series_id in ids]
+        parameters["series_keys"] = int_array(key for key, _ in named)
+        parameters["series_ids"] = int_array(series_id for _, series_id in named)
+    return _under_one_mark(conn, _SUMS, parameters | _pieces((window.from_, window.to) for window in windows))
 
 
 def _under_one_mark(
@@ -491,7 +549,7 @@ def count_events(
     conn: Connection[Any], series_ids: Sequence[int], *, from_: datetime | None, to: datetime
 ) -> int:
     """How many events these series have in [from_, to), exactly, at the cost of a usage read."""
-    parameters = {"series": list(series_ids), "from_": from_ or BEGINNING, "to": to, **_cut([(from_, to)])}
+    parameters = {"series": list(series_ids), "from_": from_ or BEGINNING, "to": to, **_pieces([(from_, to)])}
     while True:
         mark = _mark(conn)
         row = conn.execute(_COUNT, {**parameters, "rolled_up_to": mark}).fetchone()
@@ -544,7 +602,7 @@ _remembered_pieces = lru_cache(maxsize=1024)(pieces)
 _remembered_days = lru_cache(maxsize=1024)(pieces_by_day)
 
 
-def _cut(bounds: Iterable[tuple[datetime | None, datetime]]) -> dict[str, Any]:
+def _pieces(bounds: Iterable[tuple[datetime | None, datetime]]) -> dict[str, Any]:
     return _as_arrays(
         (key, piece) for key, bound in enumerate(bounds) for piece in _remembered_pieces(*bound)
     )
@@ -582,6 +640,8 @@ def _scope(windows: Sequence[UsageQuery], codes_of: Callable[[UsageQuery], Itera
         "organizations": uuid_array(window.organization_id for _, window, _ in pairs),
         "subscriptions": text_array(window.external_subscription_id for _, window, _ in pairs),
         "codes": text_array(code for _, _, code in pairs),
+        "series_keys": "{}",
+        "series_ids": "{}",
         "bound_keys": int_array(range(len(windows))),
         "froms": instant_array(window.from_ or BEGINNING for window in windows),
         "tos": instant_array(window.to for window in windows),
@@ -674,7 +734,7 @@ def _add_operations(conn: Connection[Any], windows: Sequence[UsageQuery], detail
 
 def _add_uniques(conn: Connection[Any], windows: Sequence[UsageQuery], details: Details) -> None:
     parameters = _fields(windows, lambda window: window.unique_fields)
-    parameters |= _cut((window.from_, window.to) for window in windows)
+    parameters |= _pieces((window.from_, window.to) for window in windows)
     uniques: dict[tuple[int, int], dict[str | None, tuple[datetime, int, bool]]] = defaultdict(dict)
     for key, series_id, text, at, seq, present, _ in _under_one_mark(conn, _UNIQUES, parameters):
         uniques[key, series_id][text] = (at, seq, present)

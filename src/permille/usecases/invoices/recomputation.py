@@ -115,7 +115,11 @@ def charge_basis(
         charge=charge,
         compiled=compile_plan_charge(charge, currency=currency),
         period=period,
-        windows=usage_windows(row, [charge], period, timezone=customer.applicable_timezone),
+        windows=[
+            each
+            for window in usage_windows(row, [charge], period, timezone=customer.applicable_timezone)
+            for each in window.apart()
+        ],
         since=None if charge.metric.recurring else period.from_,
         until=period.to,
     )

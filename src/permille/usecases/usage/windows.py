@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from datetime import UTC, date, datetime, timedelta
 
 from permille.core.contract.plan import Charge, Plan
 from permille.core.contract.price_versions import in_force, version_at
@@ -24,9 +23,10 @@ from permille.core.period import (
     charges_interval,
     period_containing,
 )
+from permille.core.rating.charge import Dimensions
 from permille.core.rating.models import model_of
-from permille.core.rating.models.catalogue import PRICE_DATE, price_dates
-from permille.events.usage import UsageQuery
+from permille.core.rating.models.catalogue import PRICE_DATE, price_changes, price_dates, with_prices
+from permille.events.usage import Cut, UsageQuery
 
 # A move to another timezone shifts the bounds of the periods by so much at most against what is billed.
 _TIMEZONES_APART = timedelta(hours=26)
@@ -109,36 +109,39 @@ def usage_windows(
 def _between_price_dates(
     windows: list[UsageQuery], charges: Sequence[Charge], period: Period
 ) -> list[UsageQuery]:
-    """The windows; those of metrics that are priced by date apart for the stretches between the dates of prices."""
+    """The windows; those of metrics that are priced by date cut at the dates of prices."""
     dated = [charge for charge in charges if model_of(charge.charge_model).dated_by]
     if not dated:
         return windows
     codes = {charge.metric.code for charge in dated}
     whole = [each for window in windows if (each := window.of_codes(set(window.codes) - codes)).codes]
-    bounds = _price_bounds(dated, period)
+    cut = _cut(dated, period)
     return whole + [
-        replace(
-            window.of_codes(codes),
-            from_=from_,
-            to=min(to, window.to),
-            mark=(PRICE_DATE, from_.astimezone(UTC).date().isoformat()),
-        )
+        replace(window.of_codes(codes), from_=period.from_, to=min(period.to, window.to), cut=cut)
         for window in windows
-        if codes & set(window.codes)
-        for from_, to in pairwise(bounds)
-        if from_ < window.to
+        if codes & set(window.codes) and period.from_ < window.to
     ]
 
 
-def _price_bounds(dated: Sequence[Charge], period: Period) -> list[datetime]:
+def _cut(dated: Sequence[Charge], period: Period) -> Cut:
+    """Where prices change within a period; for a series, where its own does."""
     prices = [
         (charge, each)
         for charge in dated
         for each in (charge.properties, *(f.properties for f in charge.filters))
     ]
-    dates = {at for charge, properties in prices for at in price_dates(properties, charge.catalogue)}
-    changes = sorted(datetime.combine(at, datetime.min.time(), UTC) for at in dates)
-    return [period.from_, *(at for at in changes if period.from_ < at < period.to), period.to]
+    all_dates = {at for charge, properties in prices for at in price_dates(properties, charge.catalogue)}
+    first, last = (at.astimezone(UTC).date() for at in (period.from_, period.to))
+    dates = frozenset(at for at in all_dates if first < at <= last)
+    changes = [
+        price_changes(with_prices(properties, charge.catalogue, charge.metric.code))
+        for charge, properties in prices
+    ]
+
+    def dates_of(dimensions: Dimensions) -> set[date]:
+        return {at for at in dates if any(is_change(dimensions, at) for is_change in changes)}
+
+    return Cut(name=PRICE_DATE, dates=dates, dates_of=dates_of)
 
 
 def _is_split(charge: Charge, *, reads_events: bool) -> bool:

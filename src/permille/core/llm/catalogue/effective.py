@@ -76,6 +76,14 @@ class EffectiveCatalogue:
         """The UTC dates at which a price of a model may change."""
         return self._beginnings().union(*(each.catalogue.dates_of(provider, name) for each in self._all()))
 
+    def has_provider(self, name: str, *, on: date) -> bool:
+        """Whether any model of a provider has prices on a UTC date."""
+        return any(each.has_provider(name, on=on) for each in self.current(on))
+
+    def is_deprecated(self, provider: str, name: str, *, on: date) -> bool:
+        """Whether any source says of a model that it is no longer offered on a UTC date."""
+        return any(each.is_deprecated(provider, name, on=on) for each in self.current(on))
+
     def _all(self) -> Iterator[DatedCatalogue]:
         return chain.from_iterable(self.sources)
 

@@ -144,7 +144,8 @@ def _model(given: Any) -> ModelPrices:
             rows += _rows(_active(sets, stretch.from_, in_window=False), OFF_PEAK, stretch)
         for tier, contexts in TIERS.items():
             rows += _rows(_overrides(variants, stretch.from_, contexts), tier, stretch)
-    return ModelPrices(str(given["id"]), read_rule(given["match"]), joined(rows), windows)
+    since = date.min if given.get("deprecated") is True else None
+    return ModelPrices(str(given["id"]), read_rule(given["match"]), joined(rows), windows, since)
 
 
 def _sets(given: Any) -> list[_Conditional]:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from datetime import date
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+from permille.core.instants import parse_day
 from permille.core.llm.catalogue.match import any_of, equals
 from permille.core.llm.catalogue.prices import Catalogue, ModelPrices, ProviderPrices
 from permille.core.llm.catalogue.rows import (
@@ -106,6 +108,7 @@ _UPLIFTS = {
     "regional_processing_uplift_multiplier_us": "us",
 }
 _SPECIFIC = "provider_specific_entry"
+_DEPRECATED = "deprecation_date"
 _REGION = re.compile(r"(?:eu|us|us-gov|apac|global|[a-z]{2}(?:-gov)?-[a-z]+-\d)/(?=[^/]+\Z)")
 
 Entry = Mapping[str, Any]
@@ -118,6 +121,7 @@ class _Read(NamedTuple):
     sent: str
     """The model's name without its provider and region, with its snapshot."""
     rows: tuple[PriceRow, ...]
+    deprecated_from: date | None
 
 
 class _Reader:
@@ -146,7 +150,7 @@ class _Reader:
                 continue
             named = self._named(key, entry)
             if named is not None and (rows := tuple(self._rows(key, entry, named[0].region or NO_REGION))):
-                yield _Read(*named, rows)
+                yield _Read(*named, rows, self._deprecated_from(key, entry))
 
     def _meant(self, key: str, own: Entry) -> Entry | None:
         alias = own.get("alias_of")
@@ -157,6 +161,15 @@ class _Reader:
             self.leave_out("alias_of", key)
             return None
         return {**meant, **own}
+
+    def _deprecated_from(self, key: str, entry: Entry) -> date | None:
+        said = entry.get(_DEPRECATED)
+        if not said:
+            return None
+        found = parse_day(said)
+        if found is None:
+            self.leave_out(_DEPRECATED, key)
+        return found
 
     def _named(self, key: str, entry: Entry) -> tuple[ModelName, str] | None:
         sent = entry.get("litellm_provider")
@@ -330,18 +343,28 @@ def read_catalogue(document: Any, *, label: str) -> Catalogue:
 
 def _models(reader: _Reader, provider: str, named: Mapping[str, list[_Read]]) -> Iterator[ModelPrices]:
     """The models of a provider under their names; one that has only dated names, also without the date where all cost the same."""
-    dated: dict[str, list[tuple[PriceRow, ...]]] = defaultdict(list)
+    dated: dict[str, list[ModelPrices]] = defaultdict(list)
     for sent, found in named.items():
         rows = joined(_same(reader, f"{provider}/{sent}", found))
-        yield ModelPrices(sent, equals(sent), rows)
+        since = _deprecated_from(each.deprecated_from for each in found)
+        yield (model := ModelPrices(sent, equals(sent), rows, deprecated_from=since))
         name = found[0].name.model
         if name and name != sent and name not in named:
-            dated[name].append(rows)
+            dated[name].append(model)
     for name, of_dates in dated.items():
-        if all(rows == of_dates[0] for rows in of_dates):
-            yield ModelPrices(name, equals(name), of_dates[0])
+        rows = of_dates[0].rows
+        if all(each.rows == rows for each in of_dates):
+            since = _deprecated_from(each.deprecated_from for each in of_dates)
+            yield ModelPrices(name, equals(name), rows, deprecated_from=since)
         else:
             reader.leave_out("dated names with different prices", f"{provider}/{name}")
+
+
+def _deprecated_from(said: Iterable[date | None]) -> date | None:
+    """When the last of several entries of a model is; None where one of them stays."""
+    dates = list(said)
+    known = [each for each in dates if each is not None]
+    return max(known) if known and len(known) == len(dates) else None
 
 
 def _same(reader: _Reader, model: str, found: list[_Read]) -> list[PriceRow]:

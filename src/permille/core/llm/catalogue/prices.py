@@ -67,6 +67,8 @@ class ModelPrices:
     rule: MatchRule
     rows: tuple[PriceRow, ...]
     windows: tuple[PriceWindow, ...] = ()
+    deprecated_from: date | None = None
+    """The UTC date from which on its provider no longer offers it to new users; None: nobody says so."""
     by_measure: Mapping[Measure, Sequence[PriceRow]] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -186,6 +188,12 @@ class PriceSource(Protocol):
     def dates_of(self, provider: str, name: str) -> AbstractSet[date]:
         """The UTC dates at which a price of a model may change."""
 
+    def has_provider(self, name: str, *, on: date) -> bool:
+        """Whether any model of a provider has prices on a UTC date."""
+
+    def is_deprecated(self, provider: str, name: str, *, on: date) -> bool:
+        """Whether a model is said to be no longer offered on a UTC date."""
+
 
 @dataclass(frozen=True, eq=False)
 class Catalogue:
@@ -245,6 +253,16 @@ class Catalogue:
         """The UTC dates at which a price of a model changes."""
         model = self.model(provider, name)
         return model.changes() if model else set()
+
+    def has_provider(self, name: str, *, on: date) -> bool:
+        """Whether any model of a provider has prices on a UTC date."""
+        found = self.provider(name)
+        return found is not None and any(row.is_valid(on) for model in found.models for row in model.rows)
+
+    def is_deprecated(self, provider: str, name: str, *, on: date) -> bool:
+        """Whether a model is said to be no longer offered on a UTC date."""
+        model = self.model(provider, name)
+        return model is not None and model.deprecated_from is not None and model.deprecated_from <= on
 
 
 def with_long_date(name: str) -> str:

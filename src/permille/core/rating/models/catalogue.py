@@ -1,7 +1,7 @@
 """catalogue: what the provider asks for, by model, type and date, times a markup. Permille's own; Lago has no such model.
 
 The price depends on the pricing group, and on when the usage was: usage is read apart for the stretches between the
-dates at which a price changes, each marked with its first date (PRICE_DATE). A group has the date since when its price
+dates at which its price changes, each marked with its first date (PRICE_DATE). A group has the date since when its price
 is the same instead, so that a change of other models' prices does not split its line.
 """
 
@@ -204,6 +204,12 @@ def price_dates(properties: Mapping[str, Any], catalogue: PriceSource | None) ->
     if terms.as_of is not None:
         return set()
     return set(catalogue.price_dates if catalogue else ()) | {own.from_ for own in terms.own if own.from_}
+
+
+def price_changes(properties: Mapping[str, Any]) -> Callable[[Dimensions, date], bool]:
+    """Whether the price of usage with these dimensions is another one from a UTC date on."""
+    terms = terms_of(properties)
+    return lambda dimensions, on: terms.as_of is None and terms.since(dimensions, on) == on
 
 
 def placed(properties: Mapping[str, Any]) -> Callable[[Dimensions], Dimensions]:

@@ -1,0 +1,1 @@
+"""What the events would cost PostgreSQL as chunks and sorted blocks instead of rows."""
