@@ -1,35 +1,39 @@
 """Current usage over HTTP of subscriptions with 1 thousand, 100 thousand and 1 million events in the period.
 
-    .venv/bin/python -m benchmarks.usage
+    .venv/bin/python -m benchmarks.usage [--short]
 
 Each answer is compared with a sum over the raw events, at rest and while events are being written.
 """
 
 from __future__ import annotations
 
+import argparse
 import http.client
 import json
 import random
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import psycopg
 
+from benchmarks.ratios import say
 from benchmarks.stack import Stack, percentile, running_stack, save, settle
 from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.events.postgres.writer import Memory, open_connection, store
 
 SIZES = (1_000, 100_000, 1_000_000)
+SHORT = (1_000, 100_000)
 MODELS, TYPES = ("8K", "32K"), ("input", "output")
 READS = 300
 
 
-def set_up(stack: Stack) -> tuple[uuid.UUID, str]:
+def set_up(stack: Stack, sizes: Sequence[int] = SIZES) -> tuple[uuid.UUID, str]:
     organization = stack.organization()
     key = organization["api_key"]
     metric = stack.post(
@@ -52,7 +56,7 @@ def set_up(stack: Stack) -> tuple[uuid.UUID, str]:
     }
     plan = {"name": "P", "code": "p", "interval": "monthly", "amount_cents": 0, "amount_currency": "USD"}
     stack.post("/plans", {"plan": {**plan, "pay_in_advance": False, "charges": [charge]}}, key)
-    for size in SIZES:
+    for size in sizes:
         stack.post("/customers", {"customer": {"external_id": f"c{size}", "currency": "USD"}}, key)
         started = datetime.now(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
         body = {
@@ -120,27 +124,30 @@ def measure(reader: Reader, size: int) -> dict[str, float]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--short", action="store_true")
+    sizes = SHORT if parser.parse_args().short else SIZES
     chance = random.Random(1)
     with running_stack() as stack:
-        organization, key = set_up(stack)
-        for size in SIZES:
+        organization, key = set_up(stack, sizes)
+        for size in sizes:
             feed(stack.dsn, organization, size, size, chance)
         settle(stack.dsn)
         reader = Reader(stack, key)
         result: dict[str, Any] = {"rest": {}, "writing": {}}
-        for size in SIZES:
+        for size in sizes:
             equal = reader.usage(size)[0] == from_events(stack.dsn, size)
             result["rest"][size] = {**measure(reader, size), "equal": equal}
         done = threading.Event()
 
         def write() -> None:
             while not done.is_set():
-                for size in SIZES:
+                for size in sizes:
                     feed(stack.dsn, organization, size, 500, chance)
 
         writer = threading.Thread(target=write)
         writer.start()
-        for size in SIZES:
+        for size in sizes:
             result["writing"][size] = measure(reader, size)
             # Between two sums over the raw events lies what a read in between may answer.
             before = from_events(stack.dsn, size)
@@ -149,13 +156,24 @@ def main() -> None:
             result["writing"][size]["between"] = all(before[k] <= found[k] <= after[k] for k in before)
         done.set()
         writer.join()
-        for size in SIZES:
+        for size in sizes:
             result["writing"][size]["equal_after"] = reader.usage(size)[0] == from_events(stack.dsn, size)
         for state, rows in result.items():
             for size, row in rows.items():
                 print(
                     f"{state:<8}{size:>10,} events  p50 {row['p50']:6.2f} ms  p99 {row['p99']:6.2f} ms  {row}"
                 )
+        most, least = (result["rest"][size] for size in (max(sizes), min(sizes)))
+        say("usage", "1,000 events, of the most", least["p50"] / most["p50"])
+        say("usage", "at rest, of while writing", most["p50"] / result["writing"][max(sizes)]["p50"])
+        right = [
+            row[name]
+            for rows in result.values()
+            for row in rows.values()
+            for name in ("equal", "between", "equal_after")
+            if name in row
+        ]
+        say("usage", "right answers, of all", sum(right) / len(right))
     save("usage", result)
 
 
