@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 SMOKE := tests/store/test_migrate.py tests/ingest/test_intake.py tests/usecases/test_fences.py tests/api/test_settings.py \
 	tests/web/test_settings.py tests/out/test_language.py
 
-.PHONY: help install setup setup-clients dev demo check test lint types contracts browser unit coverage simulate mutants conformance fuzz screenshots lock audit format package
+.PHONY: help install setup setup-clients dev demo check test lint types contracts browser unit coverage bench simulate mutants conformance fuzz screenshots lock audit format package
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
@@ -54,6 +54,9 @@ unit: browser setup-clients ## all tests
 
 coverage: browser ## all tests, and how much of the source they run: at least the floor in pyproject.toml
 	$(BIN)/pytest -n $(WORKERS) --dist worksteal -q --cov --cov-report=term:skip-covered
+
+bench: setup ## short forms of all benchmarks; fails where a ratio is below its floor (benchmarks/floors.toml); or: make bench ONLY="usage start"
+	@$(BIN)/python -m benchmarks $(ONLY)
 
 simulate: setup ## a simulated world again: make simulate SEED=7, or many: SEED=1-1000
 	SEED=$(SEED) $(BIN)/pytest -q -s tests/simulation

@@ -35,7 +35,7 @@ def cost_so_far(conn: Connection[Any], pids: Sequence[int], tables: Sequence[str
     """Of the processes, and of the log and the tables with their indexes. `conn` is in autocommit."""
     server = postgres = 0.0
     for pid in pids:
-        seconds, is_postgres = _seconds(pid)
+        seconds, is_postgres = seconds_of(pid)
         if is_postgres:
             postgres += seconds
         else:
@@ -48,7 +48,7 @@ def cost_so_far(conn: Connection[Any], pids: Sequence[int], tables: Sequence[str
     return Cost(server, postgres, int(row[0]), int(row[1]))
 
 
-def _seconds(pid: int) -> tuple[float, bool]:
+def seconds_of(pid: int) -> tuple[float, bool]:
     """Processor time of a process and of its children that have ended, and whether it is PostgreSQL's."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()

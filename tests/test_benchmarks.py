@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import tomllib
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
-from benchmarks import load
+from benchmarks import __main__ as bench, load, ratios
 from benchmarks.chunks import __main__ as chunks
 from benchmarks.ingest import events as traffics
 from benchmarks.invoices import __main__ as invoices, credits as invoice_credits
@@ -41,6 +42,27 @@ def test_the_load_generator_sends_each_request_once(rate: float, tmp_path: Path)
         answers = load.send(port, path, connections=traffic.connections, rate=rate)
     assert (answers.requests, answers.refused) == (40, 0)
     assert 0 < answers.p50 <= answers.p99
+
+
+def test_each_floor_is_of_a_benchmark_and_a_ratio_that_is_missing_is_below_it() -> None:
+    floors = tomllib.loads(bench.FLOORS.read_text())
+    assert floors.keys() <= bench.SHORT.keys()
+    found = [ratios.Ratio("start", "fast", 0.5), ratios.Ratio("start", "new", 0.1)]
+    verdicts = list(ratios.judged(found, {"fast": 0.4, "gone": 0.1}, "start"))
+    assert [(each.ratio, each.is_fine) for each in verdicts] == [
+        ("fast", True),
+        ("new", True),
+        ("gone", False),
+    ]
+    (slow,) = ratios.judged(found[:1], {"fast": 0.6}, "start")
+    assert not slow.is_fine
+
+
+def test_a_ratio_is_a_line_among_others(capsys: pytest.CaptureFixture[str]) -> None:
+    ratios.say("start", "fast", 0.12345)
+    assert ratios.read(capsys.readouterr().out) == ratios.Ratio("start", "fast", 0.1235)
+    for line in ("start 1.2 s", "{}", '{"benchmark": "start"}'):
+        assert ratios.read(line) is None
 
 
 def test_ways_to_keep_events_answer_alike(

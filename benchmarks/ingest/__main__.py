@@ -3,7 +3,7 @@
     .venv/bin/python -m benchmarks.ingest [--events N] [--stored N] [--series N] [--short]
 
 Server, database, roll-up and load generator share this machine. `--stored` loads so many events beforehand
-(50000000 to see how it holds); `--series` sets how many series the case of many has; `--short` runs the usual cases alone.
+(50000000 to see how it holds); `--series` sets how many series the case of many has; `--short` runs the hard cases on a smaller scale.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import httpx2
@@ -25,9 +25,13 @@ from benchmarks import load
 from benchmarks.cost import Cost, cost_so_far
 from benchmarks.ingest import bases, events as traffics, stored as earlier
 from benchmarks.ingest.events import Traffic
+from benchmarks.ratios import say
 from benchmarks.stack import Stack, running_stack, save
+from permille import accelerator
 from permille.events.postgres import rollup
 
+SCALE = 50
+"""How many times fewer series the short form has."""
 TABLES = ("event", "usage_cell", "series", "series_month")
 
 
@@ -69,7 +73,7 @@ class Run:
         assert process is not None
         return cost_so_far(self.conn, [process.pid, *self.stack.children()], TABLES)
 
-    def measure(self, traffic: Traffic, count: int, heap: float, own: float) -> dict[str, Any]:
+    def measure(self, traffic: Traffic, count: int, *, heap: float, raw: float, own: float) -> dict[str, Any]:
         """As fast as it goes, and then at half of that by an open loop."""
         before = self.cost()
         found = self.send(traffic, count)
@@ -97,6 +101,8 @@ class Run:
             f"  B: log {measured['log_bytes']:.0f}, disk {measured['disk_bytes']:.0f}  refused {measured['refused']}",
             flush=True,
         )
+        say("ingest", f"{traffic.name}, of a bare heap", rate / heap)
+        say("ingest", f"{traffic.name}, of raw inserts", rate / raw)
         return measured
 
 
@@ -151,7 +157,8 @@ def own_rate(run: Run, traffic: Traffic, count: int) -> float:
 
 def cases(options: argparse.Namespace) -> Sequence[Traffic]:
     if options.short:
-        return traffics.USUAL
+        scaled = (*traffics.HARD, traffics.many_series(options.series // SCALE))
+        return (*traffics.USUAL, *(replace(each, share=0.5) for each in scaled))
     return (*traffics.USUAL, *traffics.HARD, traffics.many_series(options.series))
 
 
@@ -166,7 +173,9 @@ def main() -> None:
     with running_stack() as stack:
         run = Run(stack)
         organization = run.accounts[0][0]
-        result: dict[str, Any] = {"events": count, "idle_memory": asdict(stack.memory())}
+        way = accelerator.state(is_wanted=os.environ.get("PERMILLE_ACCELERATOR") != "off")
+        print(f"accelerator of events: {way}")
+        result: dict[str, Any] = {"events": count, "accelerator": way, "idle_memory": asdict(stack.memory())}
         print(
             "idle: {processes} processes, RSS {rss:.0f} MiB, PSS {pss:.0f} MiB".format(
                 **result["idle_memory"]
@@ -185,18 +194,25 @@ def main() -> None:
         for traffic in cases(options):
             size = traffic.count(count)
             own = own_rate(run, traffic, size)
-            result["runs"][traffic.name] = run.measure(traffic, size, heap, own)
+            result["runs"][traffic.name] = run.measure(traffic, size, heap=heap, raw=raw, own=own)
+            usual = result["runs"][traffics.USUAL[0].name]["events_a_second"]
+            if traffic not in traffics.USUAL:
+                rate = result["runs"][traffic.name]["events_a_second"]
+                say("ingest", f"{traffic.name}, of the usual", rate / usual)
         for traffic in traffics.USUAL:
             if traffic.batch == 1:
                 found = naive(run, traffic, count // 20)
                 grouped = result["runs"][traffic.name]["events_a_second"]
                 result["runs"][f"naive: {traffic.name}"] = asdict(found)
+                say("ingest", f"{traffic.name}, of naive", grouped / found.rate)
                 print(
                     f"naive: {traffic.name:<29}{found.rate:>9,.0f}/s; grouped is {grouped / found.rate:.1f} x"
                 )
         seconds, wrong = drained(stack.dsn)
         own_events = run.acknowledged + count + options.stored
         result |= {"acknowledged": own_events, "stored": stored(stack.dsn), "wrong_cells": wrong}
+        say("ingest", "stored, of acknowledged", result["stored"] / own_events)
+        say("ingest", "right cells, of none wrong", float(wrong == 0))
         result["memory_after"] = asdict(stack.memory())
         print(f"acknowledged {own_events:,}, stored {result['stored']:,}; wrong cells: {wrong}")
         print("after: RSS {rss:.0f} MiB, PSS {pss:.0f} MiB".format(**result["memory_after"]))

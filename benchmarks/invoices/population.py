@@ -25,9 +25,14 @@ class Population:
     subscriptions: int
 
 
-def populate(conn: Connection[Any], *, subscriptions: int, name: str) -> Population:
-    """One subscription a customer, each with usage of four token prices in January, due on 1 February."""
-    organization = organizations.add(conn, name=name, test_now=None, entity={}, now=START)
+def populate(
+    conn: Connection[Any], *, subscriptions: int, name: str, test_now: datetime | None = None
+) -> Population:
+    """One subscription a customer, each with usage of four token prices in January, due on 1 February.
+
+    With `test_now` it is not billed by workers, but by the clock of the organization alone.
+    """
+    organization = organizations.add(conn, name=name, test_now=test_now, entity={}, now=START)
     values = {
         "organization": organization.id,
         "plan": _catalogue(conn, organization.id),

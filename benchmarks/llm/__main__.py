@@ -19,6 +19,7 @@ import psycopg
 from benchmarks import load
 from benchmarks.cost import cost_so_far
 from benchmarks.llm.calls import BATCH, LISTED, MODELS, PLAIN, ROADS, SUBSCRIPTIONS, calls, events
+from benchmarks.ratios import say
 from benchmarks.stack import Stack, running_stack, save, settle
 
 TABLES = ("event", "usage_cell", "series", "series_month")
@@ -123,8 +124,12 @@ def main() -> None:
                 f" processor {row['cpu_of_plain']:.2f} x",
                 flush=True,
             )
+            if road != PLAIN:
+                say("llm", f"{road}, of plain events' rate", row["of_plain"])
+                say("llm", f"{road}, plain events' processor time of it", 1 / row["cpu_of_plain"])
         stored = run.stored()
         print(f"events sent {run.sent:,}, stored {stored:,}")
+        say("llm", "stored, of sent", stored / run.sent)
     save("llm", {"calls": options.calls, "sent": run.sent, "stored": stored, "roads": result})
 
 

@@ -49,5 +49,10 @@ class Signals:
         os.close(self._reader)
         os.close(self._writer)
 
+    def leave_to_parent(self) -> None:
+        """In a forked child, whose signals are its own: let go of the pipe."""
+        os.close(self._reader)
+        os.close(self._writer)
+
     def _ask_to_stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stop_asked = True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields as fields_of, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -68,7 +68,7 @@ def customer(number: int = 1, **fields: Any) -> Customer:
         "taxes": (),
         "custom_sections": (),
     }
-    return Customer(**{**dict.fromkeys(Customer.__slots__), **columns, **fields})
+    return Customer(**{**dict.fromkeys(field.name for field in fields_of(Customer)), **columns, **fields})
 
 
 def plan(**fields: Any) -> Plan:
@@ -89,7 +89,9 @@ def subscription(number: int, **fields: Any) -> Subscription:
             ("subscription_at", "started_at", "created_at"), datetime(2026, 1, number, tzinfo=UTC)
         ),
     }
-    return Subscription(**{**dict.fromkeys(Subscription.__slots__), **columns, **fields})
+    return Subscription(
+        **{**dict.fromkeys(field.name for field in fields_of(Subscription)), **columns, **fields}
+    )
 
 
 def fee(amount_cents: int, precise_cents: Decimal | None = None, **fields: Any) -> Fee:

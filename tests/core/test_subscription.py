@@ -1,6 +1,6 @@
 """When a subscription starts and what is due for it: semantics-billing.md sections 3.2, 3.9 and 3.10."""
 
-from dataclasses import replace
+from dataclasses import fields as fields_of, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -49,7 +49,7 @@ def plan(**fields) -> Plan:
 
 
 def subscription(**fields) -> Subscription:
-    nothing = dict.fromkeys(Subscription.__slots__)
+    nothing = dict.fromkeys(field.name for field in fields_of(Subscription))
     columns = {
         **nothing,
         "status": "active",

@@ -283,6 +283,15 @@ def test_no_bytes_crash_it(body: bytes) -> None:
     assert not compare(b'{"events":[' + body)
 
 
+@pytest.mark.parametrize("body", USUAL[:15])
+def test_what_is_cut_off_is_not_taken(body: bytes) -> None:
+    known = memory()
+    by_python(known, body, is_batch=True, most=5)
+    assert by_c(known, body, is_batch=True, most=5) is not None
+    cut_off = body.rstrip()
+    assert all(by_c(known, cut_off[:end], is_batch=True, most=5) is None for end in range(len(cut_off)))
+
+
 def test_the_table_forgets_what_was_not_used_lately() -> None:
     table = accelerator.usual.Table(2 * 100 * 160)
     layout = accelerator.usual.Layout(table, ORGANIZATION.bytes, "c", 1, "n", ("a",))

@@ -125,6 +125,33 @@ def test_a_second_road_adds_its_names_to_what_waits_and_takes_no_detail_from_it(
     talk(conversation)
 
 
+def test_what_waits_takes_the_counts_of_a_road_that_says_more_and_contradicts_nothing(
+    talk: Callable[[Talk], None],
+) -> None:
+    async def conversation(client: Client) -> None:
+        async def counts(*details: dict[str, int], **more: Any) -> list[Any]:
+            """What waits of each call, after it came by another road that says this."""
+            calls = [chat(number, external_subscription_id=None) for number in range(len(details))]
+            for call, detail in zip(calls, details, strict=True):
+                usage = call["response"]["usage"]
+                usage["prompt_tokens_details"] = {"cached_tokens": detail["cached_tokens"]}
+                usage |= {name: number for name, number in detail.items() if name in usage}
+            said = await client.send(*calls, **more)
+            assert {each["status"] for each in said} == {"held"}
+            held = (await client.get("/llm/held_usages"))["held_usages"]
+            return [each["sent"]["response"]["usage"] for each in sorted(held, key=lambda one: one["id"])]
+
+        plain = {"cached_tokens": 0}
+        other = {"cached_tokens": 9, "completion_tokens": 301, "total_tokens": 2307}
+        await counts(plain, plain)
+        finer, contradicted = await counts({"cached_tokens": 1920}, other)
+        assert finer["prompt_tokens_details"] == {"cached_tokens": 1920}
+        assert contradicted["completion_tokens"] == 300
+        assert (await counts(plain, plain))[0] == finer, "less changes nothing"
+
+    talk(conversation)
+
+
 def test_a_request_chooses_who_pays_only_where_no_rule_does(talk: Callable[[Talk], None]) -> None:
     async def conversation(client: Client) -> None:
         await client.post("/customers", {"customer": {"external_id": "other"}})

@@ -262,6 +262,63 @@ def test_the_connection_is_kept_for_the_next_call(
     assert (server.connections, len(server.heads)) == (1, 3)
 
 
+def test_what_only_announces_an_answer_is_passed_over(
+    serve: Callable[[Callable[[socket.socket], None]], Server],
+) -> None:
+    early = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
+    whole = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2;a=b\r\nok\r\n0\r\nX-Later: 1\r\n\r\n"
+    answered = call(serve(lambda connection: connection.sendall(early + whole)).url)
+    assert (answered.status, answered.body) == (200, b"ok")
+    assert answered.headers == {"transfer-encoding": "chunked"}
+
+
+def test_what_nobody_has_asked_for_is_no_answer_to_the_next_call(
+    serve: Callable[[Callable[[socket.socket], None]], Server],
+) -> None:
+    def answer(connection: socket.socket) -> None:
+        number = str(len(server.heads)).encode()
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n" + number)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nother")
+
+    server = serve(answer)
+    with Client(Reach.LOOPBACK) as client:
+        for number in (b"1", b"2", b"3"):
+            found = client.call("GET", server.url, headers={}, seconds=SECONDS, bytes_max=10)
+            assert (found.status, found.body) == (200, number)
+            time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+        b"",
+    ],
+)
+def test_half_an_answer_is_none(
+    serve: Callable[[Callable[[socket.socket], None]], Server], answer: bytes
+) -> None:
+    def end(connection: socket.socket) -> None:
+        connection.sendall(answer)
+        connection.shutdown(socket.SHUT_RDWR)
+
+    with pytest.raises(CallError, match="RemoteProtocolError"):
+        call(serve(end).url)
+
+
+@pytest.mark.parametrize(("name", "value"), [("X-A", "1\r\nX-B: 2"), ("X-A\nX-B", "1"), ("X", "\0")])
+def test_a_header_is_one_line(
+    serve: Callable[[Callable[[socket.socket], None]], Server], name: str, value: str
+) -> None:
+    server = serve(lambda connection: connection.sendall(b"HTTP/1.1 204 OK\r\n\r\n"))
+    with Client(Reach.LOOPBACK) as client, pytest.raises(CallError, match="end of a line"):
+        client.call("GET", server.url, headers={name: value}, seconds=SECONDS, bytes_max=10)
+    assert server.heads == []
+
+
 def test_host_and_credentials_come_from_the_url(
     serve: Callable[[Callable[[socket.socket], None]], Server],
 ) -> None:

@@ -480,6 +480,28 @@ def test_a_stop_cuts_attempts_short_that_are_made_again(
     assert [row[:2] for row in world.rows()] == [("succeeded", 1)]
 
 
+def test_what_was_claimed_and_not_begun_is_due_as_before(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a quick endpoint more are claimed than are sent at once; a stop gives back what waits."""
+    monkeypatch.setattr("permille.out.webhooks.AT_ONCE", 1)
+    monkeypatch.setattr("permille.out.webhooks._Turn._claimed_at_once", lambda _turn: 3)
+    organization = world.organization()
+    world.listen(organization)
+    world.happen(organization, count=3)
+    held = world.receiver.hold_first()
+    thread = threading.Thread(target=world.deliver)
+    thread.start()
+    until(lambda: world.receiver.received)
+    world.stopping.set()
+    held.set()
+    thread.join()
+    assert [row[0] for row in world.rows()] == ["succeeded", "pending", "pending"]
+    world.stopping.clear()
+    assert world.deliver() == 2
+    assert [row[:2] for row in world.rows()] == [("succeeded", 1)] * 3
+
+
 def test_an_endpoint_that_fails_for_a_reason_of_ours_is_left_alone_longer_each_time(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

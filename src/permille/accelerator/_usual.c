@@ -17,6 +17,7 @@
 #endif
 
 #define BODY_MAX (1 << 30)
+#define SPARE_MAX (8 << 20)
 #define NAME_MAX_CHARS 255      /* core/bounds.py NAME_MAX */
 #define PROPERTIES_BYTES_MAX 60000 /* below PROPERTY_MAX, so that no bound of an event is met */
 #define ENTRIES_MAX 64
@@ -731,7 +732,7 @@ static int read_escaped_text(reader *r, text *t)
     return 1;
 }
 
-static int has_scratch(reader *r) { return r->scratch.p || reserve(&r->scratch, (size_t)(r->end - r->p) * 2 + 64); }
+static int has_scratch(reader *r) { return reserve(&r->scratch, (size_t)(r->end - r->p) * 2 + 64); }
 
 static int read_text(reader *r, text *t)
 {
@@ -1775,15 +1776,63 @@ static PyObject *result_of(const pass *p, const Organization *o)
     return result;
 }
 
-static void free_pass(pass *p)
+static void empty_buffers(pass *p, int is_freed)
 {
     columns *c = &p->columns;
     buffer *buffers[] = {&c->series_ids, &c->ats, &c->identities, &c->amounts, &c->transaction_ids, &c->precise,
                          &c->extras, &c->answer, &c->document, &p->reader.scratch};
-    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++)
-        free(buffers[i]->p);
+    for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
+        if (is_freed)
+            free(buffers[i]->p);
+        buffers[i]->n = 0;
+    }
+}
+
+static void free_pass(pass *p)
+{
+    empty_buffers(p, 1);
     free(p->seen);
     free(p);
+}
+
+/* One is kept for the next request, so that its memory need not come from the system each time. Whoever has the
+   interpreter may take it. */
+static pass *spare;
+
+static pass *begin_pass(Organization *o, PyObject *body, int64_t created_at)
+{
+    pass *p = spare ? spare : calloc(1, sizeof *p);
+    spare = NULL;
+    if (!p)
+        return NULL;
+    empty_buffers(p, 0);
+    columns *c = &p->columns;
+    c->has_amounts = c->has_precise = c->has_extras = 0;
+    p->reader.p = (const uint8_t *)PyBytes_AS_STRING(body);
+    p->reader.end = p->reader.p + PyBytes_GET_SIZE(body);
+    p->created_at = created_at;
+    p->count = 0;
+    p->layout = NULL;
+    memcpy(p->identifier.organization, o->id, 16);
+    write_date_and_time(p->created, created_at / MICRO);
+    p->seen_n = o->count;
+    p->seen = calloc((size_t)p->seen_n, 1);
+    if (!p->seen) {
+        free_pass(p);
+        return NULL;
+    }
+    return p;
+}
+
+static void end_pass(pass *p)
+{
+    if (spare || p->columns.answer.cap + p->reader.scratch.cap > SPARE_MAX) {
+        free_pass(p);
+        return;
+    }
+    free(p->seen);
+    p->seen = NULL;
+    spare = p;
 }
 
 static PyObject *Organization_read(Organization *self, PyObject *args, PyObject *kwargs)
@@ -1795,23 +1844,11 @@ static PyObject *Organization_read(Organization *self, PyObject *args, PyObject 
     int is_batch, frees, is_read;
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "SLnpp", names, &body, &created_at, &most, &is_batch, &frees))
         return NULL;
-    Py_ssize_t n = PyBytes_GET_SIZE(body);
-    if (n > BODY_MAX || self->count == 0 || created_at < 0 || created_at / MICRO >= SECONDS_END)
+    if (PyBytes_GET_SIZE(body) > BODY_MAX || self->count == 0 || created_at < 0 || created_at / MICRO >= SECONDS_END)
         Py_RETURN_NONE;
-    pass *p = calloc(1, sizeof *p);
+    pass *p = begin_pass(self, body, created_at);
     if (!p)
         return PyErr_NoMemory();
-    p->seen_n = self->count;
-    p->seen = calloc((size_t)p->seen_n, 1);
-    if (!p->seen) {
-        free_pass(p);
-        return PyErr_NoMemory();
-    }
-    p->reader.p = (const uint8_t *)PyBytes_AS_STRING(body);
-    p->reader.end = p->reader.p + n;
-    p->created_at = created_at;
-    memcpy(p->identifier.organization, self->id, 16);
-    write_date_and_time(p->created, created_at / MICRO);
     if (frees) {
         Py_BEGIN_ALLOW_THREADS
         is_read = read_request(p, self, most, is_batch);
@@ -1819,7 +1856,7 @@ static PyObject *Organization_read(Organization *self, PyObject *args, PyObject 
     } else
         is_read = read_request(p, self, most, is_batch);
     PyObject *result = is_read ? result_of(p, self) : Py_NewRef(Py_None);
-    free_pass(p);
+    end_pass(p);
     return result;
 }
 

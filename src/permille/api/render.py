@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any, overload
 
 from permille.api.objects.base import Number
@@ -20,7 +21,13 @@ def instant(at: datetime) -> str: ...
 def instant(at: datetime | None) -> str | None: ...
 def instant(at: datetime | None) -> str | None:
     """2024-03-05T00:00:00Z; fractions of a second are cut off."""
-    return at.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z") if at else None
+    return _to_the_second(at) if at else None
+
+
+@lru_cache(maxsize=4096)
+def _to_the_second(at: datetime) -> str:
+    """An invoice shows the few instants of its period on each of its lines."""
+    return at.astimezone(UTC).replace(microsecond=0).isoformat().replace("+00:00", "Z")
 
 
 @overload

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from datetime import date
@@ -106,6 +107,10 @@ def up(
         running.check_data_dir(config.data_dir, is_new=new)
     if detach:
         return _up_in_background(config)
+    if os.geteuid() == 0:
+        from permille.embedded.unprivileged import prepare
+
+        prepare(config)
     from permille.embedded.supervisor import up as run
 
     return run(config)

@@ -223,14 +223,16 @@ def spread(
 
     Each takes its share of what is left of it, rounded to five decimals, and never more than it comes to.
     """
+    amount, base = Decimal(amount_cents), Decimal(base_cents)
     with exact():
         return [
-            min(discount + _share(amount_cents, fee_cents - discount, base_cents), Decimal(fee_cents))
+            min(discount + _share(amount, whole - discount, base), whole)
             for fee_cents, discount in fees
+            for whole in [Decimal(fee_cents)]
         ]
 
 
-def _share(amount_cents: int, of_cents: Decimal, base_cents: Decimal | int) -> Decimal:
+def _share(amount_cents: Decimal, of_cents: Decimal, base_cents: Decimal) -> Decimal:
     return (amount_cents * of_cents / base_cents).quantize(_FIVE_DECIMALS, ROUND_HALF_UP)
 
 

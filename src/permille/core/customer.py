@@ -61,7 +61,7 @@ class BillingEntity:
     """The colour of headings in its documents and mails, like #1f4e79."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Customer:
     """`external_id` is the caller's own name for it. Null settings are inherited from the billing entity."""
 

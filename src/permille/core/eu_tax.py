@@ -12,9 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from stdnum.eu import vat
-from stdnum.exceptions import ValidationError
-
 PREFIX = "lago_eu_"
 REVERSE_CHARGE = f"{PREFIX}reverse_charge"
 TAX_EXEMPT = f"{PREFIX}tax_exempt"
@@ -142,6 +139,9 @@ class VatNumber:
 
 def read_vat_number(text: str | None) -> VatNumber | None:
     """The VAT number in a text, None where its letters, length or check digits are wrong."""
+    from stdnum.eu import vat
+    from stdnum.exceptions import ValidationError
+
     try:
         found: str = vat.validate(text or "")
     except ValidationError:

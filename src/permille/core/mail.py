@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
 
-from email_validator import EmailNotValidError, validate_email
-
 
 class MailKind(StrEnum):
     """What a mail is about."""
@@ -82,6 +80,8 @@ def pause_after(attempts: int) -> timedelta | None:
 
 def address(text: str) -> str | None:
     """The address as mail servers take it, None for what is none. It is not looked up."""
+    from email_validator import EmailNotValidError, validate_email
+
     try:
         return validate_email(text.strip(), check_deliverability=False).ascii_email
     except EmailNotValidError:

@@ -134,8 +134,20 @@ def line_amounts(amount: Decimal, unit_amount: Decimal, per_unit: int) -> LineAm
     unit amount stays in major units.
     """
     cents = amount * per_unit
+    try:
+        whole, cut, unit_cut = (
+            cents.quantize(_WHOLE),
+            cents.quantize(_PRECISE),
+            unit_amount.quantize(_PRECISE),
+        )
+    except InvalidOperation as error:
+        largest = max(cents, unit_amount, key=abs)
+        raise AmountOutOfRangeError(f"{largest:.6e} is out of range") from error
     return LineAmounts(
-        whole_cents(cents), precise_cents(cents), int(unit_amount * per_unit), precise_cents(unit_amount)
+        int(whole),
+        cents if cut == cents else cut,
+        int(unit_amount * per_unit),
+        unit_amount if unit_cut == unit_amount else unit_cut,
     )
 
 

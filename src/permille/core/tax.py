@@ -11,12 +11,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from permille.core.money import ZERO, apportion, exact, precise_cents, whole_cents
 
 _RATE_DIGITS = Decimal("0.00001")
+_PERCENT = Decimal(100)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +33,7 @@ class Tax:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppliedTax:
+class AppliedTax(NamedTuple):
     """A tax on a fee or an invoice; `fees_amount_cents` is what it was taken of, rounded."""
 
     tax: Tax
@@ -41,9 +41,8 @@ class AppliedTax:
     fees_amount_cents: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Taxed:
-    """What the taxes of a fee, or of an invoice, come to."""
+class Taxed(NamedTuple):
+    """What the taxes of a fee, or of an invoice, come to: a tuple, as there are as many as fees."""
 
     amount_cents: int
     precise_amount_cents: Decimal
@@ -64,14 +63,9 @@ def tax_fee(base_cents: Decimal | int, precise_base_cents: Decimal, taxes: Seque
     if not taxes:
         return UNTAXED
     with exact():
-        rate = _rate_of(taxes)
-        applied = apply_taxes([(tax, Decimal(base_cents)) for tax in taxes])
-        return Taxed(
-            amount_cents=sum_of(applied),
-            precise_amount_cents=precise_cents(precise_base_cents * rate / 100),
-            rate=rate,
-            applied=applied,
-        )
+        rate, base = _rate_of(taxes), Decimal(base_cents)
+        applied = apply_taxes([(tax, base) for tax in taxes])
+        return Taxed(sum_of(applied), precise_cents(precise_base_cents * rate / _PERCENT), rate, applied)
 
 
 def tax_invoice(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Taxed:
@@ -92,7 +86,9 @@ def tax_invoice(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Taxed:
         applied = apply_taxes(bases)
         return Taxed(
             amount_cents=sum_of(applied),
-            precise_amount_cents=precise_cents(sum([base * tax.rate / 100 for tax, base in bases], ZERO)),
+            precise_amount_cents=precise_cents(
+                sum([base * tax.rate / _PERCENT for tax, base in bases], ZERO)
+            ),
             rate=rate,
             applied=applied,
         )
@@ -124,7 +120,7 @@ def apply_taxes(
     with exact():
         if len(bases) == 1 and not correction:
             return (_apply_alone(*bases[0]),)
-        exactly = [base * tax.rate / 100 for tax, base in bases]
+        exactly = [base * tax.rate / _PERCENT for tax, base in bases]
         if exactly and correction:
             exactly[exactly.index(max(exactly))] += correction
         amounts = apportion(exactly)
@@ -137,8 +133,7 @@ def apply_taxes(
 
 
 def _apply_alone(tax: Tax, base: Decimal) -> AppliedTax:
-    amount_cents = whole_cents(base * tax.rate / 100)
-    return AppliedTax(tax=tax, amount_cents=amount_cents, fees_amount_cents=whole_cents(base))
+    return AppliedTax(tax, whole_cents(base * tax.rate / _PERCENT), whole_cents(base))
 
 
 def sum_of(applied: Sequence[AppliedTax]) -> int:

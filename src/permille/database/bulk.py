@@ -37,8 +37,13 @@ def decimal_array(values: Iterable[Decimal]) -> str:
     return "{" + ",".join(map(str, values)) + "}"
 
 
+def hex_text(value: UUID) -> str:
+    """Its 32 hexadecimal digits: `UUID.hex` at half its cost."""
+    return "%032x" % value.int  # noqa: UP031 - an f-string takes more than twice as long
+
+
 def uuid_array(values: Iterable[UUID]) -> str:
-    return "{" + ",".join([value.hex for value in values]) + "}"
+    return "{" + ",".join(["%032x" % value.int for value in values]) + "}"  # noqa: UP031 - as in hex_text
 
 
 def hex_array(values: Iterable[str]) -> str:

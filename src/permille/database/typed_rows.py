@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
 from enum import StrEnum
 from typing import Any, TypeVar, get_args, get_type_hints
 
@@ -29,6 +30,33 @@ def with_enums(kind: type[Any], row: Mapping[str, Any]) -> dict[str, Any]:
     """The row with the texts of enum fields as members of their enums. Raises ValueError for a text that is none."""
     chosen = {name: enum(row[name]) for name, enum in enums_of(kind).items() if row.get(name) is not None}
     return {**row, **chosen}
+
+
+def quick_row(kind: type[T]) -> BaseRowFactory[T]:
+    """As psycopg's class_row, for a dataclass without slots, at a fraction of its cost: a run reads thousands of them."""
+
+    def factory(cursor: Any) -> RowMaker[T]:
+        names = [column.name for column in cursor.description or ()]
+        given = {field.name: field.default for field in fields(kind)}  # type: ignore[arg-type]
+        if unknown := set(names) - given.keys():
+            raise TypeError(f"{kind.__name__} has no {', '.join(sorted(unknown))}")
+        rest = {name: value for name, value in given.items() if name not in names}
+        if MISSING in rest.values():
+            raise TypeError(f"{kind.__name__} needs more than {', '.join(names)}")
+
+        def make(values: Sequence[Any]) -> T:
+            return quick(kind, {**rest, **dict(zip(names, values, strict=True))})
+
+        return make
+
+    return factory
+
+
+def quick(kind: type[T], values: Mapping[str, Any]) -> T:
+    """An object of a dataclass without slots that has these values, which are all that it has."""
+    made = object.__new__(kind)
+    made.__dict__.update(values)
+    return made
 
 
 def typed_row(kind: type[T]) -> BaseRowFactory[T]:

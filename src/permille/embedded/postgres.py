@@ -482,6 +482,11 @@ class EmbeddedPostgres:
             self._lock.close()
             self._lock = None
 
+    def leave_to_parent(self) -> None:
+        """In a forked child: the lock is the parent's alone, so that it ends with the parent."""
+        if self._lock is not None:
+            self._lock.close()
+
     def __enter__(self) -> Self:
         self.start()
         return self

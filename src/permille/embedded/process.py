@@ -8,10 +8,13 @@ import pwd
 import signal
 import subprocess
 import sys
+import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None) if sys.platform == "linux" else None
@@ -60,6 +63,106 @@ def _end_with_parent(last_signal: signal.Signals) -> Callable[[], None]:
             os._exit(1)
 
     return prepare
+
+
+class Forked:
+    """A child that was forked, with what `spawn` returns of a Popen."""
+
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """None while it runs, its exit status when it has ended: below 0 the signal that ended it."""
+        if self.returncode is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit status, once it has ended. Raises TimeoutExpired."""
+        until = None if timeout is None else time.monotonic() + timeout
+        while (status := self.poll()) is None:
+            if timeout is not None and until is not None and time.monotonic() >= until:
+                raise subprocess.TimeoutExpired(f"process {self.pid}", timeout)
+            time.sleep(_LOOK_SECONDS)
+        return status
+
+    def terminate(self) -> None:
+        """Ask it to end."""
+        self._send(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it."""
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: signal.Signals) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+
+def fork(work: Callable[[], int], *, last_signal: signal.Signals) -> Forked:
+    """Start a child that does `work` with all that this process has loaded, and ends with its result.
+
+    As of `spawn`, it gets `last_signal` when the thread that called this dies and leads a session of its own, and no signal
+    to this process is one to the child. This process has one thread, and has closed, or `work` closes, what is not the
+    child's: connections, locks, files.
+    """
+    prepare = _end_with_parent(last_signal)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _TO_STOP)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _be_child(work, prepare)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    return Forked(pid)
+
+
+def _be_child(work: Callable[[], int], prepare: Callable[[], None]) -> NoReturn:
+    """Never return: what is above on the stack is the parent's to end."""
+    status = 1
+    try:
+        os.setsid()
+        prepare()
+        signal.set_wakeup_fd(-1)
+        for number in (*_TO_STOP, signal.SIGCHLD):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _TO_STOP)
+        null = os.open(os.devnull, os.O_RDONLY)
+        os.dup2(null, 0)
+        os.close(null)
+        status = work()
+    except BaseException:  # noqa: BLE001 whatever it is ends this process, with its trace
+        traceback.print_exc()
+    finally:
+        with suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(status)
+
+
+def name_process(command: str) -> None:
+    """Show another command line to those who list processes, as far as there is room (Linux only)."""
+    if sys.platform != "linux":
+        return
+    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    begin, end = int(fields[_ARGUMENTS_BEGIN]), int(fields[_ARGUMENTS_END])
+    room = end - begin - 1
+    if begin and room > 0:
+        text = command.encode()[:room].replace(b" ", b"\0")
+        ctypes.memset(begin, 0, room + 1)
+        ctypes.memmove(begin, text, len(text))
+
+
+_ARGUMENTS_BEGIN, _ARGUMENTS_END = 45, 46
+"""Places of the fields 48 and 49 of /proc/PID/stat after its name."""
+_TO_STOP = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_LOOK_SECONDS = 0.02
 
 
 def spawn(

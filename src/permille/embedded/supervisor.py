@@ -8,13 +8,17 @@ children (see process.spawn), so the next start finds the port and the data free
 from __future__ import annotations
 
 import errno
+import gc
+import importlib
 import logging
 import os
+import runpy
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -25,8 +29,8 @@ from permille.config import Config
 from permille.database.migrate import UnableToMigrateError, migrate
 from permille.embedded import running
 from permille.embedded.postgres import EmbeddedPostgres, StartGivenUpError, UnableToStartError
-from permille.embedded.process import spawn
-from permille.embedded.unprivileged import CHECKED_PYTHON, account_of_programs, library_path, python_for
+from permille.embedded.process import Forked, fork, name_process, spawn
+from permille.embedded.unprivileged import account_of_programs, checked, library_path, python_for
 from permille.signals import Signals
 
 STOP_SECONDS = 30.0  # for a program to finish what it is doing
@@ -58,6 +62,11 @@ class Program:
     name: str
     command: tuple[str, ...]
 
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is a command of this very installation and interpreter."""
+        return self.command[: len(OURS)] == OURS
+
     def run_by(self, python: str | None) -> Program:
         """The same with another interpreter, if its command begins with ours."""
         if python is None or self.command[0] != sys.executable:
@@ -65,9 +74,38 @@ class Program:
         return replace(self, command=(python, *self.command[1:]))
 
 
+class Loading:
+    """Our programs' modules are loaded by a thread of its own, while the database starts.
+
+    The programs are forked then: they start at once and share what was loaded.
+    """
+
+    def __init__(self, kept: Sequence[Program]) -> None:
+        is_needed = any(program.is_ours for program in kept)
+        self._thread = threading.Thread(target=self._load, name="loading") if is_needed else None
+        if self._thread is not None:
+            self._thread.start()
+
+    @staticmethod
+    def _load() -> None:
+        for module in LOADED:
+            importlib.import_module(module)
+
+    def end(self) -> None:
+        """Wait for it. No search for cycles copies what is shared from now on."""
+        if self._thread is not None:
+            self._thread.join()
+            gc.collect()
+            gc.freeze()
+
+
+OURS = (sys.executable, "-m", "permille")
+LOADED = ("permille.server", "permille.worker")
+
+
 def programs(config: Config) -> tuple[Program, ...]:
     """What `permille up` runs beside the database, in the order in which it is stopped."""
-    permille = (sys.executable, "-m", "permille")
+    permille = OURS
     return (
         Program(
             name="serve", command=(*permille, "serve", "--host", config.host, "--port", str(config.port))
@@ -104,11 +142,12 @@ class Pause:
 
 
 class Child:
-    """A program's process, kept running."""
+    """A program's process, kept running. `leave` lets go, in a forked one, of what is the supervisor's."""
 
-    def __init__(self, program: Program, environment: Mapping[str, str]) -> None:
+    def __init__(self, program: Program, environment: Mapping[str, str], leave: Callable[[], None]) -> None:
         self.program = program
         self._environment = dict(environment)
+        self._leave = leave
         self._pause = Pause()
         self._process = self._spawn()
 
@@ -134,8 +173,22 @@ class Child:
                 self._process.wait()
         self._end_group()
 
-    def _spawn(self) -> subprocess.Popen[bytes]:
+    def _spawn(self) -> subprocess.Popen[bytes] | Forked:
+        if self.program.is_ours:
+            return fork(self._run, last_signal=signal.SIGTERM)
         return spawn(self.program.command, last_signal=signal.SIGTERM, env=self._environment)
+
+    def _run(self) -> int:
+        """In the forked process: what `python -m permille` does, with what the supervisor has loaded."""
+        self._leave()
+        os.environ.update(self._environment)
+        sys.argv = ["permille", *self.program.command[len(OURS) :]]
+        name_process(" ".join(sys.argv))
+        try:
+            runpy.run_module("permille", run_name="__main__")
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else int(end.code is not None)
+        return 0
 
     def _end_group(self) -> None:
         """Its own children may have outlived it, and would keep the port."""
@@ -205,8 +258,8 @@ def _for_ordinary_user(
     account = account_of_programs(config) if database is None else database.owner
     python = python_for(account, allow_root=config.allow_root)
     more = {} if python in {None, sys.executable} else library_path(str(python))
-    checked = {} if python is None else {CHECKED_PYTHON: python}
-    return python, {"PERMILLE_PG_USER": account.name, **checked, **more}
+    known = {} if python is None else checked(python, account)
+    return python, {"PERMILLE_PG_USER": account.name, **known, **more}
 
 
 def _run(
@@ -220,8 +273,12 @@ def _run(
     if database is not None:
         running.refuse_second(config.data_dir)
     _await_port(config, signals)
-    if database is not None:
-        database.start(give_up=signals.stopping)
+    loading = Loading(kept)
+    try:
+        if database is not None:
+            database.start(give_up=signals.stopping)
+    finally:
+        loading.end()
     dsn = config.database_url if database is None else database.dsn
     assert dsn is not None, "there is either a URL or an embedded database"
     migrate(dsn)
@@ -231,7 +288,13 @@ def _run(
         if os.geteuid() == 0:
             python, more = _for_ordinary_user(config, database)
             environment |= more
-        children.extend(Child(program.run_by(python), environment) for program in kept)
+
+        def leave() -> None:
+            signals.leave_to_parent()
+            if database is not None:
+                database.leave_to_parent()
+
+        children.extend(Child(program.run_by(python), environment, leave) for program in kept)
         log.info("Running %s and the database", ", ".join(program.name for program in kept))
     _watch(children, database, signals)
 

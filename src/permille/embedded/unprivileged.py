@@ -26,7 +26,7 @@ from permille.embedded.running import UnusableError
 
 _PR_SET_PDEATHSIG, _PR_GET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 2, 38
 CHECKED_PYTHON = "PERMILLE_CHECKED_PYTHON"
-"""The variable in which `permille up` says which interpreter it has found the ordinary user to be able to run."""
+"""The variable in which a process says which interpreter it has found which ordinary user to be able to run."""
 _NOT_NEEDED = (
     "site-packages",
     "test",
@@ -54,10 +54,11 @@ def prepare(config: Config) -> None:
     """Before anything is loaded: go on with an interpreter that the ordinary user can run too. Raises UnusableError."""
     if os.geteuid() != 0:
         return
-    python = python_for(account_of_programs(config), allow_root=config.allow_root)
+    account = account_of_programs(config)
+    python = python_for(account, allow_root=config.allow_root)
     if python not in {None, sys.executable}:
         assert python is not None
-        environment = {**os.environ, **library_path(python)}
+        environment = {**os.environ, **library_path(python), **checked(python, account)}
         os.execve(python, [python, "-m", "permille", *sys.argv[1:]], environment)  # noqa: S606 our own arguments
 
 
@@ -90,6 +91,11 @@ def python_for(account: Account, *, allow_root: bool, shelf: Path = REACHABLE) -
     return None
 
 
+def checked(python: str, account: Account) -> dict[str, str]:
+    """The environment that spares a process to look again whether the account can run the interpreter."""
+    return {CHECKED_PYTHON: f"{account.uid} {python}"}
+
+
 def library_path(python: str) -> dict[str, str]:
     """The environment that a copied interpreter needs: where its own library is, if it has one."""
     library = Path(python).parent.parent.parent / "base" / "lib"
@@ -99,7 +105,7 @@ def library_path(python: str) -> dict[str, str]:
 @cache
 def _can_run(python: str, account: Account) -> bool:
     """Asks the kernel, once in a tree of processes; from the root folder, since the account may have no way into ours."""
-    if os.environ.get(CHECKED_PYTHON) == python:
+    if os.environ.get(CHECKED_PYTHON) == checked(python, account)[CHECKED_PYTHON]:
         return True
     try:
         subprocess.run(

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from typing import TypeVar, overload
+
+import msgspec
 
 Made = TypeVar("Made")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Columns:
+class Columns(msgspec.Struct, frozen=True, gc=False):
     """`count` events in the order in which they were sent.
 
     The first three are elements of arrays in PostgreSQL's binary form, each with its length before it: bigint, timestamptz
@@ -27,8 +27,7 @@ class Columns:
     extras: bytes | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsualEvents:
+class UsualEvents(msgspec.Struct, frozen=True):
     """A request that was read in one pass: what is stored of it, and what its sender is answered then."""
 
     columns: Columns

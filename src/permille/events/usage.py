@@ -37,7 +37,7 @@ class Cut:
     """Those that matter to a series with these dimensions: mostly none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class UsageQuery:
     """Whose usage of which codes in [from_, to). `from_` None reaches back to the first event.
 
@@ -78,6 +78,12 @@ class UsageQuery:
             replace(self, from_=from_, to=to, mark=(self.cut.name, _utc_date(from_)), cut=None)
             for from_, to in pairwise(bounds)
         ]
+
+    def of(self, external_subscription_id: str) -> UsageQuery:
+        """The same question about another subscription of the organization."""
+        made = object.__new__(UsageQuery)
+        made.__dict__.update(self.__dict__, external_subscription_id=external_subscription_id)
+        return made
 
     def of_codes(self, codes: Container[str]) -> UsageQuery:
         """The query for some of its codes."""

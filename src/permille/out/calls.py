@@ -11,7 +11,7 @@ import base64
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,9 +19,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpcore2
-import httpx2
 
 from permille.out.addresses import Reach, RefusedError, addresses_of, is_allowed
+from permille.out.exchange import Reply, request_bytes
 
 IDLE_SECONDS_MAX = 2.0
 LOOK_SECONDS = 0.5
@@ -53,12 +53,7 @@ class Client:
 
     def __init__(self, reach: Reach) -> None:
         self._network = _Network(reach)
-        self._pool = httpcore2.ConnectionPool(
-            ssl_context=_tls(),
-            max_connections=1,
-            keepalive_expiry=IDLE_SECONDS_MAX,
-            network_backend=self._network,
-        )
+        self._connection: _Connection | None = None
 
     def call(
         self,
@@ -73,11 +68,9 @@ class Client:
         """Send a request and read at most `bytes_max` bytes of the answer's body. Raises CallError."""
         self._network.until = time.monotonic() + seconds
         try:
-            target, sent = _target(url)
-            sent.update({"User-Agent": USER_AGENT, "Accept-Encoding": "identity"})
-            sent.update(headers.items())
-            with self._pool.stream(method, target, headers=sent, content=content) as answer:
-                return _read(answer, bytes_max, is_from_inside=self._network.is_inside)
+            target = _target(url)
+            request = request_bytes(method, target.path, target.head, headers, content)
+            return self._exchanged(target, request, bytes_max)
         except RefusedError as error:
             raise CallError(str(error)) from error
         except (TimeoutError, httpcore2.TimeoutException) as error:
@@ -94,7 +87,40 @@ class Client:
 
     def close(self) -> None:
         """Let go of the connection."""
-        self._pool.close()
+        if self._connection is not None:
+            self._connection.stream.close()
+            self._connection = None
+
+    def _exchanged(self, target: _Target, request: bytes, bytes_max: int) -> Answer:
+        connection = self._connected(target)
+        reply = Reply(bytes_max)
+        try:
+            connection.stream.write(request)
+            reply.read_from(connection.stream.read)
+        finally:
+            if not reply.keeps_connection:
+                self.close()
+        connection.used_at = time.monotonic()
+        return Answer(
+            status=reply.status,
+            headers=reply.headers,
+            body=bytes(reply.body[:bytes_max]),
+            is_whole=len(reply.body) <= bytes_max,
+            is_from_inside=self._network.is_inside,
+        )
+
+    def _connected(self, target: _Target) -> _Connection:
+        """The connection of the last call if it leads there and is still good, else a new one."""
+        kept = self._connection
+        if kept is not None and kept.origin == target.origin and kept.is_good():
+            return kept
+        self.close()
+        scheme, host, port = target.origin
+        stream = self._network.connect_tcp(host, port)
+        if scheme == "https":
+            stream = stream.start_tls(_tls(), host)
+        self._connection = _Connection(origin=target.origin, stream=stream)
+        return self._connection
 
     def __enter__(self) -> Self:
         return self
@@ -109,47 +135,69 @@ _FAILURES = (
     httpcore2.NetworkError,
     httpcore2.ProtocolError,
     httpcore2.UnsupportedProtocol,
-    httpx2.InvalidURL,
     OSError,
     ValueError,
 )
 
+_Origin = tuple[str, str, int]
+"""Scheme, host and port."""
 
-def _target(url: str) -> tuple[httpcore2.URL, dict[bytes | str, bytes | str]]:
-    """Where a URL leads, and the headers that follow from it: its host, and the credentials in it."""
-    parts = httpx2.URL(url)
-    headers: dict[bytes | str, bytes | str] = {"Host": parts.netloc}
+
+@dataclass(slots=True, kw_only=True)
+class _Connection:
+    """A connection to where a call went, and when that call ended."""
+
+    origin: _Origin
+    stream: _Stream
+    used_at: float = 0.0
+
+    def is_good(self) -> bool:
+        """Whether it has not been idle for long, and the other end has neither closed it nor sent what nobody asked for."""
+        is_recent = time.monotonic() - self.used_at <= IDLE_SECONDS_MAX
+        return is_recent and not self.stream.get_extra_info("is_readable")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Target:
+    """Where a URL leads, and the header lines that follow from it: its host, and the credentials in it."""
+
+    origin: _Origin
+    path: bytes
+    head: bytes
+
+
+_PORTS = {"http": 80, "https": 443}
+_EVERY_HEAD = f"User-Agent: {USER_AGENT}\r\nAccept-Encoding: identity\r\n".encode()
+
+
+@lru_cache(maxsize=64)
+def _target(url: str) -> _Target:
+    import httpx2
+
+    try:
+        parts = httpx2.URL(url)
+    except httpx2.InvalidURL as error:
+        raise CallError(f"InvalidURL: {error}") from error
+    if parts.scheme not in _PORTS or not parts.host:
+        raise httpcore2.UnsupportedProtocol("A URL begins with http:// or https:// and a host.")
+    head = b"Host: %s\r\n" % parts.netloc + _EVERY_HEAD
     if parts.userinfo:
-        pair = base64.b64encode(f"{parts.username}:{parts.password}".encode()).decode()
-        headers["Authorization"] = f"Basic {pair}"
-    target = httpcore2.URL(
-        scheme=parts.raw_scheme, host=parts.raw_host, port=parts.port, target=parts.raw_path
-    )
-    return target, headers
-
-
-def _read(answer: httpcore2.Response, bytes_max: int, *, is_from_inside: bool) -> Answer:
-    body = bytearray()
-    for piece in answer.iter_stream():
-        body += piece
-        if len(body) > bytes_max:
-            break
-    headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
-    return Answer(
-        status=answer.status,
-        headers=headers,
-        body=bytes(body[:bytes_max]),
-        is_whole=len(body) <= bytes_max,
-        is_from_inside=is_from_inside,
-    )
+        pair = base64.b64encode(f"{parts.username}:{parts.password}".encode())
+        head += b"Authorization: Basic %s\r\n" % pair
+    port = _PORTS[parts.scheme] if parts.port is None else parts.port
+    return _Target(origin=(parts.scheme, parts.raw_host.decode(), port), path=parts.raw_path, head=head)
 
 
 @lru_cache(maxsize=1)
 def _tls() -> ssl.SSLContext:
-    return httpx2.create_ssl_context()
+    import httpx2
+
+    context = httpx2.create_ssl_context()
+    context.set_alpn_protocols(["http/1.1"])
+    return context
 
 
-class _Network(httpcore2.NetworkBackend):
+class _Network:
     """Connections that end at the deadline of the call, to addresses that may be called."""
 
     def __init__(self, reach: Reach) -> None:
@@ -166,66 +214,51 @@ class _Network(httpcore2.NetworkBackend):
             raise TimeoutError
         return seconds
 
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ARG002 -- the deadline is the limit
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.NetworkStream:
+    def connect_tcp(self, host: str, port: int) -> _Stream:
+        """Connect to one of the host's addresses, all of which may be called."""
         self.is_inside = False
         *others, last = addresses_of(host, port, self._reach, self._wait)
         for number, address in enumerate(others):
             with suppress(httpcore2.ConnectError, httpcore2.ConnectTimeout):
                 share = self.left() / (len(others) + 1 - number)
-                return self._connected(address, port, share, local_address, socket_options)
-        return self._connected(last, port, self.left(), local_address, socket_options)
+                return self._connected(address, port, share)
+        return self._connected(last, port, self.left())
 
     def _wait(self, event: threading.Event) -> None:
         while not event.wait(min(self.left(), LOOK_SECONDS)):
             continue
 
-    def _connected(
-        self,
-        address: str,
-        port: int,
-        seconds: float,
-        local_address: str | None,
-        socket_options: Iterable[Any] | None,
-    ) -> httpcore2.NetworkStream:
-        stream = self._sockets.connect_tcp(address, port, seconds, local_address, socket_options)
+    def _connected(self, address: str, port: int, seconds: float) -> _Stream:
+        stream = self._sockets.connect_tcp(address, port, seconds, socket_options=())
         self.is_inside = not is_allowed(address, Reach.PUBLIC)
         return _Stream(stream, self)
 
 
-class _Stream(httpcore2.NetworkStream):
+class _Stream:
     """A connection of which each step ends at the deadline, however many bytes come before."""
 
     def __init__(self, stream: httpcore2.NetworkStream, network: _Network) -> None:
         self._stream, self._network = stream, network
 
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002
+    def read(self, max_bytes: int) -> bytes:
+        """Some bytes, or none at the end."""
         while True:
             with suppress(httpcore2.ReadTimeout):
                 return self._stream.read(max_bytes, min(self._network.left(), LOOK_SECONDS))
 
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
-        for begin in range(0, len(buffer), _PIECE):
-            self._stream.write(buffer[begin : begin + _PIECE], self._network.left())
+    def write(self, content: bytes) -> None:
+        """All of it, a piece at a time."""
+        for begin in range(0, len(content), _PIECE):
+            self._stream.write(content[begin : begin + _PIECE], self._network.left())
 
-    def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ARG002
-    ) -> httpcore2.NetworkStream:
-        return _Stream(
-            self._stream.start_tls(ssl_context, server_hostname, self._network.left()), self._network
-        )
+    def start_tls(self, context: ssl.SSLContext, host: str) -> _Stream:
+        """The same, encrypted; it is closed where that fails."""
+        return _Stream(self._stream.start_tls(context, host, self._network.left()), self._network)
 
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
+    def get_extra_info(self, name: str) -> Any:
+        """What httpcore's stream knows of itself."""
+        return self._stream.get_extra_info(name)
 
     def close(self) -> None:
+        """Let go of it."""
         self._stream.close()

@@ -16,6 +16,7 @@ from procrastinate import App, PsycopgConnector
 from procrastinate.exceptions import ConnectorException, UniqueViolation
 from procrastinate.jobs import Job, Status
 
+from permille.database.connections import IDLE_SECONDS
 from permille.out import usage_charts, webhooks
 from permille.out.kind import Context, Kind
 from permille.out.mail import sending as mail
@@ -59,6 +60,7 @@ async def _work(
             min_size=1,
             max_size=CONNECTIONS,
             timeout=CONNECTION_SECONDS,
+            max_idle=IDLE_SECONDS,
             kwargs={"application_name": "permille-jobs"},
         )
     )

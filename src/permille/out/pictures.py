@@ -6,8 +6,6 @@ from datetime import date
 from io import BytesIO
 from xml.etree import ElementTree as ET
 
-from PIL import Image, ImageOps
-
 from permille.out.pdf.document import Logo
 from permille.out.pdf.typesetting import UnableToTypeset, typeset
 
@@ -37,6 +35,8 @@ def printable(body: bytes) -> Logo:
 
 
 def _png(body: bytes) -> Logo:
+    from PIL import Image, ImageOps
+
     out = BytesIO()
     try:
         with Image.open(BytesIO(body), formats=FORMATS) as picture:

@@ -11,20 +11,18 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
-from authlib.common.security import generate_token
-from authlib.oauth2.client import OAuth2Client
-from authlib.oidc.core import CodeIDToken
-from joserfc import jwt
-from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
 
 from permille.config import Config
 from permille.out.addresses import Reach
 from permille.out.calls import CallError, Client
+
+if TYPE_CHECKING:
+    from authlib.oauth2.client import OAuth2Client
+    from joserfc.jwk import KeySet
 
 SECONDS = 10
 BYTES_MAX = 200_000
@@ -85,6 +83,8 @@ class Provider:
 
     def begin(self) -> tuple[Begun, str]:
         """What the browser keeps, and where it goes to. Raises NotSignedInError."""
+        from authlib.common.security import generate_token
+
         state, nonce, verifier = (generate_token(SECRET_LENGTH) for _ in range(3))
         begun = Begun(state=state, nonce=nonce, verifier=verifier)
         address, _ = self._client().create_authorization_url(
@@ -117,6 +117,8 @@ class Provider:
             raise NotSignedInError(f"{type(error).__name__}: {error}") from error
 
     def _client(self) -> OAuth2Client:
+        from authlib.oauth2.client import OAuth2Client
+
         methods = self._description().get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
         by_body = "client_secret_basic" not in methods and "client_secret_post" in methods
         secret_goes = "client_secret_post" if by_body else "client_secret_basic"
@@ -151,6 +153,8 @@ class Provider:
         return urlsplit(self._issuer).scheme
 
     def _key_set(self, *, again: bool = False) -> KeySet:
+        from joserfc.jwk import KeySet
+
         uri = self._description()["jwks_uri"]
         with self._lock:
             now = self._clock()
@@ -161,6 +165,10 @@ class Provider:
 
     def _identity(self, token: Mapping[str, Any], nonce: str, now: datetime) -> Identity:
         """What the id token says, once everything about it was checked."""
+        from authlib.oidc.core import CodeIDToken
+        from joserfc import jwt
+        from joserfc.errors import JoseError
+
         text = token["id_token"]
         try:
             decoded = jwt.decode(text, self._key_set(), algorithms=ALGORITHMS)

@@ -11,10 +11,12 @@ import logging
 import random
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
+from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import UUID
 
@@ -36,6 +38,9 @@ ATTEMPTS = 3
 SUCCESSES = (200, 201, 202, 204)
 AT_ONCE = 32
 """Attempts under way at one endpoint."""
+CLAIMED_MAX = 256
+CLAIMED_SECONDS = 1.0
+"""More are claimed and rendered together than are sent at once where an endpoint is quick: so many at most, for so long."""
 TURN_SECONDS = 20.0
 """After so long an endpoint goes to the end of the queue."""
 SLOW_SECONDS = 5.0
@@ -105,33 +110,40 @@ def _pause(context: Context, endpoint: Pause, error: Exception, *, now: datetime
 JOB = Kind(name=webhooks.JOB, run=deliver)
 
 
+@dataclass(frozen=True, slots=True)
+class _Unsent:
+    """A webhook that waits for a sender until it is too late to begin under its lease."""
+
+    webhook: Claimed
+    body: bytes
+    begin_by: float
+
+
 class _Turn:
-    """One endpoint's turn: the thread of the job claims, renders and records, the others send."""
+    """One endpoint's turn: the thread of the job claims, renders and records, senders sign and send, a thread each."""
 
     def __init__(
         self, context: Context, endpoint_id: UUID, threads: ThreadPoolExecutor, clock: Callable[[], datetime]
     ) -> None:
         self._context, self._endpoint_id, self._threads, self._clock = context, endpoint_id, threads, clock
         self._until = time.monotonic() + TURN_SECONDS
-        self._under_way: dict[Future[Outcome], tuple[Claimed, Client]] = {}
-        self._idle: list[Client] = []
+        self._unsent: SimpleQueue[_Unsent | None] = SimpleQueue()
+        self._ended: SimpleQueue[tuple[Claimed, Outcome | None]] = SimpleQueue()
+        self._clients: list[Client] = []
+        self._under_way = 0
         self._looked = 0.0
         self._is_hurried = False
         self._private_pem = ""
         self._count, self._seconds = 0, 0.0
 
     def run(self) -> int:
-        while self._start() or self._under_way:
-            done, _ = wait(self._under_way, timeout=LOOK_SECONDS, return_when=FIRST_COMPLETED)
-            self._hurry_to_stop()
-            outcomes = []
-            for each in done:
-                webhook, client = self._under_way.pop(each)
-                self._idle.append(client)
-                outcomes.append((webhook, each.result()))
-            self._record(outcomes)
-        for client in self._idle:
-            client.close()
+        try:
+            while self._start() or self._under_way:
+                self._hurry_to_stop()
+                self._record(self._ended_meanwhile())
+        finally:
+            for _ in self._clients:
+                self._unsent.put(None)
         with self._context.pool.connection() as conn:
             if self._count:
                 is_slow = self._seconds > SLOW_SECONDS * self._count
@@ -146,14 +158,32 @@ class _Turn:
     def _hurry_to_stop(self) -> None:
         if self._context.is_stopping() and not self._is_hurried:
             self._is_hurried = True
-            for _, client in self._under_way.values():
+            for client in self._clients:
                 client.hurry(STOP_SECONDS)
 
+    def _ended_meanwhile(self) -> list[tuple[Claimed, Outcome | None]]:
+        """What came of attempts since the last look; it waits for the first, but not for long."""
+        found = []
+        with suppress(Empty):
+            found.append(self._ended.get(timeout=LOOK_SECONDS))
+            while True:
+                found.append(self._ended.get_nowait())
+        self._under_way -= len(found)
+        return found
+
+    def _claimed_at_once(self) -> int:
+        """As many as are sent in CLAIMED_SECONDS, as far as is known; as many as are under way at once, at least."""
+        if not self._count:
+            return AT_ONCE
+        many = int(AT_ONCE * CLAIMED_SECONDS * self._count / max(self._seconds, 0.001))
+        return max(AT_ONCE, min(CLAIMED_MAX, many))
+
     def _start(self) -> int:
-        """Begin attempts once there is room for many, since they are rendered together; how many are due."""
-        room = AT_ONCE - len(self._under_way)
-        is_early = room < AT_ONCE // 2 and time.monotonic() < self._looked + LOOK_SECONDS
-        if not room or is_early or self._is_over():
+        """Claim more once there is room for many, since they are rendered together; how many are due."""
+        most = self._claimed_at_once()
+        room = most - self._under_way
+        is_early = room < most // 2 and time.monotonic() < self._looked + LOOK_SECONDS
+        if room <= 0 or is_early or self._is_over():
             return 0
         self._looked = time.monotonic()
         now = self._clock()
@@ -163,39 +193,54 @@ class _Turn:
             if claimed and not self._private_pem:
                 self._private_pem = webhooks.signing_key(conn, draw=draw_private_key, now=now)
             bodies = _bodies(conn, claimed, self._context)
-        unsent = []
+        cannot: list[tuple[Claimed, Outcome | None]] = []
+        begin_by = self._looked + LEASE_SPARE.total_seconds() / 2
         for one in claimed:
             body = bodies[one.id]
             if isinstance(body, Outcome):
-                unsent.append((one, body))
+                cannot.append((one, body))
             else:
-                client = (
-                    self._idle.pop()
-                    if self._idle
-                    else Client(reach_of(self._context.config, test_mode=one.test_mode))
-                )
-                attempt = self._threads.submit(self._attempt, client, one, body)
-                self._under_way[attempt] = one, client
-        self._record(unsent)
+                self._unsent.put(_Unsent(one, body, begin_by))
+                self._under_way += 1
+        if claimed:
+            self._add_senders(claimed[0])
+        self._record(cannot)
         return len(claimed)
 
-    def _attempt(self, client: Client, one: Claimed, body: bytes) -> Outcome:
+    def _add_senders(self, like: Claimed) -> None:
+        """As many as there is work for; all webhooks of an endpoint may go equally far."""
+        while len(self._clients) < min(AT_ONCE, self._under_way):
+            client = Client(reach_of(self._context.config, test_mode=like.test_mode))
+            self._clients.append(client)
+            self._threads.submit(self._send_all, client)
+
+    def _send_all(self, client: Client) -> None:
+        with client:
+            while (each := self._unsent.get()) is not None:
+                is_late = self._context.is_stopping() or time.monotonic() > each.begin_by
+                self._ended.put((each.webhook, None if is_late else self._attempt(client, each)))
+
+    def _attempt(self, client: Client, each: _Unsent) -> Outcome:
+        one = each.webhook
         try:
-            return send(client, self._context.config, one, body, private_pem=self._private_pem)
+            return send(client, self._context.config, one, each.body, private_pem=self._private_pem)
         except Exception:
             log.exception(_CANNOT, one.id, one.webhook_type, one.organization_id)
             return _CRASH
 
-    def _record(self, outcomes: Sequence[tuple[Claimed, Outcome]]) -> None:
+    def _record(self, ended: Sequence[tuple[Claimed, Outcome | None]]) -> None:
+        outcomes = [(one, outcome) for one, outcome in ended if outcome is not None]
         if self._is_hurried:  # one without an answer was cut short: it is made again when its lease is over
             outcomes = [each for each in outcomes if each[1].http_status is not None]
-        if not outcomes:
+        not_begun = [one for one, outcome in ended if outcome is None]
+        if not outcomes and not not_begun:
             return
         self._count += len(outcomes)
         self._seconds += sum(outcome.seconds for _, outcome in outcomes)
         now = self._clock()
         with self._context.pool.connection() as conn:
             webhooks.record(conn, [_recorded(one, outcome, now) for one, outcome in outcomes], now=now)
+            webhooks.give_back(conn, not_begun, now=now)
 
 
 def _bodies(

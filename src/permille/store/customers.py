@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 
 from permille.core.customer import Customer
 from permille.database.bulk import uuid_array
+from permille.database.typed_rows import quick
 from permille.ids import new_id
 from permille.store import billing_entities, custom_sections, taxes
 
@@ -52,17 +53,11 @@ class CustomerSearch:
 def _loaded(conn: Connection[Any], rows: Sequence[dict[str, Any]]) -> list[Customer]:
     entity_ids = [row.pop("billing_entity_id") for row in rows]
     entities = billing_entities.by_ids(conn, set(entity_ids))
-    return [
-        Customer(
-            **{
-                **row,
-                "taxes": taxes.of_json(row["taxes"]),
-                "custom_sections": custom_sections.of_json(row["custom_sections"]),
-            },
-            billing_entity=entities[entity_id],
-        )
-        for row, entity_id in zip(rows, entity_ids, strict=True)
-    ]
+    for row, entity_id in zip(rows, entity_ids, strict=True):
+        row["taxes"] = taxes.of_json(row["taxes"])
+        row["custom_sections"] = custom_sections.of_json(row["custom_sections"])
+        row["billing_entity"] = entities[entity_id]
+    return [quick(Customer, row) for row in rows]
 
 
 def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[Customer]:

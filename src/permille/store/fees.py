@@ -24,11 +24,12 @@ from permille.core.rating.fee import Breakdown, Fee, Presentation
 from permille.core.rating.filters import Id
 from permille.core.rating.pricing_unit import AppliedPricingUnit, InUnit, PricingUnit
 from permille.core.rating.rounding import Earlier, Rounding
-from permille.core.tax import AppliedTax, Tax, Taxed, tax_of_json
+from permille.core.tax import UNTAXED, AppliedTax, Tax, Taxed, tax_of_json
 from permille.database.bulk import (
     NULL,
     columns_of,
     copy_lines,
+    hex_text,
     instant,
     instant_array,
     int_array,
@@ -221,12 +222,12 @@ _NEW_FEE = (
 
 def add(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> list[list[str]]:
     """Insert the fees of drafts, and attach those that exist already; the ids of each draft's, as hexadecimal digits."""
-    ids, tax_texts = _new_ids(drafts), TaxTexts()
+    ids, texts = _new_ids(drafts), _FeeTexts()
     copy_lines(
         conn,
         "fee",
         _NEW_FEE,
-        (line for draft, own in zip(drafts, ids, strict=True) for line in _fee_lines(draft, own, tax_texts)),
+        (line for draft, own in zip(drafts, ids, strict=True) for line in _fee_lines(draft, own, texts)),
     )
     attached = {
         line.fee_id: (draft.id, position)
@@ -335,30 +336,93 @@ class TaxTexts:
         return found
 
 
-def _fee_lines(draft: InvoiceDraft, ids: Sequence[str], tax_texts: TaxTexts) -> Iterator[str]:
-    at, currency = instant(draft.at), draft.currency
-    invoice_id = draft.id.hex if draft.is_on_invoice else NULL
-    whose = f"{draft.customer.organization_id.hex}\t{invoice_id}\t{draft.customer.id.hex}"
+class _FeeTexts:
+    """What fees of a run are alike in as it is in their lines of COPY, rendered once. It knows values by their objects."""
+
+    def __init__(self) -> None:
+        self.taxes = TaxTexts()
+        self._alike: dict[tuple[int, ...], tuple[Fee, str, str, str]] = {}
+
+    def alike(self, fee: Fee) -> tuple[Fee, str, str, str]:
+        """A fee of the same charge, filter, name and period; these, in three pieces."""
+        key = (
+            id(fee.kind),
+            id(fee.charge_id),
+            id(fee.charge_filter_id),
+            id(fee.invoice_display_name),
+            id(fee.from_),
+            id(fee.to),
+            id(fee.pay_in_advance),
+        )
+        found = self._alike.get(key)
+        if found is None:
+            found = self._alike[key] = (
+                fee,
+                f"{fee.kind}\t{_id(fee.charge_id)}\t{_id(fee.charge_filter_id)}",
+                f"{fee.pay_in_advance}\t{line_text(fee.invoice_display_name)}",
+                f"{instant(fee.from_)}\t{instant(fee.to)}",
+            )
+        return found
+
+
+def _fee_lines(draft: InvoiceDraft, ids: Sequence[str], texts: _FeeTexts) -> Iterator[str]:
+    at, currency, is_on_invoice = instant(draft.at), draft.currency, draft.is_on_invoice
+    invoice_id = hex_text(draft.id) if is_on_invoice else NULL
+    whose = f"{hex_text(draft.customer.organization_id)}\t{invoice_id}\t{hex_text(draft.customer.id)}"
+    owner: Id | None = None
+    owner_text = NULL
     parents = _true_up_parents(draft.lines, ids)
     for position, (fee_id, line) in enumerate(zip(ids, draft.lines, strict=True)):
         if line.fee_id is not None:
             continue
-        fee, taxed = line.fee, line.taxed
+        fee = line.fee
+        if fee.subscription_id is not owner:
+            owner, owner_text = fee.subscription_id, _id(fee.subscription_id)
+        _, source, name, period = texts.alike(fee)
         yield (
-            f"{fee_id}\t{whose}\t{_id(fee.subscription_id)}\t{fee.kind}\t{_id(fee.charge_id)}"
-            f"\t{_id(fee.charge_filter_id)}\t{position if draft.is_on_invoice else 0}\t{fee.pay_in_advance}"
-            f"\t{line_text(fee.invoice_display_name)}\t{fee.units}"
+            f"{fee_id}\t{whose}\t{owner_text}\t{source}\t{position if is_on_invoice else 0}\t{name}\t{fee.units!s}"
             f"\t{or_null(fee.total_aggregated_units)}\t{or_null(fee.events_count)}\t{fee.amount_cents}"
-            f"\t{currency}\t{fee.precise_amount_cents}\t{fee.unit_amount_cents}"
-            f"\t{fee.precise_unit_amount}\t{_json(fee.amount_details)}\t{_json(fee.grouped_by)}"
-            f"\t{instant(fee.from_)}\t{instant(fee.to)}\t{parents.get(position, NULL)}"
-            f"\t{taxed.amount_cents}\t{taxed.precise_amount_cents}\t{taxed.rate}\t{tax_texts.of(taxed, currency, draft.at)}"
-            f"\t{line.discount_cents}\t{line_text(fee.event_transaction_id)}\t{_details(fee.in_unit)}"
-            f"\t{_presentation(fee.presentation)}\t{fee.is_unpriced}\t{_id(fee.late_usage_id)}"
-            f"\t{fee.rounding}\t{or_null(fee.earlier.cents if fee.earlier else None)}"
-            f"\t{or_null(fee.earlier.in_unit_cents if fee.earlier else None)}"
-            f"\t{_id(fee.item_id)}\t{line_text(fee.description)}\t{_id(fee.original_id)}\t{line_text(fee.own_name)}\t{at}\n"
+            f"\t{currency}\t{fee.precise_amount_cents!s}\t{fee.unit_amount_cents}\t{fee.precise_unit_amount!s}"
+            f"\t{_json(fee.amount_details)}\t{_json(fee.grouped_by)}\t{period}\t{parents.get(position, NULL)}"
+            f"\t{_taxes(line.taxed, draft, texts)}\t{line.discount_cents!s}\t{_rest(fee)}\t{at}\n"
         )
+
+
+def _taxes(taxed: Taxed, draft: InvoiceDraft, texts: _FeeTexts) -> str:
+    if taxed is UNTAXED:
+        return "0\t0\t0\t[]"
+    applied = texts.taxes.of(taxed, draft.currency, draft.at)
+    return f"{taxed.amount_cents}\t{taxed.precise_amount_cents!s}\t{taxed.rate!s}\t{applied}"
+
+
+def _rest(fee: Fee) -> str:
+    """What few fees have, from the transaction of their event on."""
+    has_any = (
+        fee.event_transaction_id is not None
+        or fee.in_unit is not None
+        or fee.presentation is not None
+        or fee.is_unpriced
+        or fee.late_usage_id is not None
+        or fee.rounding is not Rounding.PER_FEE
+        or fee.item_id is not None
+        or fee.description is not None
+        or fee.original_id is not None
+        or fee.own_name is not None
+    )
+    return _rest_text(fee) if has_any or fee.earlier is not None else _NO_REST
+
+
+def _rest_text(fee: Fee) -> str:
+    return (
+        f"{line_text(fee.event_transaction_id)}\t{_details(fee.in_unit)}"
+        f"\t{_presentation(fee.presentation)}\t{fee.is_unpriced}\t{_id(fee.late_usage_id)}"
+        f"\t{fee.rounding}\t{or_null(fee.earlier.cents if fee.earlier else None)}"
+        f"\t{or_null(fee.earlier.in_unit_cents if fee.earlier else None)}"
+        f"\t{_id(fee.item_id)}\t{line_text(fee.description)}\t{_id(fee.original_id)}\t{line_text(fee.own_name)}"
+    )
+
+
+_NO_REST = "\t".join([NULL, NULL, NULL, "False", NULL, Rounding.PER_FEE, *[NULL] * 6])
 
 
 def _details(in_unit: InUnit | None) -> str:
@@ -469,6 +533,8 @@ def _attach(conn: Connection[Any], places: Mapping[UUID, tuple[UUID, int]]) -> N
 def _true_up_parents(lines: Sequence[Line], ids: Sequence[FeeId]) -> dict[int, FeeId]:
     """Place of a true-up fee -> id of the fee that it belongs to: the charge's first without a filter, if that is there."""
     fees = [line.fee for line in lines]
+    if True not in [fee.is_true_up for fee in fees]:
+        return {}
     return {
         place: ids[other]
         for place, fee in enumerate(fees)
@@ -497,7 +563,7 @@ def true_ups_of(conn: Connection[Any], fee_ids: Collection[UUID]) -> dict[UUID, 
 
 def _id(value: Id | None) -> str:
     if isinstance(value, UUID):
-        return value.hex
+        return hex_text(value)
     _uuid(value)
     return NULL
 
@@ -528,7 +594,8 @@ def counted_cents(
         "select w.subscription_id, sum(f.amount_cents)::bigint"
         " from unnest(%(ids)s::uuid[], %(begins)s::timestamptz[], %(ends)s::timestamptz[])"
         " as w (subscription_id, begins, ends)"
-        " join fee f on f.subscription_id = w.subscription_id and f.created_at >= w.begins - interval '2 days'"
+        " cross join lateral (select * from fee where subscription_id = w.subscription_id"
+        " and created_at >= w.begins - interval '2 days' offset 0) f"  # never by the index of all invoices' fees
         " left join invoice i on i.id = f.invoice_id"
         " where f.fee_type = any(%(kinds)s) and f.from_at + (f.to_at - f.from_at) / 2 >= w.begins"
         " and f.from_at + (f.to_at - f.from_at) / 2 < w.ends and (f.invoice_id is null"

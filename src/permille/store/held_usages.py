@@ -64,12 +64,14 @@ _KEEPS_REASON = (
     "held_usage.code = any(%(lacks_payer)s::text[]) and excluded.code <> all(%(lacks_payer)s::text[])"
 )
 """What is there lacks only its payer, and what comes lacks more."""
+_KEEPS_COUNTS = "held_usage.code = any(%(lacks_payer)s::text[]) and excluded.id <> all(%(finer)s::uuid[])"
 _ADD = f"""
 insert into held_usage ({_COLUMNS}) select {_COLUMNS} from jsonb_populate_recordset(null::held_usage, %(rows)s::jsonb)
 on conflict (organization_id, identity) where identity is not null
 do update set code = case when {_KEEPS_REASON} then held_usage.code else excluded.code end,
   message = case when {_KEEPS_REASON} then held_usage.message else excluded.message end,
-  sent = case when held_usage.code = any(%(lacks_payer)s::text[]) then held_usage.sent else excluded.sent end,
+  sent = case when {_KEEPS_COUNTS} then held_usage.sent else excluded.sent end,
+  model = case when {_KEEPS_COUNTS} then held_usage.model else excluded.model end,
   payer_names = held_usage.payer_names || excluded.payer_names
 returning identity, id
 """
@@ -80,12 +82,30 @@ def sent_of(usage: SentUsage) -> dict[str, Any]:
     return {name: value for name in _SENT if (value := getattr(usage, name)) is not None}
 
 
-def add(conn: Connection[Any], held: Sequence[HeldUsage]) -> dict[str | UUID, UUID]:
-    """Keep them. Answers where each is, by its identity or else its own id: an identity is kept once."""
+def waiting(conn: Connection[Any], organization_id: UUID, identities: Collection[str]) -> list[HeldUsage]:
+    """Those of these identities that wait, and lack nothing but their payer; locked until the transaction ends."""
+    return _select(
+        conn,
+        "organization_id = %s and identity = any(%s::text[]) and counted_at is null and code = any(%s)"
+        " order by identity for update",
+        [organization_id, text_array(identities), sorted(held_codes.NOBODY_PAYS)],
+    )
+
+
+def add(
+    conn: Connection[Any], held: Sequence[HeldUsage], *, finer: Collection[UUID] = ()
+) -> dict[str | UUID, UUID]:
+    """Keep them. Answers where each is, by its identity or else its own id: an identity is kept once.
+
+    Of one that lacks only its payer the counts that came first stay, but for those of `finer`, which say more.
+    """
     different = {each.identity or each.id: each for each in held}
     rows = [{name: getattr(each, name) for name in _NAMES} for each in different.values()]
-    # What can be counted but for its payer stays as it came first, as calls that are counted do.
-    values = {"rows": _encode(rows).decode(), "lacks_payer": text_array(sorted(held_codes.NOBODY_PAYS))}
+    values = {
+        "rows": _encode(rows).decode(),
+        "lacks_payer": text_array(sorted(held_codes.NOBODY_PAYS)),
+        "finer": uuid_array(finer),
+    }
     kept = conn.execute(_ADD, values).fetchall()
     return {identity or held_id: held_id for identity, held_id in kept}
 

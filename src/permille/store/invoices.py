@@ -26,6 +26,7 @@ from permille.database.bulk import (
     NULL,
     columns_of,
     copy_lines,
+    hex_text,
     instant,
     instant_array,
     int_array,
@@ -325,21 +326,17 @@ def _custom_sections(printed: Sequence[CustomSection]) -> list[dict[str, Any]]:
 
 _TEXTS: Mapping[type, Callable[[Any], str]] = {
     NoneType: lambda _: NULL,
-    UUID: lambda row_id: row_id.hex,
+    UUID: hex_text,
     datetime: instant,
+    str: line_text,
+    list: lambda value: line_text(exact_json(value)) if value else "[]",
 }
 """The forms of values in a line of COPY that `str` does not write, or not as fast."""
 
 
 def _copy_line(row: dict[str, Any], applied_taxes: str) -> str:
-    sections = row["custom_sections"]
-    texts = row | {
-        "number": line_text(row["number"]),
-        "purchase_order_number": line_text(row["purchase_order_number"]),
-        "custom_sections": line_text(exact_json(sections)) if sections else "[]",
-        "applied_taxes": applied_taxes,
-    }
-    return "\t".join([_TEXTS.get(type(value), str)(value) for value in texts.values()]) + "\n"
+    texts = [_TEXTS.get(type(value), str)(value) for value in row.values()]
+    return "\t".join([*texts, applied_taxes]) + "\n"
 
 
 def unsaved_invoice(draft: InvoiceDraft) -> StoredInvoice:
@@ -382,7 +379,7 @@ def unsaved_periods(draft: InvoiceDraft) -> list[InvoiceSubscription]:
 def _billing_line(invoice_id: UUID, billing: SubscriptionBilling) -> str:
     periods, (counted_to, seen_to) = billing.planned.periods, billing.arrival or (None, None)
     return (
-        f"{invoice_id.hex}\t{billing.subscription.id.hex}\t{billing.reason}\t{billing.recurring}"
+        f"{hex_text(invoice_id)}\t{hex_text(billing.subscription.id)}\t{billing.reason}\t{billing.recurring}"
         f"\t{instant(billing.at)}\t{_period(periods.subscription)}\t{_period(periods.charges)}"
         f"\t{_period(_fixed_charges(periods))}\t{or_null(counted_to)}\t{or_null(seen_to)}\n"
     )

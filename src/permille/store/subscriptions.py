@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 
 from permille.core.contract.subscription import Due, Run, Subscription
 from permille.database.bulk import text_array, uuid_array
+from permille.database.typed_rows import quick_row
 
 _NAMES = tuple(field.name for field in fields(Subscription))
 _COLUMNS = ", ".join(f"s.{name}" for name in _NAMES)
@@ -33,7 +34,7 @@ class SubscriptionSearch:
 def _select(
     conn: Connection[Any], condition: str, values: Sequence[Any] | Mapping[str, Any]
 ) -> list[Subscription]:
-    with conn.cursor(row_factory=class_row(Subscription)) as cursor:
+    with conn.cursor(row_factory=quick_row(Subscription)) as cursor:
         return cursor.execute(f"select {_COLUMNS} from subscription s where {condition}", values).fetchall()
 
 
@@ -317,16 +318,26 @@ def set_due(conn: Connection[Any], due: Mapping[UUID, Due], *, now: datetime) ->
     """Write down what is due, for any number of rows in one statement."""
     conn.execute(
         "update subscription s set next_billing_at = d.next_billing_at, activates_at = d.activates_at,"
-        " ends_at = d.ends_at, updated_at = %s"
-        " from unnest(%s::uuid[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])"
-        " as d (id, next_billing_at, activates_at, ends_at) where s.id = d.id",
+        " ends_at = d.ends_at, end_alert_at = d.end_alert_at, updated_at = %s"
+        " from unnest(%s::uuid[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])"
+        " as d (id, next_billing_at, activates_at, ends_at, end_alert_at) where s.id = d.id",
         [
             now,
             list(due),
             [one.next_billing_at for one in due.values()],
             [one.activates_at for one in due.values()],
             [one.ends_at for one in due.values()],
+            [one.end_alert_at for one in due.values()],
         ],
+    )
+
+
+def set_end_alerts(conn: Connection[Any], alerts: Mapping[UUID, datetime | None]) -> None:
+    """When the ends of these rows are announced next, None: not any more."""
+    conn.execute(
+        "update subscription s set end_alert_at = a.at from unnest(%s::uuid[], %s::timestamptz[]) as a (id, at)"
+        " where s.id = a.id",
+        [uuid_array(alerts), list(alerts.values())],
     )
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from permille.database.bulk import hex_array, uuid_array
+from permille.database.bulk import hex_array, instant_array, text_array, uuid_array
 from permille.database.connections import encode_answer
 from permille.ids import new_id_texts
 from permille.store import fences, jobs
@@ -231,12 +231,12 @@ def claim(
 
 def freeze(conn: Connection[Any], payloads: Mapping[UUID, str]) -> None:
     """Keep the JSON of webhooks as it is sent at every attempt."""
-    with (
-        conn.cursor() as cursor
-    ):  # not as an array: each of its texts is long, and would be escaped in Python
-        cursor.executemany(
-            "update webhook set payload = %s where id = %s", [(text, key) for key, text in payloads.items()]
-        )
+    # The texts are sent in binary form: they are long, and each would be escaped in Python.
+    conn.execute(
+        "update webhook w set payload = p.payload"
+        " from unnest(%(ids)s::uuid[], %(payloads)b::text[]) as p (id, payload) where w.id = p.id",
+        {"ids": uuid_array(payloads), "payloads": list(payloads.values())},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,16 +263,36 @@ where w.id = a.id and w.next_attempt_at = a.lease_until
 
 def record(conn: Connection[Any], attempts: Sequence[Attempt], *, now: datetime) -> None:
     """Write down how attempts went."""
+    if not attempts:
+        return
     values = {
-        "ids": [each.webhook.id for each in attempts],
-        "leases": [each.webhook.lease_until for each in attempts],
-        "statuses": [each.status for each in attempts],
-        "next": [each.next_attempt_at for each in attempts],
+        "ids": uuid_array(each.webhook.id for each in attempts),
+        "leases": instant_array(each.webhook.lease_until for each in attempts),
+        "statuses": text_array(each.status for each in attempts),
+        "next": instant_array(each.next_attempt_at for each in attempts),
         "http_statuses": [each.http_status for each in attempts],
-        "responses": [each.response for each in attempts],
+        "responses": text_array(each.response for each in attempts),
         "now": now,
     }
     conn.execute(_RECORD, values)
+
+
+_GIVE_BACK = """
+update webhook w set next_attempt_at = %(now)s
+from unnest(%(ids)s::uuid[], %(leases)s::timestamptz[]) as c (id, lease_until)
+where w.id = c.id and w.next_attempt_at = c.lease_until
+"""
+
+
+def give_back(conn: Connection[Any], claimed: Sequence[Claimed], *, now: datetime) -> None:
+    """End the lease of webhooks that were not attempted: they are due as before."""
+    if claimed:
+        values = {
+            "ids": uuid_array(each.id for each in claimed),
+            "leases": instant_array(each.lease_until for each in claimed),
+            "now": now,
+        }
+        conn.execute(_GIVE_BACK, values)
 
 
 def note_slowness(conn: Connection[Any], endpoint_id: UUID, *, is_slow: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from psycopg import Connection
 
 from permille.core.contract.subscription import Run, running_at
 from permille.core.errors import Invalid, NotFound
+from permille.core.llm import held as held_codes
 from permille.core.llm.call import (
     METRICS,
     Listed,
@@ -22,9 +23,10 @@ from permille.core.llm.call import (
     events_of,
     unknown_models,
 )
+from permille.core.llm.detail import says_more
 from permille.core.llm.litellm import other_identities
 from permille.core.llm.model_name import Aliases, provider_name
-from permille.core.llm.parts import Metric, UnreadableUsage, Warned, identity_of
+from permille.core.llm.parts import Metric, UnreadableUsage, Usage, Warned, identity_of
 from permille.core.llm.payer import PayerRule, PayerRules, rule_for
 from permille.core.llm.read import read_usage, without_content
 from permille.events.calls import UNACCEPTABLE, outcome_of, requests_of
@@ -201,11 +203,35 @@ def hold(
         for index, call in enumerate(calls)
         if call.problem is not None
     }
-    kept = held_usages.add(conn, list(rows.values()))
+    kept = held_usages.add(conn, list(rows.values()), finer=_finer(conn, organization_id, rows.values()))
     return [
         replace(call, held_id=kept[rows[index].identity or rows[index].id]) if index in rows else call
         for index, call in enumerate(calls)
     ]
+
+
+def _finer(conn: Connection[Any], organization_id: UUID, rows: Collection[HeldUsage]) -> list[UUID]:
+    """Those that say more than what waits of the same call: nothing of it is billed, so its counts may still be replaced."""
+    by_identity = {row.identity: row for row in rows if row.identity and row.code in held_codes.NOBODY_PAYS}
+    waiting = held_usages.waiting(conn, organization_id, by_identity.keys()) if by_identity else []
+    if not waiting:
+        return []
+    aliases = model_aliases.of_organization(conn, organization_id)
+    found = []
+    for before in waiting:
+        row = by_identity[before.identity or ""]
+        if row.sent != before.sent:
+            new, old = (_readable(each.call, aliases) for each in (row, before))
+            if new and (old is None or says_more(new, old)):
+                found.append(row.id)
+    return found
+
+
+def _readable(call: SentCall, aliases: Aliases) -> Usage | None:
+    try:
+        return read_usage(call.usage, aliases)
+    except UnreadableUsage:
+        return None
 
 
 def _held(organization_id: UUID, call: PreparedCall, problem: Problem, *, now: datetime) -> HeldUsage:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
-from markdown_it import MarkdownIt
-from markdown_it.token import Token
 from markupsafe import Markup
 
 from permille.core.errors import NotFound
+
+if TYPE_CHECKING:
+    from markdown_it.token import Token
 
 EXAMPLE = "https://billing.example.com"
 """The server's address in the texts."""
@@ -52,6 +54,8 @@ def guide_of(name: str) -> Guide:
 
 def rendered(guide: Guide, base_url: str) -> Markup:
     """The page's HTML. Links to other guides lead to their pages; what is not served here is text."""
+    from markdown_it import MarkdownIt
+
     parser = MarkdownIt("commonmark", {"html": False}).enable("table")
     tokens = parser.parse(guide.text.replace(EXAMPLE, base_url))
     for token in tokens:

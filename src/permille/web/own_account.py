@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import segno
 from markupsafe import Markup
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -92,6 +91,8 @@ def show_factor(visit: Visit) -> HtmlPage:
 
 def _qr_code(text: str) -> Markup:
     """An SVG that needs no style of its own; the text is in its squares alone."""
+    import segno
+
     made = segno.make(text, error="m", micro=False)
     return Markup(made.svg_inline(omitsize=True, border=4, dark="#000", light="#fff"))  # noqa: S704 -- made by us
 

@@ -45,7 +45,9 @@ def latest(plan: Plan) -> PriceVersion:
 
 def version_at(plan: Plan, at: datetime) -> int:
     """The place among the versions of the one that is valid at an instant."""
-    versions = versions_of(plan)
+    versions = plan.price_versions
+    if not versions:
+        return 0
     return next(
         number for number, each in enumerate(versions) if each.valid_until is None or at < each.valid_until
     )

@@ -110,6 +110,19 @@ class InvoicePlan:
         """Whether nothing is due: then there is no invoice, unless fixed charges are paid in advance."""
         return self.fee is None and self.periods.none_ended
 
+    def of(self, subscription_id: Id) -> InvoicePlan:
+        """The same of another subscription."""
+        if self.fee is None:
+            return self
+        return InvoicePlan(
+            periods=self.periods,
+            fee=self.fee.of(subscription_id),
+            fee_billed_until=self.fee_billed_until,
+            charges_billed_until=self.charges_billed_until,
+            fixed_charges_billed_until=self.fixed_charges_billed_until,
+            fixed_charges_paid_until=self.fixed_charges_paid_until,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Due:

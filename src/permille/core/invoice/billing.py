@@ -6,7 +6,7 @@ Source: semantics-billing.md sections 3.8 to 3.12.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -24,7 +24,7 @@ from permille.core.contract.timeline import (
 )
 from permille.core.customer import Customer
 from permille.core.metering.event import Arrival
-from permille.core.once import Once
+from permille.core.once import OnceForAll
 from permille.core.period import INSTANT, Period, charges_interval, period_containing, start_of_day
 from permille.core.rating.commitment import CommittedPeriod
 from permille.core.rating.fixed_charge import FixedPeriod
@@ -66,6 +66,12 @@ class BillingRequest:
     group: int = 0
     """Requests of different groups go on different invoices, made in the order of the groups."""
 
+    @property
+    def is_for_period(self) -> bool:
+        """Whether nothing but the instant made it due."""
+        is_for_more = self.is_change or self.next_plan_id or self.renews_at_start or self.awaits_payment
+        return self.reason is None and not (is_for_more or self.group)
+
 
 def change_requests(
     ended: Subscription, started: Subscription, *, at: datetime, owes_at_start: bool
@@ -97,6 +103,7 @@ class SubscriptionBilling:
     plan: Plan
     customer: Customer
     facts: SubscriptionFacts
+    """Those of the first of its cohort (cohort.py): they decide the same."""
     at: datetime
     """The instant that was due."""
     reason: InvoicingReason
@@ -113,6 +120,16 @@ class SubscriptionBilling:
     """Billings of different groups go on different invoices."""
     arrival: Arrival | None = None
     """Which events its usage was read with."""
+    shared: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+    """What was computed of it that is the same in its cohort."""
+
+    def like(self, row: Subscription, customer: Customer) -> SubscriptionBilling:
+        """The billing of another subscription of its cohort."""
+        made = object.__new__(SubscriptionBilling)
+        made.__dict__.update(
+            self.__dict__, subscription=row, customer=customer, planned=self.planned.of(row.id)
+        )
+        return made
 
     @property
     def recurring(self) -> bool:
@@ -124,7 +141,7 @@ class SubscriptionBilling:
         """The period of usage that is billed in arrears."""
         return self.planned.periods.charges
 
-    @property
+    @OnceForAll
     def begun_period(self) -> Period | None:
         """The period for which recurring units carried over are paid in advance, None when none begins."""
         if self.recurring and self.usage_period:
@@ -155,7 +172,7 @@ class SubscriptionBilling:
         )
         return FixedPeriod(whole=whole, part=part, timezone=self.facts.timezone)
 
-    @Once
+    @OnceForAll
     def committed_period(self) -> CommittedPeriod | None:
         """The period of the plan that ends with the usage and fixed charges that are billed; None where none does.
 
@@ -183,13 +200,25 @@ class SubscriptionBilling:
 
     def rated(self, period: Period) -> RatedPeriod:
         """A period in its whole billing period, for rating."""
-        return rated_period(
-            period,
-            self.whole_period(period),
-            self.facts.timezone,
-            upgraded=self.facts.upgraded,
-            terminated_at=self.facts.terminated_at,
-        )
+        found = self._rated.get(period)
+        if found is None:
+            found = self._rated[period] = rated_period(
+                period,
+                self.whole_period(period),
+                self.facts.timezone,
+                upgraded=self.facts.upgraded,
+                terminated_at=self.facts.terminated_at,
+            )
+        return found
+
+    @OnceForAll
+    def _rated(self) -> dict[Period, RatedPeriod]:
+        return {}
+
+    @OnceForAll
+    def billed_next_at(self) -> datetime:
+        """When the subscription is due again, if it goes on."""
+        return next_billing_at(self.facts, after=self.at)
 
     @property
     def invoice_key(self) -> tuple[Any, ...]:
@@ -287,7 +316,7 @@ def progress_after(billing: SubscriptionBilling) -> BillingProgress:
     row = billing.subscription
     next_at = row.next_billing_at
     if billing.reason is not InvoicingReason.TERMINATING and next_at is not None and next_at <= billing.at:
-        next_at = next_billing_at(billing.facts, after=billing.at)
+        next_at = billing.billed_next_at
     trial_ended_at = row.trial_ended_at
     if billing.plan.trial_period and trial_ended_at is None:
         ends = trial_end(billing.facts)

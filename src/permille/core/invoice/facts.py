@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -17,6 +17,7 @@ from permille.core.invoice.progressive import BilledBefore
 from permille.core.metering.usage import Partial
 from permille.core.period import Period
 from permille.core.rating.charge import CompiledCharge, Dimensions
+from permille.core.rating.filters import Id
 from permille.core.rating.fixed_charge import UnitsChange
 from permille.core.wallet import FilledWallet
 
@@ -37,16 +38,28 @@ class PlanPrices:
     in_arrears: Sequence[Priced]
     renewed: Sequence[Priced]
     """Recurring charges in advance, as they price units carried over into a whole new period."""
+    metrics: Mapping[Id, UUID]
+    """Charge -> its metric, in all versions."""
 
     @classmethod
     def of(cls, plan: Plan) -> PlanPrices:
         """Compile the plan's charges."""
-        return cls(plan=plan, in_arrears=_in_arrears(plan), renewed=_renewed(plan, is_whole=True))
+        return cls(
+            plan=plan,
+            in_arrears=_in_arrears(plan),
+            renewed=_renewed(plan, is_whole=True),
+            metrics=metrics_of(plan),
+        )
 
     def renewed_for(self, period: Period, *, is_whole: bool) -> Priced:
         """The recurring charges in advance that price this period, which may be a part of one."""
         renewed = self.renewed if is_whole else _renewed(self.plan, is_whole=False)
         return renewed[version_at(self.plan, period.from_)]
+
+
+def metrics_of(plan: Plan) -> dict[Id, UUID]:
+    """Charge -> its metric, in all versions of the plan."""
+    return {charge.id: charge.metric.id for version in versions_of(plan) for charge in version.charges}
 
 
 def _in_arrears(plan: Plan) -> list[Priced]:
@@ -111,8 +124,16 @@ class Facts:
     balances: Balances = field(default_factory=dict)
     wallets: Wallets = field(default_factory=dict)
 
+    def metrics_of(self, plan: Plan) -> Mapping[Id, UUID]:
+        """Charge -> its metric, of a plan that may be none of those that are billed."""
+        known = self.prices.get(plan.id)
+        return known.metrics if known and known.plan is plan else metrics_of(plan)
+
     def charges_in_arrears(self, billing: SubscriptionBilling) -> Priced:
         """The charges that price the period of usage that is billed; none where none is."""
+        return self._once("in_arrears", billing, self._charges_in_arrears)
+
+    def _charges_in_arrears(self, billing: SubscriptionBilling) -> Priced:
         period = billing.usage_period
         if period is None:
             return ()
@@ -120,6 +141,9 @@ class Facts:
 
     def renewed_charges(self, billing: SubscriptionBilling) -> Priced:
         """The recurring charges in advance that are paid for the period that begins; none where none does."""
+        return self._once("renewed", billing, self._renewed_charges)
+
+    def _renewed_charges(self, billing: SubscriptionBilling) -> Priced:
         prices = self.prices[billing.plan.id]
         if not any(prices.renewed):
             return ()
@@ -127,3 +151,13 @@ class Facts:
         if period is None:
             return ()
         return prices.renewed_for(period, is_whole=period == billing.whole_period(period))
+
+    def _once(
+        self, name: str, billing: SubscriptionBilling, find: Callable[[SubscriptionBilling], Priced]
+    ) -> Priced:
+        """What is found for a billing, once for its cohort as long as prices are these."""
+        known = billing.shared.get(name)
+        if known is None or known[0] is not self.prices:
+            known = billing.shared[name] = self.prices, find(billing)
+        found: Priced = known[1]
+        return found

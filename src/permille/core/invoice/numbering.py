@@ -51,11 +51,12 @@ def next_numbers(
     numbers = []
     for customer in customers:
         entity_id = customer.billing_entity.id
-        last_of_customer[customer.id, entity_id] += 1
-        if is_by_entity := is_numbered_by_entity(customer):
-            last_of_entity[entity_id] += 1
-        of_entity_now = last_of_entity[entity_id] if is_by_entity else None
-        numbers.append(InvoiceNumber(last_of_customer[customer.id, entity_id], of_entity_now))
+        key = customer.id, entity_id
+        last = last_of_customer[key] = last_of_customer[key] + 1
+        of_entity_now = None
+        if is_numbered_by_entity(customer):
+            of_entity_now = last_of_entity[entity_id] = last_of_entity[entity_id] + 1
+        numbers.append(InvoiceNumber(last, of_entity_now))
     return numbers
 
 

@@ -29,11 +29,9 @@ def _general_taxes(plan: Plan | None, customer: Customer) -> tuple[Tax, ...]:
 def tax_choice(plan: Plan | None, customer: Customer) -> TaxChoice:
     """Which taxes apply to a fee of the plan, or of none: its charge's in the version of its period, else the general ones."""
     general = _general_taxes(plan, customer)
-    if plan is None:
+    if plan is None or not any(charge.taxes for each in versions_of(plan) for charge in each.charges):
         return lambda _: general
     of_version: list[dict[Id, tuple[Tax, ...]]] = [
         {charge.id: charge.taxes for charge in each.charges if charge.taxes} for each in versions_of(plan)
     ]
-    if not any(of_version):
-        return lambda _: general
     return lambda fee: of_version[version_at(plan, fee.from_)].get(fee.charge_id, general)

@@ -290,22 +290,43 @@ def bucket_fee(
     **more: Any,
 ) -> Fee:
     """A fee of a charge's bucket; `more` are other fields of the fee."""
+    cents, precise, unit_cents, unit = due.money
+    alike = _alike_fee(charge.charge_id, bucket.charge_filter_id, bucket.invoice_display_name, period)
+    return alike.with_values(
+        {
+            "subscription_id": subscription_id,
+            "units": usage.units,
+            "events_count": usage.events_count,
+            "total_aggregated_units": usage.total_aggregated_units,
+            "amount_cents": cents,
+            "precise_amount_cents": precise,
+            "unit_amount_cents": unit_cents,
+            "precise_unit_amount": unit,
+            "grouped_by": shown_group(charge, group) if group else {},
+            "in_unit": due.in_unit,
+            **more,
+        }
+    )
+
+
+@lru_cache(maxsize=_BUCKETS_REMEMBERED)
+def _alike_fee(charge_id: Id, filter_id: Id | None, name: str | None, period: Period) -> Fee:
+    """What all fees of a bucket for a period are alike in."""
     return Fee(
         kind=FeeKind.CHARGE,
-        subscription_id=subscription_id,
-        charge_id=charge.charge_id,
-        charge_filter_id=bucket.charge_filter_id,
-        invoice_display_name=bucket.invoice_display_name,
-        units=usage.units,
-        events_count=usage.events_count,
-        total_aggregated_units=usage.total_aggregated_units,
-        amount_cents=due.money.amount_cents,
-        precise_amount_cents=due.money.precise_amount_cents,
-        unit_amount_cents=due.money.unit_amount_cents,
-        precise_unit_amount=due.money.precise_unit_amount,
-        grouped_by=shown_group(charge, group),
+        subscription_id=None,
+        charge_id=charge_id,
+        charge_filter_id=filter_id,
+        invoice_display_name=name,
+        units=ZERO,
+        events_count=None,
+        total_aggregated_units=None,
+        amount_cents=0,
+        precise_amount_cents=ZERO,
+        unit_amount_cents=0,
+        precise_unit_amount=ZERO,
+        amount_details={},
+        grouped_by={},
         from_=period.from_,
         to=period.to,
-        in_unit=due.in_unit,
-        **more,
     )

@@ -25,6 +25,8 @@ class CommittedPeriod:
 
     def counts(self, from_: datetime, to: datetime) -> bool:
         """Whether a fee for these instants is of this period: by its middle, as clocks and timezones shift its ends."""
+        if from_ >= self.whole.from_ and to <= self.whole.to and from_ < to:
+            return True
         return from_ + (to - from_) / 2 in self.whole
 
     def share(self, amount_cents: int, timezone: str) -> int:

@@ -31,9 +31,12 @@ class Presentation:
     on_invoice: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Fee:
-    """A line of an invoice before it has an identity, taxes and credits. Instants are half-open."""
+    """A line of an invoice before it has an identity, taxes and credits. Instants are half-open.
+
+    Without slots: bills make fees by the million, and one that is made of another's dictionary costs a fifth.
+    """
 
     kind: FeeKind
     subscription_id: Id | None
@@ -80,6 +83,17 @@ class Fee:
     rounding: Rounding = Rounding.PER_FEE
     earlier: Earlier | None = None
     """What it carries on from, where the fees of its charge are rounded together one after the other."""
+
+    def of(self, subscription_id: Id) -> Fee:
+        """The same fee of another subscription."""
+        return self.with_values({"subscription_id": subscription_id})
+
+    def with_values(self, values: Mapping[str, Any]) -> Fee:
+        """dataclasses.replace at a fifth of its cost; the names are not looked at."""
+        made = object.__new__(Fee)
+        made.__dict__.update(self.__dict__)
+        made.__dict__.update(values)
+        return made
 
     @property
     def owed(self) -> Owed:

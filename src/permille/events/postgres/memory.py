@@ -130,17 +130,8 @@ class Memory:
         if found is None:
             return None
         count, codes, series_ids, ats, identities, amounts, transaction_ids, precise, extras, answer = found
-        columns = Columns(
-            count=count,
-            series_ids=series_ids,
-            ats=ats,
-            identities=identities,
-            amounts=amounts,
-            transaction_ids=transaction_ids,
-            precise=precise,
-            extras=extras,
-        )
-        return UsualEvents(columns=columns, codes=codes, version=known.version, answer=answer)
+        columns = Columns(count, series_ids, ats, identities, amounts, transaction_ids, precise, extras)
+        return UsualEvents(columns, codes, known.version, answer)
 
     def _reader(self, organization_id: UUID, known: KnownLayouts, before: _Reader | None) -> _Reader:
         """What reads bodies by this metering. Codes are added to what was there for the same version."""

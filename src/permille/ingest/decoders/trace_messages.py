@@ -1,22 +1,23 @@
 """OTLP in protobuf: the spans of a request, and the answer to it."""
 
-from collections.abc import Iterable, Iterator
-from typing import Any
+from __future__ import annotations
 
-from google.protobuf.message import DecodeError
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
 
 from permille.core.llm.otlp.spans import Span
+
+if TYPE_CHECKING:
+    from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
 _FAILED = 2
 
 
 def spans_in_message(content: bytes) -> Iterator[Span]:
     """Read an ExportTraceServiceRequest. Raises ValueError where the bytes are none."""
+    from google.protobuf.message import DecodeError
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
     request = ExportTraceServiceRequest()
     try:
         request.ParseFromString(content)
@@ -55,6 +56,8 @@ def _value(value: AnyValue) -> Any:
 
 def answer_message(rejected: int, message: str) -> bytes:
     """An ExportTraceServiceResponse: empty, or with the number of spans that were not taken and why."""
+    from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
     answer = ExportTraceServiceResponse()
     if rejected:
         answer.partial_success.rejected_spans = rejected

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -19,8 +19,8 @@ from permille.core.invoice.billing import (
     BillingRequest,
     InvoicingReason,
     SubscriptionBilling,
-    plan_billing,
 )
+from permille.core.invoice.cohort import Cohorts
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
 from permille.core.invoice.facts import Facts, PlanPrices, Usage
 from permille.core.invoice.late_usage import LateUsageFees
@@ -29,7 +29,7 @@ from permille.core.metering.event import Arrival
 from permille.core.rating.commitment import COUNTED
 from permille.events.engine import usage
 from permille.events.usage import UsageQuery
-from permille.ids import new_id
+from permille.ids import new_id, new_ids
 from permille.store import (
     customers,
     fees,
@@ -51,11 +51,12 @@ class Contracts:
     customers: Mapping[UUID, Customer]
     first_starts: Mapping[UUID, datetime]
     """Subscription -> when its external id first ran, where the plan has a trial."""
+    cohorts: Cohorts = field(default_factory=Cohorts)
 
     def billing(self, request: BillingRequest, *, arrival: Arrival | None = None) -> SubscriptionBilling:
         """What is due of a subscription. `arrival` says which events its usage is read with."""
         row = request.subscription
-        return plan_billing(
+        return self.cohorts.billing(
             request,
             plan=self.plans[row.plan_id],
             customer=self.customers[row.customer_id],
@@ -76,6 +77,13 @@ def load_contracts(
         customers=customers.by_ids(conn, {row.customer_id for row in rows}),
         first_starts=subscriptions.first_starts(conn, with_trial) if with_trial else {},
     )
+
+
+def drafts_of(groups: Sequence[tuple[SubscriptionBilling, ...]]) -> list[InvoiceDraft]:
+    """A draft for the billings of each group; their ids ascend among those of one instant."""
+    counts = Counter([group[0].at for group in groups])
+    ids = {at: iter(new_ids(at, count)) for at, count in counts.items()}
+    return [draft_of(group, invoice_id=next(ids[group[0].at])) for group in groups]
 
 
 def draft_of(
@@ -187,14 +195,21 @@ def _counted_cents(
 def _usage(
     conn: Connection[Any], billings: Sequence[SubscriptionBilling], facts: Facts
 ) -> Mapping[UUID, Usage]:
-    windows = []
+    windows: list[tuple[UUID, UsageQuery]] = []
+    of_cohort: dict[int, list[UsageQuery]] = {}
     for billing in billings:
-        charges = [charge for charge, _ in facts.charges_in_arrears(billing)]
-        if billing.usage_period is not None and charges:
-            row, timezone = billing.subscription, billing.facts.timezone
-            wanted = usage_windows(row, charges, billing.usage_period, timezone=timezone)
-            windows += [(row.id, window) for window in wanted]
+        row, cohort = billing.subscription, id(billing.shared)
+        if cohort not in of_cohort:
+            of_cohort[cohort] = _usage_queries(billing, facts)
+        windows += [(row.id, window.of(row.external_id)) for window in of_cohort[cohort]]
     return _read(conn, windows)
+
+
+def _usage_queries(billing: SubscriptionBilling, facts: Facts) -> list[UsageQuery]:
+    charges = [charge for charge, _ in facts.charges_in_arrears(billing)]
+    if billing.usage_period is None or not charges:
+        return []
+    return usage_windows(billing.subscription, charges, billing.usage_period, timezone=billing.facts.timezone)
 
 
 def _carried_over(

@@ -42,7 +42,7 @@ from permille.memory import paused_collector
 from permille.store import customers, invoices, late_usage, subscriptions
 from permille.usecases import holds
 from permille.usecases.invoices import adjustments
-from permille.usecases.invoices.facts import Contracts, draft_of, load_contracts, load_facts
+from permille.usecases.invoices.facts import Contracts, draft_of, drafts_of, load_contracts, load_facts
 from permille.usecases.invoices.regrouping import regroup
 from permille.usecases.invoices.save import queue_webhooks, save
 
@@ -242,7 +242,7 @@ def _load_batch(conn: Connection[Any], requests: Sequence[BillingRequest], arriv
     taking_over = {each.next_plan_id for each in requests if each.next_plan_id}
     contracts = load_contracts(conn, [each.subscription for each in requests], taking_over)
     billings = [contracts.billing(each, arrival=arrival) for each in requests]
-    drafts = [draft_of(together) for together in grouped(billings)]
+    drafts = drafts_of(grouped(billings))
     facts = load_facts(conn, drafts)
     alone = [
         draft_of((billing,), kind=InvoiceKind.FEES_ALONE)

@@ -71,9 +71,9 @@ def with_numbers(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> list[
         invoices.take_customer_numbers(conn, of_customer) if of_customer else {},
         invoices.take_entity_numbers(conn, of_entity) if of_entity else {},
     )
-    number_of = {draft.id: number for draft, number in zip(final, numbers, strict=True)}
+    number_of = {id(draft): number for draft, number in zip(final, numbers, strict=True)}
     return [
-        changed(draft, number=number_of[draft.id]) if draft.id in number_of else draft for draft in drafts
+        changed(draft, number=number_of[id(draft)]) if id(draft) in number_of else draft for draft in drafts
     ]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 
 from permille.core.invoice.billing import SubscriptionBilling
 from permille.core.invoice.draft import InvoiceDraft, Line
@@ -36,12 +35,9 @@ def _lines(draft: InvoiceDraft, billing: SubscriptionBilling, facts: Facts) -> I
 
 
 def _counted(draft: InvoiceDraft, billing: SubscriptionBilling, period: CommittedPeriod) -> int:
-    own_id, found = billing.subscription.id, 0
-    counts: dict[tuple[datetime, datetime], bool] = {}
+    own_id, found, counts = billing.subscription.id, 0, period.counts
     for fee in [line.fee for line in draft.lines if line.fee.kind in COUNTED]:
-        if fee.subscription_id is own_id or fee.subscription_id == own_id:
-            ends = fee.from_, fee.to
-            if ends not in counts:
-                counts[ends] = period.counts(*ends)
-            found += fee.amount_cents if counts[ends] else 0
+        is_own = fee.subscription_id is own_id or fee.subscription_id == own_id
+        if is_own and counts(fee.from_, fee.to):
+            found += fee.amount_cents
     return found

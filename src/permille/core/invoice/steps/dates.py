@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 
 from permille.core.invoice.draft import InvoiceDates, InvoiceDraft, InvoiceKind, InvoiceStatus, changed
 from permille.core.invoice.facts import Facts
 from permille.core.period import local_date, midnight
+
+_REMEMBERED = 1024
 
 
 def dates(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
@@ -36,22 +39,46 @@ def dates(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
 def _new_dates(draft: InvoiceDraft, term: int) -> InvoiceDates:
     customer, entity = draft.customer, draft.customer.billing_entity
     grace = customer.applicable_invoice_grace_period if draft.kind is InvoiceKind.SUBSCRIPTION else 0
-    expected_on = expected_finalization_date(draft.at, timezone=draft.timezone, grace_period_days=grace)
-    issued_on = issuing_date(
+    return _dates_of(
         draft.at,
         timezone=draft.timezone,
         recurring=draft.is_recurring,
         grace_period_days=grace,
         anchor=entity.subscription_invoice_issuing_date_anchor,
         adjustment=entity.subscription_invoice_issuing_date_adjustment,
+        term=term,
+        is_draft=draft.status is InvoiceStatus.DRAFT,
     )
-    is_draft = draft.status is InvoiceStatus.DRAFT
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _dates_of(
+    at: datetime,
+    *,
+    timezone: str,
+    recurring: bool,
+    grace_period_days: int,
+    anchor: str,
+    adjustment: str,
+    term: int,
+    is_draft: bool,
+) -> InvoiceDates:
+    """The dates of a new invoice: a run makes thousands that are alike in this."""
+    expected_on = expected_finalization_date(at, timezone=timezone, grace_period_days=grace_period_days)
+    issued_on = issuing_date(
+        at,
+        timezone=timezone,
+        recurring=recurring,
+        grace_period_days=grace_period_days,
+        anchor=anchor,
+        adjustment=adjustment,
+    )
     return InvoiceDates(
         issuing_date=issued_on,
         payment_due_date=payment_due_date(issued_on, net_payment_term=term),
         expected_finalization_date=expected_on,
         net_payment_term=term,
-        finalizes_at=finalizes_at(expected_on, timezone=draft.timezone) if is_draft else None,
+        finalizes_at=finalizes_at(expected_on, timezone=timezone) if is_draft else None,
     )
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from uuid import UUID
 
 from permille.core.contract.plan import Plan
-from permille.core.contract.price_versions import versions_of
 from permille.core.fee_kind import FeeKind
 from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus, Line, changed
 from permille.core.invoice.facts import Facts
@@ -23,11 +21,11 @@ _Key = tuple[FeeKind, UUID | None, str | None]
 
 def prepaid_credits(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
     """Pay what credit notes have left from the customer's wallets; a draft is paid when it is final."""
-    known = facts.wallets.get((draft.customer.id, draft.currency))
+    known = facts.wallets.get((draft.customer.id, draft.currency)) if facts.wallets else None
     if not known or draft.is_paid or draft.status is InvoiceStatus.DRAFT or draft.total_amount_cents <= 0:
         return draft
     usable = [each for each in known if _is_usable(each, draft)]
-    spent = spend(usable, buckets(draft), draft.total_amount_cents)
+    spent = spend(usable, buckets(draft, facts), draft.total_amount_cents)
     return changed(draft, prepaid=tuple(spent)) if spent else draft
 
 
@@ -36,37 +34,33 @@ def _is_usable(filled: FilledWallet, draft: InvoiceDraft) -> bool:
     return filled.wallet.balance_cents > 0 and (ends_at is None or draft.made_at < ends_at)
 
 
-def buckets(draft: InvoiceDraft) -> list[FeeBucket]:
+def buckets(draft: InvoiceDraft, facts: Facts) -> list[FeeBucket]:
     """What is left to pay, by what wallets can be limited to; credit notes have paid the same part of each fee."""
     whole = draft.sub_total_including_taxes_amount_cents
     with exact():
         left = Decimal(whole - draft.credit_notes_amount_cents)
         return [
             FeeBucket(*key, cents * left / whole if draft.credits else cents)
-            for key, cents in _by_key(draft.lines).items()
+            for key, cents in _by_key(draft.lines, facts).items()
         ]
 
 
-def _by_key(lines: Sequence[Line]) -> Mapping[_Key, Decimal]:
+def _by_key(lines: Sequence[Line], facts: Facts) -> Mapping[_Key, Decimal]:
     """Fees with taxes, unrounded; call it under exact()."""
-    metrics: dict[int, dict[Id, UUID]] = {}
-    found: dict[_Key, Decimal] = defaultdict(lambda: ZERO)
+    metrics: Mapping[Id, UUID] = {}
+    plan: Plan | None = None
+    found: dict[_Key, Decimal] = {}
     for line in lines:
-        if line.taxable_cents <= 0:
+        taxable = line.taxable_cents
+        if taxable <= 0:
             continue
-        if line.plan is not None and id(line.plan) not in metrics:
-            metrics[id(line.plan)] = dict(_metrics(line.plan))
-        of_plan = metrics[id(line.plan)] if line.plan is not None else {}
-        metric_id = of_plan.get(line.fee.charge_id) if line.fee.charge_id is not None else None
-        key = line.fee.kind, metric_id, line.fee.grouped_by.get(TARGET_WALLET)
-        found[key] += line.taxable_cents + line.taxed.precise_amount_cents
+        fee = line.fee
+        if line.plan is not plan:
+            plan, metrics = line.plan, facts.metrics_of(line.plan) if line.plan else {}
+        metric_id = metrics.get(fee.charge_id) if fee.charge_id is not None else None
+        key = fee.kind, metric_id, fee.grouped_by.get(TARGET_WALLET)
+        found[key] = found.get(key, ZERO) + taxable + line.taxed.precise_amount_cents
     return found
-
-
-def _metrics(plan: Plan) -> Iterator[tuple[Id, UUID]]:
-    for version in versions_of(plan):
-        for charge in version.charges:
-            yield charge.id, charge.metric.id
 
 
 def after_prepaid_credits(draft: InvoiceDraft, facts: Facts) -> Facts:

@@ -29,8 +29,14 @@ def line_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
 
 def invoice_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
     """Tax the sum of the lines, which is rounded once."""
+    if not _are_taxed(draft):
+        return draft
     taxed = tax_invoice([(line.taxable_cents, line.taxes) for line in draft.lines])
     return draft if taxed is UNTAXED else changed(draft, taxed=taxed)
+
+
+def _are_taxed(draft: InvoiceDraft) -> bool:
+    return any(line.taxes for line in draft.lines)
 
 
 def summed_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
@@ -51,4 +57,6 @@ def summed_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
 def _taxed(line: Line, taxes: tuple[Tax, ...]) -> Line:
     if not taxes:
         return line
-    return line.changed(taxes=taxes, taxed=tax_fee(line.taxable_cents, line.precise_taxable_cents, taxes))
+    taxed = tax_fee(line.taxable_cents, line.precise_taxable_cents, taxes)
+    fee, plan, own_taxes, _, _, discount_cents, fee_id = line
+    return Line(fee, plan, own_taxes, taxes, taxed, discount_cents, fee_id)

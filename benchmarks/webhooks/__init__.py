@@ -1,0 +1,1 @@
+"""Webhooks of real invoices, rendered, signed and delivered to receivers on this machine."""
