@@ -121,6 +121,7 @@ USUAL = [
     b' { "events" : [ ' + json.dumps(event()).encode() + b' ] , "other": [1.5, {"a": null}] } ',
     batch(dict(reversed(event().items()))),
     batch(event(code="nothing", properties={})),
+    batch(event(code="ahead"), event(transaction_id="u")),
     batch(event(properties=None)),
     batch({key: value for key, value in event().items() if key not in ("timestamp", "properties")}),
     batch(event(external_subscription_id=None), event(external_subscription_id="", transaction_id="u")),
@@ -147,7 +148,7 @@ USUAL = [
 UNUSUAL = [
     b"", b"{", b"[]", b"null", b'{"events": []}', b'{"events": [{}]}', b'{"events": 1}', b'{"event": {}}', b"\xff", b"\xef\xbb\xbf{}",
     batch(event())[:-1], batch(event()) + b"x", batch(event(), event(), event(), event(), event(), event()),
-    batch(event(code="unknown")), batch(event(code="made")), batch(event(code="ahead")), batch(event(transaction_id="")),
+    batch(event(code="unknown")), batch(event(code="made")), batch(event(transaction_id="")),
     batch(event(transaction_id="  \u3000\u0085")), batch(event(transaction_id="x" * 256)), batch(event(transaction_id=None)),
     batch(event(transaction_id="a\0")), batch(with_field("code", '"c\\ud800"')), batch(with_field("code", '"\\udc00\\ud800"')),
     batch('{"transaction_id": "t", "transaction_id": "u", "code": "c"}'), batch(with_property("n", '1, "n": 2')),
