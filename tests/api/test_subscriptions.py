@@ -7,6 +7,7 @@ import pytest
 
 from permille.store import organizations
 from tests.api.conftest import Api
+from tests.api.test_drafts import move
 
 LAGO_FIELDS = {
     "lago_id", "external_id", "lago_customer_id", "external_customer_id", "billing_entity_code", "name",
@@ -434,3 +435,27 @@ def test_a_pending_subscription_moved_to_today_is_billed(api: Api):
     assert invoices_of(api) == 0
     api.put("/subscriptions/sub", {"subscription": {"subscription_at": "2024-03-05T18:00:00Z"}})
     assert invoices_of(api) == 1
+
+
+def test_the_end_of_a_subscription_is_announced_twice(api: Api) -> None:
+    """The last day is 30 June in Tokyo: it is announced on 16 May and 15 June there."""
+
+    api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "http://127.0.0.1:9/"}})
+    api.customer(timezone="Asia/Tokyo")
+    api.subscribe(ending_at="2024-06-29T20:00:00Z")
+    api.subscribe("endless")
+
+    def announced() -> list[str]:
+        rows = "select w.created_at from webhook w where w.webhook_type = 'subscription.termination_alert'"
+        api.conn.rollback()
+        found = api.conn.execute(f"{rows} and w.organization_id = %s order by 1", [api.organization.id])
+        return [f"{at.astimezone(UTC):%m-%d %H:%M}" for (at,) in found]
+
+    move(api, 2024, 5, 15, 14)
+    assert announced() == []
+    move(api, 2024, 5, 15, 15)
+    assert announced() == ["05-15 15:00"]
+    api.put("/subscriptions/sub", {"subscription": {"ending_at": "2024-07-09T20:00:00Z"}})
+    move(api, 2024, 7, 11)
+    assert announced() == ["05-15 15:00", "05-25 15:00", "06-24 15:00"]
+    assert api.call("GET", "/subscriptions/sub").status_code == 404

@@ -94,3 +94,20 @@ def test_usage_of_what_is_shipped_has_the_names_that_are_offered() -> None:
         named = name_model(each.provider, each.model)
         assert (named.provider, named.model) == (each.provider, each.model)
         assert {TokenType.INPUT, TokenType.OUTPUT} <= each.prices.keys()
+
+
+def test_what_openai_answers_with_a_short_date_is_billed_as_the_model_that_was_asked_for() -> None:
+    """Each costs what the name does; dates with prices of their own stay names of their own."""
+    shipped = shipped_prices.catalogue()
+    for name, base, date_of in (
+        ("gpt-4-0613", "gpt-4", "0613"),
+        ("gpt-4-32k-0314", "gpt-4-32k", "0314"),
+        ("gpt-3.5-turbo-0125", "gpt-3.5-turbo", "0125"),
+        ("gpt-3.5-turbo-16k-0613", "gpt-3.5-turbo-16k", "0613"),
+    ):
+        for provider in ("openai", "azure"):
+            named = name_model(provider, name)
+            assert (named.model, named.snapshot) == (base, date_of)
+        assert shipped.model("openai", name) is shipped.model("openai", base)
+    for own in ("gpt-3.5-turbo-1106", "gpt-3.5-turbo-0613", "gpt-4-1106-preview"):
+        assert name_model("openai", own).model == own

@@ -26,8 +26,10 @@ from permille.events.engine import upkeep
 from permille.events.log import Request
 from permille.events.postgres.memory import Memory
 from permille.events.postgres.metering import new_version
-from permille.ingest.asgi import AwaitedRequest, EventIntake, Queue, WaitingRequest
+from permille.ingest import queue as queue_module
+from permille.ingest.asgi import EventIntake
 from permille.ingest.decoders import lago
+from permille.ingest.queue import AwaitedRequest, Most, Queue, WaitingRequest
 from permille.store import api_keys, organizations
 from permille.usecases import metering
 
@@ -360,6 +362,70 @@ def test_an_organization_that_is_alone_has_all_writers_and_large_groups() -> Non
         assert len(await queue.take()) == 8, "small ones of several are stored together"
 
     asyncio.run(run())
+
+
+def test_a_small_group_waits_for_company_and_only_as_long_as_some_is_expected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(queue_module, "PAUSE_SECONDS", 60)
+
+    async def run() -> None:
+        queue, only = Queue(), UUID(int=1)
+
+        async def taken() -> int:
+            group = await asyncio.wait_for(queue.take(), 5)
+            queue.written(group)
+            return len(group)
+
+        for size in (3, 3):  # three clients, each of which sends its next request after an answer
+            for _ in range(size):
+                assert queue.put(waiting(only, 1))
+            assert await taken() == size
+        first, second = asyncio.create_task(queue.take()), asyncio.create_task(queue.take())
+        assert queue.put(waiting(only, 1))
+        await asyncio.sleep(0.01)
+        assert not first.done(), "two more are expected"
+        for _ in range(2):
+            assert queue.put(waiting(only, 1))
+        group = await asyncio.wait_for(first, 5)
+        assert len(group) == 3
+        assert queue.put(waiting(only, queue_module.ENOUGH_EVENTS))
+        assert len(await asyncio.wait_for(second, 5)) == 1, "a large one waits for nobody"
+        queue.written(group)
+        assert queue.put(waiting(only, 1))
+        last = asyncio.create_task(queue.take())
+        await asyncio.sleep(0.01)
+        assert not last.done()
+        queue.close()
+        assert len(await asyncio.wait_for(last, 5)) == 1
+
+    asyncio.run(run())
+
+
+def test_a_small_group_does_not_wait_for_long() -> None:
+    async def run() -> None:
+        queue, only = Queue(), UUID(int=1)
+        for _ in range(2):
+            assert queue.put(waiting(only, 1))
+        queue.written(await queue.take())
+        for _ in range(2):
+            assert queue.put(waiting(only, 1))
+            queue.written(await asyncio.wait_for(queue.take(), 5))
+        assert queue.put(waiting(only, 1))
+        assert len(await asyncio.wait_for(queue.take(), 5)) == 1, (
+            "one that is alone waits for some milliseconds"
+        )
+
+    asyncio.run(run())
+
+
+def test_what_was_long_ago_is_not_expected_again() -> None:
+    most = Most()
+    most.note(5)
+    assert most.of_late(1.0) == 5
+    most.note(2)
+    assert most.of_late(1.2) == 5
+    assert [most.of_late(now) for now in (2.0, 3.0)] == [2, 0]
 
 
 def test_large_requests_of_one_organization_let_others_in_between(

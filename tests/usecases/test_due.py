@@ -115,6 +115,8 @@ def test_the_clock_runs_through_a_year_in_the_order_of_what_is_due(world: World)
         "select webhook_type, created_at from webhook where object_type = 'subscription' order by 2, 1"
     )
     assert told[1:] == [
+        ("subscription.termination_alert", ts(2024, 1, 25)),
+        ("subscription.termination_alert", ts(2024, 2, 24)),
         ("subscription.terminated", ts(2024, 3, 10)),
         ("subscription.started", ts(2024, 3, 20)),
     ]

@@ -261,9 +261,11 @@ def test_the_command_line_lists_models_of_today_and_makes_a_plan_of_them(dsn, db
     assert "no price of tokens of 'x'" in said(
         llm_setup.print_current_models(config, provider="x", organization=None)
     )
-    made = llm_setup.set_up_from_command_line(
-        config, ["openai/gpt-5"], plan="today", markup="2", organization=None
+    wrong = llm_setup.set_up_from_command_line(
+        config, ["gpt-5", "opanai/gpt-5"], plan="today", markup="2", organization=None
     )
+    assert (wrong, "no provider of opanai/gpt-5:" in capsys.readouterr().err) == (1, True)
+    made = llm_setup.set_up_from_command_line(config, ["gpt-5"], plan="today", markup="2", organization=None)
     assert "plan today: created" in said(made)
     plan = plans.plan_by_code(db, organization.id, "today")
     assert plan is not None

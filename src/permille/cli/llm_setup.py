@@ -13,7 +13,7 @@ from psycopg import Connection
 from permille.config import Config
 from permille.core.errors import Invalid, Refusal
 from permille.core.llm.current_models import PricedModel, current_models, providers
-from permille.core.llm.model_name import name_model, provider_name
+from permille.core.llm.model_name import name_model, provider_name, provider_of_model
 from permille.core.llm.parts import TokenType
 from permille.core.organization import Organization
 from permille.core.period import Interval
@@ -96,7 +96,7 @@ def _model(text: str) -> PricedModel:
     """PROVIDER/MODEL; a name without a provider is looked for as it is."""
     provider, slash, name = text.partition("/")
     if not slash:
-        provider, name = name_model(None, text).provider, text
+        provider, name = provider_of_model(text) or name_model(None, text).provider, text
     return PricedModel(provider=provider, model=name, prices={})
 
 
@@ -109,6 +109,8 @@ def _reason(refusal: Refusal, models: Sequence[str]) -> str:
     }
     if deprecated := [name for name, codes in of_models.items() if "model_is_deprecated" in codes]:
         return f"{', '.join(deprecated)} is no longer offered by its provider: choose another model, or add --include-deprecated"
+    if strangers := [name for name, codes in of_models.items() if "provider_not_found" in codes]:
+        return f"the catalogue has no provider of {', '.join(strangers)}: permille templates today lists them"
     if of_models:
         return f"the catalogue has no price of {', '.join(of_models)}: write PROVIDER/MODEL"
     return f"it can't be made: {refusal}"

@@ -398,12 +398,13 @@ create table subscription (
     -- What is billed already (exclusive ends); the billing run is a diff against these.
     fee_billed_until timestamptz,
     charges_billed_until timestamptz,
-    upgraded boolean not null default false, -- a dearer plan took over at terminated_at
+    upgraded boolean not null default false, -- a dearer plan took over at terminated_at, or one that was paid then
     historical_usage_amount_cents bigint not null default 0, -- on the first row of a life: used before we knew of it
     fixed_charges_billed_until timestamptz,
     fixed_charges_paid_until timestamptz, -- up to where those in advance are paid
     usage_thresholds jsonb not null default '[]', -- of its own, instead of its plan's
-    cancellation_reason text -- payment_failed, timeout: of one that waited for its payment
+    cancellation_reason text, -- payment_failed, timeout: of one that waited for its payment
+    end_alert_at timestamptz -- active: when its end is announced next
 );
 
 create index subscription_after on subscription (previous_subscription_id) where previous_subscription_id is not null;
@@ -416,6 +417,7 @@ create index subscription_with_thresholds on subscription (organization_id) wher
 create index subscription_of_plan on subscription (plan_id);
 create index subscription_to_bill on subscription (organization_id, next_billing_at) where next_billing_at is not null;
 create index subscription_to_activate on subscription (organization_id, activates_at) where activates_at is not null;
+create index subscription_to_announce on subscription (organization_id, end_alert_at) where end_alert_at is not null;
 create index subscription_to_end on subscription (organization_id, ends_at) where ends_at is not null;
 
 -- What has to happen before a subscription runs.
@@ -2177,7 +2179,7 @@ begin
         ('customer', 'id', 'external_id', 'sequential_id slug', 'insert update delete'),
         (
             'subscription', 'id', 'external_id',
-            'next_billing_at activates_at ends_at fee_billed_until charges_billed_until fixed_charges_billed_until'
+            'next_billing_at activates_at ends_at end_alert_at fee_billed_until charges_billed_until fixed_charges_billed_until'
             ' fixed_charges_paid_until', 'insert update delete'
         ),
         ('activation_rule', 'id', 'type', '', 'insert update delete'),

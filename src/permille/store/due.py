@@ -21,10 +21,16 @@ class Instant(StrEnum):
 
     START = "activates_at"
     END = "ends_at"
+    END_ALERT = "end_alert_at"
     BILL = "next_billing_at"
 
 
-_STATUS = {Instant.START: "pending", Instant.END: "active", Instant.BILL: "active"}
+_STATUS = {
+    Instant.START: "pending",
+    Instant.END: "active",
+    Instant.END_ALERT: "active",
+    Instant.BILL: "active",
+}
 
 
 def first_of_subscriptions(

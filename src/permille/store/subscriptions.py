@@ -318,16 +318,26 @@ def set_due(conn: Connection[Any], due: Mapping[UUID, Due], *, now: datetime) ->
     """Write down what is due, for any number of rows in one statement."""
     conn.execute(
         "update subscription s set next_billing_at = d.next_billing_at, activates_at = d.activates_at,"
-        " ends_at = d.ends_at, updated_at = %s"
-        " from unnest(%s::uuid[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])"
-        " as d (id, next_billing_at, activates_at, ends_at) where s.id = d.id",
+        " ends_at = d.ends_at, end_alert_at = d.end_alert_at, updated_at = %s"
+        " from unnest(%s::uuid[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[], %s::timestamptz[])"
+        " as d (id, next_billing_at, activates_at, ends_at, end_alert_at) where s.id = d.id",
         [
             now,
             list(due),
             [one.next_billing_at for one in due.values()],
             [one.activates_at for one in due.values()],
             [one.ends_at for one in due.values()],
+            [one.end_alert_at for one in due.values()],
         ],
+    )
+
+
+def set_end_alerts(conn: Connection[Any], alerts: Mapping[UUID, datetime | None]) -> None:
+    """When the ends of these rows are announced next, None: not any more."""
+    conn.execute(
+        "update subscription s set end_alert_at = a.at from unnest(%s::uuid[], %s::timestamptz[]) as a (id, at)"
+        " where s.id = a.id",
+        [uuid_array(alerts), list(alerts.values())],
     )
 
 

@@ -23,6 +23,7 @@ from permille.core.contract.subscription import (
     Start,
     Subscription,
     due,
+    next_end_alert,
     owes_at_start,
     plan_period_end,
     start_of,
@@ -689,6 +690,17 @@ def terminate_all(conn: Connection[Any], rows: Sequence[Subscription], *, at: da
         _terminate(conn, some, at=at, columns={})
 
 
+def announce_ends(conn: Connection[Any], rows: Sequence[Subscription], *, at: datetime) -> None:
+    """Say that subscriptions are going to end; set-based."""
+    payers = customers.by_ids(conn, {row.customer_id for row in rows})
+    following = {
+        row.id: next_end_alert(row.ending_at, timezone=payers[row.customer_id].applicable_timezone, after=at)
+        for row in rows
+    }
+    subscriptions.set_end_alerts(conn, following)
+    _queue_webhooks(conn, "subscription.termination_alert", rows, at)
+
+
 def _gives_back(row: Subscription) -> bool:
     """Whether days that are paid and not used are credited at the end."""
     return row.on_termination_credit_note not in (None, "skip")
@@ -720,6 +732,7 @@ def _ended(at: datetime) -> dict[str, Any]:
         "next_billing_at": None,
         "activates_at": None,
         "ends_at": None,
+        "end_alert_at": None,
     }
 
 
@@ -730,6 +743,7 @@ def cancel(conn: Connection[Any], subscription: Subscription, *, now: datetime) 
         "canceled_at": now,
         "activates_at": None,
         "ends_at": None,
+        "end_alert_at": None,
         "on_termination_credit_note": None,
     }
     canceled = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
@@ -19,6 +19,7 @@ from permille.core.period import (
     Period,
     charges_interval,
     local_date,
+    midnight,
     period_containing,
     start_of_day,
 )
@@ -116,6 +117,21 @@ class Due:
     next_billing_at: datetime | None
     activates_at: datetime | None
     ends_at: datetime | None
+    end_alert_at: datetime | None = None
+    """When the end is announced next."""
+
+
+END_ALERT_DAYS = (45, 15)
+"""So many days before its last one the end of a subscription is announced."""
+
+
+def next_end_alert(ending_at: datetime | None, *, timezone: str, after: datetime) -> datetime | None:
+    """The first instant after `after` at which an end is announced: a midnight."""
+    if ending_at is None:
+        return None
+    last = local_date(ending_at, timezone)
+    found = (midnight(last - timedelta(days=days), timezone) for days in END_ALERT_DAYS)
+    return min((at for at in found if at > after), default=None)
 
 
 def life_of(row: Subscription, rows: Iterable[Subscription]) -> list[Subscription]:
@@ -214,6 +230,7 @@ def due(
         next_billing_at=next_billing_at(facts, after=after),
         activates_at=None,
         ends_at=start_of_day(ending_at, timezone) if ending_at else None,
+        end_alert_at=next_end_alert(ending_at, timezone=timezone, after=now),
     )
 
 

@@ -67,6 +67,14 @@ _FAMILIES = {
 }
 """Models whose dated names and `-latest` have one price, under this name."""
 
+_SHORT_DATES = {
+    "gpt-4": {"0314", "0613"},
+    "gpt-4-32k": {"0314", "0613"},
+    "gpt-3.5-turbo": {"0125"},
+    "gpt-3.5-turbo-16k": {"0613"},
+}
+"""OpenAI's models that answer with a month and a day behind their names, at the price of the name. Older dates cost more."""
+
 _NAMES_REMEMBERED = 4_096
 
 Aliases = Mapping[str, str]
@@ -172,6 +180,9 @@ def _dated(provider: str, name: str) -> ModelName:
     if found := _SNAPSHOT.search(name):
         snapshot = "-".join(found.groups())
         return ModelName(provider=provider, model=name[: found.start()], snapshot=snapshot)
+    base, _, short = name.rpartition("-")
+    if provider in ("openai", "azure") and short in _SHORT_DATES.get(base, ()):
+        return ModelName(provider=provider, model=base, snapshot=short)
     families = _FAMILIES.get(provider, set())
     if name.endswith("-latest") and name.removesuffix("-latest") in families:
         return ModelName(provider=provider, model=name.removesuffix("-latest"), alias="latest")

@@ -79,6 +79,7 @@ insert into usage_cell as cell (
 """
     + _CELLS
     + """
+order by series_id, grain, starts_at -- neighbours in the index and in the table come together
 on conflict (series_id, grain, starts_at) do update set
     events_count = cell.events_count + excluded.events_count,
     values_count = cell.values_count + excluded.values_count,

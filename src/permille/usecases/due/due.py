@@ -27,6 +27,7 @@ from permille.usecases.due.activations import ACTIVATIONS
 from permille.usecases.due.bills import BILLS
 from permille.usecases.due.drafts import DRAFTS
 from permille.usecases.due.dunning import DUNNING
+from permille.usecases.due.end_alerts import END_ALERTS
 from permille.usecases.due.ends import ENDS
 from permille.usecases.due.event_errors import EVENT_ERRORS
 from permille.usecases.due.overdue import OVERDUE
@@ -43,7 +44,19 @@ def _refresh(conn: Connection[Any], organization_id: UUID, *, now: datetime, sys
     return ongoing_balances.refresh(conn, organization_id, now=now)
 
 
-KINDS = (EVENT_ERRORS, EXPIRY, ACTIVATIONS, STARTS, ENDS, BILLS, DRAFTS, OVERDUE, DUNNING, TOP_UPS)
+KINDS = (
+    EVENT_ERRORS,
+    EXPIRY,
+    ACTIVATIONS,
+    STARTS,
+    ENDS,
+    END_ALERTS,
+    BILLS,
+    DRAFTS,
+    OVERDUE,
+    DUNNING,
+    TOP_UPS,
+)
 """In the order in which they are done at one instant."""
 LOOKS = (alerts.look_now, progressive.look_now, ongoing_balances.refresh_now)
 """What follows usage: before a clock moves on, and where it arrives."""
