@@ -1897,8 +1897,8 @@ create index wallet_transaction_of_voided on wallet_transaction (voided_invoice_
 -- How much of one that fills went into one that empties.
 create table wallet_consumption (
     id uuid primary key,
-    inbound_id uuid not null references wallet_transaction (id),
-    outbound_id uuid not null references wallet_transaction (id),
+    inbound_id uuid not null,
+    outbound_id uuid not null,
     amount_cents bigint not null check (amount_cents > 0),
     credit_amount numeric not null,
     created_at timestamptz not null
@@ -1910,17 +1910,18 @@ create index wallet_consumption_of_outbound on wallet_consumption (outbound_id, 
 -- What moved money is never edited: a balance is the sum of it.
 create function refuse_edit_of_wallet_entry() returns trigger language plpgsql as $$
 begin
-    if tg_op = 'UPDATE' and tg_table_name = 'wallet_transaction' and (old.status <> 'settled' or new.status = 'settled')
-        and (old.wallet_id, old.transaction_type, old.transaction_status, old.amount_cents, old.credit_amount)
-            = (new.wallet_id, new.transaction_type, new.transaction_status, new.amount_cents, new.credit_amount)
-    then
-        return new;
-    end if;
     raise exception 'what moved prepaid credits is not edited: add an entry that moves them back';
 end
 $$;
 
-create trigger wallet_transaction_stays before update or delete on wallet_transaction
+create trigger wallet_transaction_stays before update on wallet_transaction for each row
+when (
+    (old.status = 'settled' and new.status <> 'settled')
+    or (old.wallet_id, old.transaction_type, old.transaction_status, old.amount_cents, old.credit_amount)
+        <> (new.wallet_id, new.transaction_type, new.transaction_status, new.amount_cents, new.credit_amount)
+)
+execute function refuse_edit_of_wallet_entry();
+create trigger wallet_transaction_is_kept before delete on wallet_transaction
 for each row execute function refuse_edit_of_wallet_entry();
 create trigger wallet_consumption_stays before update or delete on wallet_consumption
 for each row execute function refuse_edit_of_wallet_entry();
