@@ -96,7 +96,10 @@ def round_cents(precise_cents: Decimal) -> int:
 
 def whole_cents(precise_cents: Decimal) -> int:
     """As round_cents; call it under exact()."""
-    return int(_cut(precise_cents, _WHOLE))
+    try:
+        return int(precise_cents.quantize(_WHOLE))
+    except InvalidOperation as error:
+        raise _out_of_range(precise_cents) from error
 
 
 def precise(value: Decimal) -> Decimal:
@@ -107,15 +110,15 @@ def precise(value: Decimal) -> Decimal:
 
 def precise_cents(value: Decimal) -> Decimal:
     """As precise; call it under exact()."""
-    cut = _cut(value, _PRECISE)
+    try:
+        cut = value.quantize(_PRECISE)
+    except InvalidOperation as error:
+        raise _out_of_range(value) from error
     return value if cut == value else cut
 
 
-def _cut(value: Decimal, digits: Decimal) -> Decimal:
-    try:
-        return value.quantize(digits)
-    except InvalidOperation as error:
-        raise AmountOutOfRangeError(f"{value:.6e} is out of range") from error
+def _out_of_range(value: Decimal) -> AmountOutOfRangeError:
+    return AmountOutOfRangeError(f"{value:.6e} is out of range")
 
 
 class LineAmounts(NamedTuple):
@@ -141,8 +144,7 @@ def line_amounts(amount: Decimal, unit_amount: Decimal, per_unit: int) -> LineAm
             unit_amount.quantize(_PRECISE),
         )
     except InvalidOperation as error:
-        largest = max(cents, unit_amount, key=abs)
-        raise AmountOutOfRangeError(f"{largest:.6e} is out of range") from error
+        raise _out_of_range(max(cents, unit_amount, key=abs)) from error
     return LineAmounts(
         int(whole),
         cents if cut == cents else cut,
