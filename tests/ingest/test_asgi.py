@@ -18,14 +18,18 @@ import pytest
 from permille import accelerator
 from permille.app import intake_of
 from permille.config import Config
+from permille.core.metering.encoding import SeriesLayout
 from permille.database.connections import open_pool
 from permille.events.columns import UsualEvents
 from permille.events.draft import Draft
+from permille.events.engine import upkeep
 from permille.events.log import Request
 from permille.events.postgres.memory import Memory
 from permille.events.postgres.metering import new_version
-from permille.ingest.asgi import AwaitedRequest, EventIntake, Queue, WaitingRequest
+from permille.ingest import queue as queue_module
+from permille.ingest.asgi import EventIntake
 from permille.ingest.decoders import lago
+from permille.ingest.queue import AwaitedRequest, Most, Queue, WaitingRequest
 from permille.store import api_keys, organizations
 from permille.usecases import metering
 
@@ -360,6 +364,70 @@ def test_an_organization_that_is_alone_has_all_writers_and_large_groups() -> Non
     asyncio.run(run())
 
 
+def test_a_small_group_waits_for_company_and_only_as_long_as_some_is_expected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(queue_module, "PAUSE_SECONDS", 60)
+
+    async def run() -> None:
+        queue, only = Queue(), UUID(int=1)
+
+        async def taken() -> int:
+            group = await asyncio.wait_for(queue.take(), 5)
+            queue.written(group)
+            return len(group)
+
+        for size in (3, 3):  # three clients, each of which sends its next request after an answer
+            for _ in range(size):
+                assert queue.put(waiting(only, 1))
+            assert await taken() == size
+        first, second = asyncio.create_task(queue.take()), asyncio.create_task(queue.take())
+        assert queue.put(waiting(only, 1))
+        await asyncio.sleep(0.01)
+        assert not first.done(), "two more are expected"
+        for _ in range(2):
+            assert queue.put(waiting(only, 1))
+        group = await asyncio.wait_for(first, 5)
+        assert len(group) == 3
+        assert queue.put(waiting(only, queue_module.ENOUGH_EVENTS))
+        assert len(await asyncio.wait_for(second, 5)) == 1, "a large one waits for nobody"
+        queue.written(group)
+        assert queue.put(waiting(only, 1))
+        last = asyncio.create_task(queue.take())
+        await asyncio.sleep(0.01)
+        assert not last.done()
+        queue.close()
+        assert len(await asyncio.wait_for(last, 5)) == 1
+
+    asyncio.run(run())
+
+
+def test_a_small_group_does_not_wait_for_long() -> None:
+    async def run() -> None:
+        queue, only = Queue(), UUID(int=1)
+        for _ in range(2):
+            assert queue.put(waiting(only, 1))
+        queue.written(await queue.take())
+        for _ in range(2):
+            assert queue.put(waiting(only, 1))
+            queue.written(await asyncio.wait_for(queue.take(), 5))
+        assert queue.put(waiting(only, 1))
+        assert len(await asyncio.wait_for(queue.take(), 5)) == 1, (
+            "one that is alone waits for some milliseconds"
+        )
+
+    asyncio.run(run())
+
+
+def test_what_was_long_ago_is_not_expected_again() -> None:
+    most = Most()
+    most.note(5)
+    assert most.of_late(1.0) == 5
+    most.note(2)
+    assert most.of_late(1.2) == 5
+    assert [most.of_late(now) for now in (2.0, 3.0)] == [2, 0]
+
+
 def test_large_requests_of_one_organization_let_others_in_between(
     dsn: str, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -422,11 +490,14 @@ def test_both_ways_store_and_answer_the_same(
                     )
                     for number in range(3)
                 ]
+                ahead = [event(f"{turn}ahead{number}", code="ahead") for number in range(2)]
                 repeated = [*sent[:2], event(f"{turn}x")]
                 for path, body in (
                     ("", {"event": event(turn, precise_total_amount_cents="1.50", timestamp="1780586634.5")}),
                     ("/batch", {"events": sent}),
                     ("/batch", {"events": repeated}),
+                    ("/batch", {"events": ahead}),
+                    ("/batch", {"events": [event(f"{turn}y"), event(f"{turn}z", code="ahead")]}),
                     ("", {"event": event("wrong", timestamp="x")}),
                 ):
                     answer = await post(client, path, body)
@@ -439,17 +510,21 @@ def test_both_ways_store_and_answer_the_same(
             with psycopg.connect(dsn) as conn:
                 new_version(conn, owner)
 
-        db.execute("truncate event, series, metering, metering_version cascade")
+        db.execute("truncate event, series, metering, metering_version, advance_event cascade")
+        made = SeriesLayout(field_name=None, keys=(), version=0, in_advance=True)
+        upkeep.refresh(db, organization_id=owner, code="ahead", wanted=made)
         db.commit()
         talk(dsn, keys["test"], conversation, accelerator=way)
         found = db.execute(
             "select s.external_subscription_id, s.code, s.dimensions, e.at, e.created_at, e.identity, e.value,"
-            " e.transaction_id, e.precise_total_amount_cents, e.extra from event e join series s on s.id = e.series_id"
+            " e.transaction_id, e.precise_total_amount_cents, e.extra, a.organization_id"
+            " from event e join series s on s.id = e.series_id left join advance_event a on a.identity = e.identity"
             " order by e.transaction_id"
         ).fetchall()
         db.commit()
         rows.append(found)
-    assert read_in_c == (8 if accelerator.IS_BUILT else 0)
-    assert len(rows[0]) == 12
+    assert read_in_c == (12 if accelerator.IS_BUILT else 0)
+    assert sum(row[-1] is not None for row in rows[0]) == 9
+    assert len(rows[0]) == 24
     assert all(each == rows[0] for each in rows)
     assert all(each == answers[0] for each in answers)

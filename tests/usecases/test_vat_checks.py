@@ -167,13 +167,12 @@ def test_a_tax_that_somebody_chose_stays(seller: Seller) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "others_wait"),
-    [("SERVICE_UNAVAILABLE", True), ("MS_MAX_CONCURRENT_REQ", False), ("something new", True), ("", True)],
+    ("error", "others_wait"), [("SERVICE_UNAVAILABLE", True), ("MS_MAX_CONCURRENT_REQ", False)]
 )
 def test_a_register_that_is_away_is_asked_again_later_each_time(
     seller: Seller, error: str, others_wait: bool
 ) -> None:
-    seller.vies.answers[ROME] = failing(error) if error else {"odd": 1}
+    seller.vies.answers[ROME] = failing(error)
     seller.save("rome", country="IT", tax_identification_number=ROME)
     seller.save(country="DE", tax_identification_number=BERLIN)
     assert seller.look() == (1 if others_wait else 2)

@@ -9,10 +9,9 @@ import asyncio
 import logging
 import time
 from base64 import b64decode
-from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -42,6 +41,7 @@ from permille.http.words import in_words
 from permille.ingest.calls import CallStore
 from permille.ingest.decoders import FORMATS, USAGE_FORMATS
 from permille.ingest.intakes import SortedEvents, answered, sort_events
+from permille.ingest.queue import AwaitedRequest, Queue, WaitingRequest
 from permille.ingest.senders import Answers, ApiSender, SenderMemory
 from permille.ingest.usage_format import CallBatch, UsageFormat
 from permille.ingest.wire_format import Faulty, Warnings, WireFormat
@@ -53,18 +53,9 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
-GROUP_EVENTS = 2_000
-SHARED_GROUP_EVENTS = 1_000
-QUEUE_EVENTS = 100_000
-LARGE_EVENTS = 500
-"""A request with so many is not stored with small ones of others, nor by several writers at once while others are there."""
-COMPANY_SECONDS = 2.0
-"""How long after requests of several organizations there is more than one."""
 RECONNECT_SECONDS = 0.2
 REPEAT_SECONDS = 0.05
 """How soon a request is stored again of which the metering was being changed."""
-CHANGING_SECONDS = 3.0
-"""After so long its sender repeats it."""
 EVALUATORS = 2
 """Threads for expressions that take long."""
 EVALUATIONS_WAITING = 20
@@ -97,121 +88,6 @@ class EventBatch:
     at: datetime
     usual: UsualEvents | None = None
     """The same events, where they were read in one pass."""
-
-
-@dataclass(slots=True)
-class WaitingRequest:
-    """A request in the queue."""
-
-    request: Request
-    until: float = field(default_factory=lambda: time.monotonic() + CHANGING_SECONDS, kw_only=True)
-    """Until then it is stored again where its organization's metering is being changed."""
-
-    def decide(self) -> None:
-        """It is known how it went."""
-        raise NotImplementedError
-
-
-@dataclass(slots=True)
-class AwaitedRequest(WaitingRequest):
-    """One that a task waits for."""
-
-    answered: asyncio.Future[None]
-
-    def decide(self) -> None:
-        if not self.answered.done():
-            self.answered.set_result(None)
-
-
-@dataclass(slots=True)
-class WaitingOfOne:
-    """What waits of an organization, and how many events that is."""
-
-    requests: deque[WaitingRequest] = field(default_factory=deque)
-    events: int = 0
-
-
-class Queue:
-    """What waits to be stored, all on one event loop; writers take it in groups, one request of each organization in turn."""
-
-    def __init__(self) -> None:
-        self.waiting: dict[int, WaitingOfOne] = {}
-        """By the number of the organization's id, which is hashed faster; those first whose turn it is."""
-        self.events = 0
-        self.closed = False
-        self.changed = asyncio.Event()
-        self.being_written: Counter[int] = Counter()
-        """Organizations of which writers have large requests now."""
-        self.last: int | None = None
-        """Whose request came last, and when it was another's than the one before."""
-        self.mixed_at = -COMPANY_SECONDS
-
-    def put(self, waiting: WaitingRequest) -> bool:
-        """Whether there was room, of which an organization has half at most."""
-        size, owner = len(waiting.request.drafts), waiting.request.organization_id.int
-        if self.closed or self.events + size > QUEUE_EVENTS:
-            return False
-        own = self.waiting.get(owner)
-        if own is None:
-            own = self.waiting[owner] = WaitingOfOne()
-        elif own.events + size > QUEUE_EVENTS // 2:
-            return False
-        own.requests.append(waiting)
-        own.events += size
-        self.events += size
-        if owner != self.last:
-            self.mixed_at = self.mixed_at if self.last is None else time.monotonic()
-            self.last = owner
-        self.changed.set()
-        return True
-
-    async def take(self) -> list[WaitingRequest]:
-        """What waits, up to GROUP_EVENTS; pauses while there is nothing. Empty: closed and nothing is left.
-
-        While several organizations wait, each gives one request, and a group beyond that is small: none waits long for
-        many of another. The queue is to know when the group is `written`.
-        """
-        while self._next_owner() is None and not self.closed:
-            self.changed.clear()
-            await self.changed.wait()
-        group: list[WaitingRequest] = []
-        size, owners = 0, len(self.waiting)
-        while (owner := self._next_owner()) is not None:
-            own = self.waiting[owner]
-            length = len(own.requests[0].request.drafts)
-            limit = GROUP_EVENTS if owners == 1 or len(group) < owners else SHARED_GROUP_EVENTS
-            if group and size + length > limit:
-                break
-            if group and owners > 1 and _is_large(own.requests[0]) != _is_large(group[0]):
-                break
-            group.append(own.requests.popleft())
-            own.events -= length
-            size += length
-            if not own.requests:
-                del self.waiting[owner]
-            elif owners > 1:
-                self.waiting[owner] = self.waiting.pop(owner)  # behind the others
-        self.events -= size
-        if size >= LARGE_EVENTS:
-            self.being_written.update(_large_owners(group))
-        return group
-
-    def written(self, group: Sequence[WaitingRequest]) -> None:
-        """What was taken is stored, or is not going to be."""
-        if self.being_written and (large := _large_owners(group)):
-            self.being_written.subtract(large)
-            self.being_written += Counter()  # without those that have none left
-            self.changed.set()
-
-    def _next_owner(self) -> int | None:
-        """Whose turn it is. While others are there, one of which a writer has large requests leaves the next writer to them."""
-        if not self.being_written or self.closed or time.monotonic() - self.mixed_at >= COMPANY_SECONDS:
-            return next(iter(self.waiting), None)
-        return next((owner for owner in self.waiting if owner not in self.being_written), None)
-
-    def close(self) -> None:
-        self.closed = True
-        self.changed.set()
 
 
 class EventIntake:
@@ -529,14 +405,6 @@ def wire_of(path: str, headers: Headers) -> WireFormat | None:
 
 def _client(scope: Scope) -> str | None:
     return _header(scope["headers"], b"user-agent").decode("latin-1")[:CLIENT_MAX] or None
-
-
-def _is_large(waiting: WaitingRequest) -> bool:
-    return len(waiting.request.drafts) >= LARGE_EVENTS
-
-
-def _large_owners(group: Iterable[WaitingRequest]) -> set[int]:
-    return {each.request.organization_id.int for each in group if _is_large(each)}
 
 
 async def _append(writer: Writer, requests: Sequence[Request]) -> None:

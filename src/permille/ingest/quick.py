@@ -26,11 +26,11 @@ from permille.http.words import in_words
 from permille.ingest.asgi import (
     EventBatch,
     EventIntake,
-    WaitingRequest,
     count_refused,
     secret_of,
     wire_of,
 )
+from permille.ingest.queue import WaitingRequest
 from permille.ingest.senders import ApiSender
 from permille.ingest.wire_format import WireFormat
 
