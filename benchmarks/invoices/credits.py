@@ -1,5 +1,6 @@
 """What contracts and credits cost an invoice run: the same run with a coupon, a tax, a wallet and a commitment for each
-subscription and without them, on one connection, in seconds of processors: those of this process and of its server's.
+subscription and without them, on one connection, in seconds of processors: those of this process and of its server's;
+beside COPY of the rows that each has made.
 
 .venv/bin/python -m benchmarks.invoices.credits [--subscriptions N] [--each] [--profile]
 """
@@ -8,19 +9,21 @@ from __future__ import annotations
 
 import argparse
 import cProfile
-import os
 import pstats
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from psycopg import Connection
+from rich.table import Table
 
+from benchmarks.ratios import say
 from permille.memory import calm_collector
 from permille.usecases.invoices import run
 
 from .__main__ import connected, console, database
+from .copies import WAYS, copied
 from .population import DUE, START, Population, populate
 
 ROUNDS = 5
@@ -71,24 +74,39 @@ _SEEN = (
     " where f.organization_id = %(organization)s and f.fee_type = 'commitment')"
     " from invoice where organization_id = %(organization)s"
 )
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
-def spent(conn: Connection[Any]) -> float:
-    """Seconds of processors so far: this process's and those of the server's process for the connection."""
-    fields = Path(f"/proc/{conn.info.backend_pid}/stat").read_text().rpartition(")")[2].split()
-    return time.process_time() + (int(fields[11]) + int(fields[12])) / _TICKS
+class Spent(NamedTuple):
+    """Seconds of processors that a run took, and what copying its rows took."""
+
+    python: float
+    postgres: float
+    copies: dict[str, float]
+
+    @property
+    def seconds(self) -> float:
+        return self.python + self.postgres
 
 
-def billed(conn: Connection[Any], population: Population) -> float:
-    """Seconds of processors that the run took."""
-    began = spent(conn)
+def postgres_seconds(conn: Connection[Any]) -> float:
+    """Seconds of processors so far of the server's process for the connection."""
+    return int(Path(f"/proc/{conn.info.backend_pid}/schedstat").read_text().split()[0]) / 1e9
+
+
+def all_seconds(conn: Connection[Any]) -> float:
+    """And of this process."""
+    return time.process_time() + postgres_seconds(conn)
+
+
+def billed(conn: Connection[Any], population: Population) -> tuple[float, float]:
+    """Seconds of processors that the run took: of this process and of the server's."""
+    python, postgres = time.process_time(), postgres_seconds(conn)
     while run.bill_due(conn, organization_id=population.organization_id, until=DUE):
         conn.commit()
-    return spent(conn) - began
+    return time.process_time() - python, postgres_seconds(conn) - postgres
 
 
-def with_parts(conn: Connection[Any], count: int, name: str, parts: Collection[str]) -> float:
+def with_parts(conn: Connection[Any], count: int, name: str, parts: Collection[str]) -> Spent:
     """The run of a population of which each has these parts, which are on each invoice."""
     population = populate(conn, subscriptions=count, name=name)
     values = {"organization": population.organization_id, "start": START}
@@ -96,22 +114,45 @@ def with_parts(conn: Connection[Any], count: int, name: str, parts: Collection[s
         for statement in PARTS[part]:
             conn.execute(statement, values)
     conn.commit()
-    seconds = billed(conn, population)
+    python, postgres = billed(conn, population)
     seen = conn.execute(_SEEN, values).fetchone()
     assert seen == (count, *(count if part in parts else 0 for part in PARTS)), seen
+    copies = copied(conn, population.organization_id, all_seconds)
     conn.rollback()
-    return seconds
+    return Spent(python, postgres, copies)
 
 
 def in_turns(
     conn: Connection[Any], count: int, runs: dict[str, Collection[str]], rounds: int = ROUNDS
-) -> dict[str, float]:
-    """The least seconds of each run: they take turns, as other work on the machine makes all of them slower."""
-    seconds = [
+) -> dict[str, Spent]:
+    """The cheapest of each run: they take turns, as other work on the machine makes all of them slower."""
+    spent = [
         {name: with_parts(conn, count, f"{name} {turn}", parts) for name, parts in runs.items()}
         for turn in range(rounds)
     ]
-    return {name: min(each[name] for each in seconds) for name in runs}
+    return {name: _cheapest([each[name] for each in spent]) for name in runs}
+
+
+def _cheapest(spent: Sequence[Spent]) -> Spent:
+    copies = {way: min(each.copies[way] for each in spent) for way in WAYS}
+    return min(spent, key=lambda each: each.seconds)._replace(copies=copies)
+
+
+def show(count: int, best: dict[str, Spent]) -> None:
+    """Microseconds an invoice, and how many times as much a run is as COPY of the rows that it has made."""
+    table = Table(
+        f"{count:,} invoices", "us", "Python", "PostgreSQL", "times", *(f"of COPY {way}" for way in WAYS)
+    )
+    for name, spent in best.items():
+        each = [f"{seconds * 1e6 / count:,.0f}" for seconds in (spent.seconds, spent.python, spent.postgres)]
+        of_copies = [
+            f"{spent.seconds / spent.copies[way]:.1f} ({spent.copies[way] * 1e6 / count:,.0f} us)"
+            for way in WAYS
+        ]
+        table.add_row(name, *each, f"{spent.seconds / best['without'].seconds:.2f}", *of_copies)
+        say("invoices", f"{name}, copying its rows of it", spent.copies["with indexes"] / spent.seconds)
+    say("invoices", "without, of with all", best["without"].seconds / best["with all"].seconds)
+    console.print(table)
 
 
 def main() -> None:
@@ -128,15 +169,12 @@ def main() -> None:
     with database() as dsn, connected(dsn) as conn:
         with_parts(conn, 500, "warm", tuple(PARTS))
         best = in_turns(conn, given.subscriptions, runs)
-        for name, seconds in best.items():
-            console.print(
-                f"{given.subscriptions:,} {name}: {seconds:.2f} s, {seconds / best['without']:.2f} times"
-            )
+        show(given.subscriptions, best)
         if given.profile:
             profile = cProfile.Profile(time.process_time)
             profile.runcall(with_parts, conn, given.subscriptions, "profile", tuple(PARTS))
             pstats.Stats(profile).sort_stats("tottime").print_stats(45)
-    if best["with all"] > MOST * best["without"]:
+    if best["with all"].seconds > MOST * best["without"].seconds:
         raise SystemExit(f"more than {MOST} times")
 
 

@@ -90,9 +90,12 @@ _STATEMENTS = (
     " %(start)s, %(start)s from generate_series(1, %(count)s) n, billing_entity b"
     " where b.organization_id = %(organization)s",
     "insert into subscription (id, organization_id, customer_id, plan_id, external_id, status, billing_time,"
-    " subscription_at, started_at, created_at, updated_at, next_billing_at)"
+    " subscription_at, started_at, created_at, updated_at, next_billing_at, fee_billed_until, charges_billed_until)"
     " select uuidv7(), %(organization)s, c.id, %(plan)s, 'subscription-' || c.sequential_id, 'active', 'calendar',"
-    " %(start)s, %(start)s, %(start)s, %(start)s, %(due)s from customer c"
+    # Each has started at another instant of the year before, and is billed up to January.
+    " s.at, s.at, s.at, s.at, %(due)s, %(start)s, %(start)s from customer c cross join lateral (select"
+    " %(start)s::timestamptz - interval '35 days' - (c.sequential_id %% 330) * interval '1 day'"
+    " - (c.sequential_id %% 86399) * interval '1 second' as at) s"
     " where c.organization_id = %(organization)s order by c.sequential_id",
     "insert into series (organization_id, external_subscription_id, code, metering_version, value_key, dimensions,"
     " identity) select %(organization)s, s.external_id, 'tokens', 1, 'tokens', jsonb_build_object('type', t),"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields as fields_of
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -47,7 +48,7 @@ def wallet(number: int, cents: int, **fields: Any) -> Wallet:
         "balance_cents": cents,
         "credits_balance": Decimal(cents) / 100,
     }
-    return Wallet(**{**dict.fromkeys(Wallet.__slots__), **columns, **fields})
+    return Wallet(**{**dict.fromkeys(field.name for field in fields_of(Wallet)), **columns, **fields})
 
 
 def filled(number: int, *lots: int, granted: int = 99, **fields: Any) -> FilledWallet:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +16,16 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from permille import accelerator
+from permille.accelerator.build import command
+from permille.accelerator.source import FOLDER
+from permille.core.bounds import (
+    DIGITS_MAX,
+    LATEST,
+    NAME_MAX,
+    PROPERTIES_DEPTH_MAX,
+    PROPERTIES_MAX,
+    PROPERTY_MAX,
+)
 from permille.core.errors import Refusal
 from permille.core.instants import microseconds
 from permille.core.metering.encoding import NO_LAYOUT, SeriesLayout
@@ -121,6 +134,7 @@ USUAL = [
     b' { "events" : [ ' + json.dumps(event()).encode() + b' ] , "other": [1.5, {"a": null}] } ',
     batch(dict(reversed(event().items()))),
     batch(event(code="nothing", properties={})),
+    batch(event(code="ahead"), event(transaction_id="u")),
     batch(event(properties=None)),
     batch({key: value for key, value in event().items() if key not in ("timestamp", "properties")}),
     batch(event(external_subscription_id=None), event(external_subscription_id="", transaction_id="u")),
@@ -147,7 +161,7 @@ USUAL = [
 UNUSUAL = [
     b"", b"{", b"[]", b"null", b'{"events": []}', b'{"events": [{}]}', b'{"events": 1}', b'{"event": {}}', b"\xff", b"\xef\xbb\xbf{}",
     batch(event())[:-1], batch(event()) + b"x", batch(event(), event(), event(), event(), event(), event()),
-    batch(event(code="unknown")), batch(event(code="made")), batch(event(code="ahead")), batch(event(transaction_id="")),
+    batch(event(code="unknown")), batch(event(code="made")), batch(event(transaction_id="")),
     batch(event(transaction_id="  \u3000\u0085")), batch(event(transaction_id="x" * 256)), batch(event(transaction_id=None)),
     batch(event(transaction_id="a\0")), batch(with_field("code", '"c\\ud800"')), batch(with_field("code", '"\\udc00\\ud800"')),
     batch('{"transaction_id": "t", "transaction_id": "u", "code": "c"}'), batch(with_property("n", '1, "n": 2')),
@@ -290,6 +304,23 @@ def test_what_is_cut_off_is_not_taken(body: bytes) -> None:
     assert by_c(known, body, is_batch=True, most=5) is not None
     cut_off = body.rstrip()
     assert all(by_c(known, cut_off[:end], is_batch=True, most=5) is None for end in range(len(cut_off)))
+
+
+def test_its_bounds_are_those_of_python_or_narrower() -> None:
+    defined = dict(re.findall(r"^#define (\w+) (\d+)", (FOLDER / "_usual.c").read_text(), re.MULTILINE))
+    found = {name: int(number) for name, number in defined.items()}
+    assert found["NAME_MAX_CHARS"] == NAME_MAX
+    assert found["DIGITS_MAX"] == DIGITS_MAX
+    assert found["SECONDS_END"] == LATEST.timestamp()
+    assert found["PROPERTIES_BYTES_MAX"] < PROPERTY_MAX
+    assert found["NAMES_MAX"] < PROPERTIES_MAX
+    assert found["DEPTH_MAX"] < PROPERTIES_DEPTH_MAX
+
+
+def test_it_compiles_without_a_warning(tmp_path: Path) -> None:
+    checked = command(tmp_path / "none", "-Werror", "-fsyntax-only")
+    done = subprocess.run(checked, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_table_forgets_what_was_not_used_lately() -> None:

@@ -18,9 +18,11 @@ import pytest
 from permille import accelerator
 from permille.app import intake_of
 from permille.config import Config
+from permille.core.metering.encoding import SeriesLayout
 from permille.database.connections import open_pool
 from permille.events.columns import UsualEvents
 from permille.events.draft import Draft
+from permille.events.engine import upkeep
 from permille.events.log import Request
 from permille.events.postgres.memory import Memory
 from permille.events.postgres.metering import new_version
@@ -488,11 +490,14 @@ def test_both_ways_store_and_answer_the_same(
                     )
                     for number in range(3)
                 ]
+                ahead = [event(f"{turn}ahead{number}", code="ahead") for number in range(2)]
                 repeated = [*sent[:2], event(f"{turn}x")]
                 for path, body in (
                     ("", {"event": event(turn, precise_total_amount_cents="1.50", timestamp="1780586634.5")}),
                     ("/batch", {"events": sent}),
                     ("/batch", {"events": repeated}),
+                    ("/batch", {"events": ahead}),
+                    ("/batch", {"events": [event(f"{turn}y"), event(f"{turn}z", code="ahead")]}),
                     ("", {"event": event("wrong", timestamp="x")}),
                 ):
                     answer = await post(client, path, body)
@@ -505,17 +510,21 @@ def test_both_ways_store_and_answer_the_same(
             with psycopg.connect(dsn) as conn:
                 new_version(conn, owner)
 
-        db.execute("truncate event, series, metering, metering_version cascade")
+        db.execute("truncate event, series, metering, metering_version, advance_event cascade")
+        made = SeriesLayout(field_name=None, keys=(), version=0, in_advance=True)
+        upkeep.refresh(db, organization_id=owner, code="ahead", wanted=made)
         db.commit()
         talk(dsn, keys["test"], conversation, accelerator=way)
         found = db.execute(
             "select s.external_subscription_id, s.code, s.dimensions, e.at, e.created_at, e.identity, e.value,"
-            " e.transaction_id, e.precise_total_amount_cents, e.extra from event e join series s on s.id = e.series_id"
+            " e.transaction_id, e.precise_total_amount_cents, e.extra, a.organization_id"
+            " from event e join series s on s.id = e.series_id left join advance_event a on a.identity = e.identity"
             " order by e.transaction_id"
         ).fetchall()
         db.commit()
         rows.append(found)
-    assert read_in_c == (8 if accelerator.IS_BUILT else 0)
-    assert len(rows[0]) == 12
+    assert read_in_c == (12 if accelerator.IS_BUILT else 0)
+    assert sum(row[-1] is not None for row in rows[0]) == 9
+    assert len(rows[0]) == 24
     assert all(each == rows[0] for each in rows)
     assert all(each == answers[0] for each in answers)

@@ -96,7 +96,10 @@ def round_cents(precise_cents: Decimal) -> int:
 
 def whole_cents(precise_cents: Decimal) -> int:
     """As round_cents; call it under exact()."""
-    return int(_cut(precise_cents, _WHOLE))
+    try:
+        return int(precise_cents.quantize(_WHOLE))
+    except InvalidOperation as error:
+        raise _out_of_range(precise_cents) from error
 
 
 def precise(value: Decimal) -> Decimal:
@@ -107,15 +110,15 @@ def precise(value: Decimal) -> Decimal:
 
 def precise_cents(value: Decimal) -> Decimal:
     """As precise; call it under exact()."""
-    cut = _cut(value, _PRECISE)
+    try:
+        cut = value.quantize(_PRECISE)
+    except InvalidOperation as error:
+        raise _out_of_range(value) from error
     return value if cut == value else cut
 
 
-def _cut(value: Decimal, digits: Decimal) -> Decimal:
-    try:
-        return value.quantize(digits)
-    except InvalidOperation as error:
-        raise AmountOutOfRangeError(f"{value:.6e} is out of range") from error
+def _out_of_range(value: Decimal) -> AmountOutOfRangeError:
+    return AmountOutOfRangeError(f"{value:.6e} is out of range")
 
 
 class LineAmounts(NamedTuple):
@@ -141,8 +144,7 @@ def line_amounts(amount: Decimal, unit_amount: Decimal, per_unit: int) -> LineAm
             unit_amount.quantize(_PRECISE),
         )
     except InvalidOperation as error:
-        largest = max(cents, unit_amount, key=abs)
-        raise AmountOutOfRangeError(f"{largest:.6e} is out of range") from error
+        raise _out_of_range(max(cents, unit_amount, key=abs)) from error
     return LineAmounts(
         int(whole),
         cents if cut == cents else cut,
@@ -193,10 +195,10 @@ def allocate(total: int, weights: Sequence[Decimal]) -> list[int]:
 
 def decimal_text(value: Decimal) -> str:
     """Lago's wire form of a decimal: plain notation with a fraction and no idle zeros ("4.0", "0.5", "0.0")."""
+    if not value:
+        return "0.0"
     text = format(value, "f")
     if "." not in text:
-        return "0.0" if text == "-0" else text + ".0"
+        return text + ".0"
     text = text.rstrip("0")
-    if text.endswith("."):
-        text += "0"
-    return "0.0" if text == "-0.0" else text
+    return text + "0" if text.endswith(".") else text

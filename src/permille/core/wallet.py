@@ -58,7 +58,7 @@ class Source(StrEnum):
     THRESHOLD = "threshold"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Wallet:
     """Credits of a customer, each worth `rate_amount` of the currency."""
 
@@ -134,7 +134,7 @@ class NamedWallet:
     wallet_code: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Lot:
     """What is left of a transaction that filled a wallet."""
 

@@ -26,6 +26,7 @@ from permille.database.bulk import (
     copy_lines,
     decimal_array,
     hex_array,
+    hex_text,
     instant,
     instant_array,
     int_array,
@@ -112,9 +113,9 @@ def _taken_line(row: WalletTransaction) -> str:
     assert row.invoice_id is not None, "an invoice takes it"
     assert row.settled_at is not None, "what an invoice takes is settled"
     return (
-        f"{row.id.hex}\t{row.organization_id.hex}\t{row.wallet_id.hex}\t{row.transaction_type}\t{row.transaction_status}"
-        f"\t{row.status}\t{row.source}\t{row.amount_cents}\t{row.credit_amount}\t{row.priority}"
-        f"\t{row.invoice_requires_successful_payment}\t{row.invoice_id.hex}\t[]"
+        f"{hex_text(row.id)}\t{hex_text(row.organization_id)}\t{hex_text(row.wallet_id)}\t{row.transaction_type}\t{row.transaction_status}"
+        f"\t{row.status}\t{row.source}\t{row.amount_cents}\t{row.credit_amount!s}\t{row.priority}"
+        f"\t{row.invoice_requires_successful_payment}\t{hex_text(row.invoice_id)}\t[]"
         f"\t{instant(row.settled_at)}\t{instant(row.created_at)}\n"
     )
 

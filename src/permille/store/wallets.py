@@ -11,7 +11,6 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
-from psycopg.rows import class_row
 
 from permille.core.fee_kind import FeeKind
 from permille.core.invoice.draft import InvoiceDraft
@@ -29,7 +28,8 @@ from permille.core.wallet import (
 )
 from permille.database.bulk import columns_of, decimal_array, instant_array, int_array, text_array, uuid_array
 from permille.database.connections import exact_json
-from permille.ids import new_id
+from permille.database.typed_rows import quick_row
+from permille.ids import new_ids
 from permille.store import wallet_transactions
 from permille.store.wallet_transactions import WalletTransaction
 
@@ -65,7 +65,7 @@ def update(conn: Connection[Any], wallet_id: UUID, columns: Mapping[str, Any], *
 
 
 def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[Wallet]:
-    with conn.cursor(row_factory=class_row(Wallet)) as cursor:
+    with conn.cursor(row_factory=quick_row(Wallet)) as cursor:
         return cursor.execute(f"select {_COLUMNS} from wallet where {condition}", values).fetchall()
 
 
@@ -120,7 +120,7 @@ def listing(
         "limit": limit,
         "offset": offset,
     }
-    with conn.cursor(row_factory=class_row(Wallet)) as cursor:
+    with conn.cursor(row_factory=quick_row(Wallet)) as cursor:
         rows = cursor.execute(
             f"select {_COLUMNS} from wallet where {_FOUND}"
             " order by created_at desc, id desc limit %(limit)s offset %(offset)s",
@@ -149,7 +149,7 @@ def filled(
 
 def lots_of(conn: Connection[Any], wallet_ids: Collection[UUID]) -> dict[UUID, list[Lot]]:
     """Wallet -> what is left in it, in the order in which it is taken."""
-    with conn.cursor(row_factory=class_row(Lot)) as cursor:
+    with conn.cursor(row_factory=quick_row(Lot)) as cursor:
         rows = cursor.execute(
             "select id, wallet_id, remaining_amount_cents, transaction_status = 'granted' as is_granted"
             " from wallet_transaction where wallet_id = any(%s) and remaining_amount_cents > 0"
@@ -225,10 +225,14 @@ def apply(conn: Connection[Any], movements: Sequence[Movement]) -> None:
 
 def take(conn: Connection[Any], drafts: Iterable[InvoiceDraft]) -> list[WalletTransaction]:
     """Save what invoices took of wallets: a transaction for each wallet of each invoice; set-based."""
+    taken = [(draft, each) for draft in drafts for each in draft.prepaid]
+    if not taken:
+        return []
+    ids = new_ids(taken[0][0].made_at, len(taken))
     movements = [
         Movement(
             transaction=WalletTransaction(
-                id=new_id(draft.made_at),
+                id=transaction_id,
                 organization_id=draft.customer.organization_id,
                 wallet_id=each.wallet.id,
                 transaction_type=Direction.OUTBOUND,
@@ -243,12 +247,10 @@ def take(conn: Connection[Any], drafts: Iterable[InvoiceDraft]) -> list[WalletTr
             ),
             parts=each.parts,
         )
-        for draft in drafts
-        for each in draft.prepaid
+        for transaction_id, (draft, each) in zip(ids, taken, strict=True)
     ]
-    if movements:
-        wallet_transactions.add_taken(conn, [each.transaction for each in movements])
-        apply(conn, movements)
+    wallet_transactions.add_taken(conn, [each.transaction for each in movements])
+    apply(conn, movements)
     return [each.transaction for each in movements]
 
 

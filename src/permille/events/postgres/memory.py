@@ -145,7 +145,7 @@ class Memory:
         for code in known.by_code.keys() - reader.codes:
             how = known.by_code[code]
             layout = self.series_of(organization_id, code, how).layout
-            if layout is not None and how.expression is None and not how.in_advance:
+            if layout is not None and how.expression is None:
                 reader.organization.add(layout)
             reader.codes.add(code)
         return reader

@@ -366,13 +366,7 @@ def _insert(
     `usual` are columns already; of the others `group` has what was made of them.
     """
     statement, parameters = _STORE, _parameters(known, usual, others, group)
-    waiting = [
-        (identity, request.organization_id)
-        for request in others
-        if any(known[request.organization_id].by_code[code].in_advance for code in request.codes)
-        for identity, draft in zip(request.identities, request.drafts, strict=True)
-        if known[request.organization_id].by_code[draft.code].in_advance
-    ]
+    waiting = _paid_in_advance(known, [*usual, *others])
     if waiting:
         identities, organizations = zip(*waiting, strict=True)
         statement = _STORE_IN_ADVANCE
@@ -386,6 +380,20 @@ def _insert(
     return statement, parameters
 
 
+def _paid_in_advance(known: Meterings, requests: Sequence[Request]) -> list[tuple[bytes, UUID]]:
+    """The identities of the events that wait for their fees, and whose they are."""
+    found: list[tuple[bytes, UUID]] = []
+    for request in requests:
+        by_code, owner = known[request.organization_id].by_code, request.organization_id
+        waiting = {code for code in request.codes if by_code[code].in_advance}
+        if waiting == request.codes:
+            found += [(identity, owner) for identity in request.identities]
+        elif waiting:
+            events = zip(request.identities, request.drafts, strict=True)
+            found += [(identity, owner) for identity, draft in events if draft.code in waiting]
+    return found
+
+
 def _claims(requests: Sequence[Request]) -> list[bytes]:
     return [claim for request in requests if request.counts_once for claim in request.claims]
 
@@ -397,16 +405,16 @@ def _parameters(
     if others:
         every.append(columns_of(others, group))
     count = sum(each.count for each in every)
-    created_ats = arrays.instant_elements(
-        [request.created_at for request in (*usual, *others) for _ in range(len(request.drafts))]
-    )
+    created_ats = [
+        arrays.instant_elements([request.created_at]) * len(request.drafts) for request in (*usual, *others)
+    ]
     organizations = sorted(known)
     return [
         organizations,
         [known[each].version for each in organizations],
         arrays.integers(count, b"".join([each.series_ids for each in every])),
         arrays.instants(count, b"".join([each.ats for each in every])),
-        arrays.instants(count, created_ats),
+        arrays.instants(count, b"".join(created_ats)),
         arrays.uuid_array(count, b"".join([each.identities for each in every])),
         arrays.Literal(joined([(each.count, each.amounts) for each in every])),
         arrays.Literal(joined([(each.count, each.transaction_ids) for each in every])),
