@@ -25,6 +25,8 @@ FLOORS = Path(__file__).with_name("floors.toml")
 SHORT = {
     "ingest": ("benchmarks.ingest", "--short", "--events", "100000"),
     "usage": ("benchmarks.usage", "--short"),
+    "usage_many": ("benchmarks.usage.many", "--short"),
+    "lists": ("benchmarks.lists", "--short"),
     "llm": ("benchmarks.llm", "--calls", "3000", "--rounds", "2"),
     "invoices": ("benchmarks.invoices", "--short", "--subscriptions", "12000"),
     "webhooks": ("benchmarks.webhooks", "--invoices", "1500"),

@@ -5,6 +5,7 @@ Stand-ins for serve and work write down what happens to them; the database is th
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ import psycopg
 import pytest
 
 from permille.embedded.postgres import dsn_of
+from permille.embedded.process import Forked, fork
 from permille.embedded.supervisor import Program
 from tests.live import PATIENCE_SECONDS
 
@@ -111,6 +113,10 @@ def wait_until(claim: Callable[[], bool], log: Path | None = None) -> None:
     while not claim():
         assert time.monotonic() < until, log.read_text() if log else "waited in vain"
         time.sleep(0.02)
+
+
+def leads_a_session(pid: int) -> bool:
+    return os.getsid(pid) == pid
 
 
 def is_gone(pid: int) -> bool:
@@ -238,6 +244,33 @@ def test_a_database_that_does_not_answer_is_one_line_and_status_1(tree: Tree) ->
     assert tree.up(url="postgresql://127.0.0.1:1/none").wait(PATIENCE_SECONDS) == 1
     assert "Can't start: connection failed" in tree.log.read_text()
     assert tree.entries("started") == []
+
+
+def test_a_forked_child_has_its_own_end_and_its_own_signals() -> None:
+    def sleep() -> int:
+        time.sleep(60)
+        return 0
+
+    asked: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: asked.append(number))
+    try:
+        assert fork(lambda: 3, last_signal=signal.SIGTERM).wait(10) == 3
+        for end, status in ((Forked.terminate, -signal.SIGTERM), (Forked.kill, -signal.SIGKILL)):
+            child = fork(sleep, last_signal=signal.SIGTERM)
+            with pytest.raises(subprocess.TimeoutExpired):
+                child.wait(0.05)
+            wait_until(functools.partial(leads_a_session, child.pid))
+            end(child)
+            assert child.wait(10) == child.returncode == status
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert asked == []
+
+
+def test_a_process_shows_another_command_line() -> None:
+    shown = "import sys; from permille.embedded.process import name_process; name_process('permille work'); print(open('/proc/self/cmdline').read())"
+    done = subprocess.run([sys.executable, "-c", shown], capture_output=True, text=True, check=True)
+    assert done.stdout.rstrip("\0\n") == "permille\0work"
 
 
 def test_programs_run_by_the_interpreter_that_was_found_for_them() -> None:

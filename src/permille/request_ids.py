@@ -27,7 +27,12 @@ def begin(headers: Iterable[tuple[bytes, bytes]]) -> str:
 def given(headers: Iterable[tuple[bytes, bytes]]) -> str | None:
     """The id that a request brings, if it is well-formed."""
     found = dict(headers).get(HEADER)
-    return found.decode() if found is not None and _WELL_FORMED.fullmatch(found) else None
+    return None if found is None else well_formed(found)
+
+
+def well_formed(value: bytes) -> str | None:
+    """What a request brings as its id, if it is fine."""
+    return value.decode() if _WELL_FORMED.fullmatch(value) else None
 
 
 def new() -> str:

@@ -28,7 +28,7 @@ NOT_AUDITED = {
     "the log itself": "audit_entry audit_change",
     "events are data, and have their own list; amendments are audited": "event struck_event counted_once",
     "derived from the units of plans and subscriptions, which are audited": "fixed_charge_units",
-    "derived from events and prices by the engine": "series event_hour usage_cell series_month unique_cell metering"
+    "derived from events and prices by the engine": "series event_hour usage_cell event_count series_month unique_cell metering"
     " metering_version metering_state advance_event unpriced_advance_event held_advance_event advance_rounding"
     " advance_level unknown_model_call unchecked_series unchecked_organization unpriced_usage unpriced_series late_mark late_check usage_chart"
     " alert_mark alert_check triggered_alert threshold_mark threshold_check wallet_check wallet_mark",

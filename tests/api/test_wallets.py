@@ -411,6 +411,8 @@ def test_ongoing_balances_follow_prices_and_taxes_without_an_event(api: Api, dsn
     assert seen_by_the_worker(api, dsn) == [1_200]
     api.delete("/taxes/w")
     assert seen_by_the_worker(api, dsn) == [1_900]
+    api.delete("/billable_metrics/tokens")
+    assert seen_by_the_worker(api, dsn) == [4_000]
 
 
 def test_ongoing_balances_follow_refreshed_drafts_and_ends_without_an_invoice(api: Api, dsn: str) -> None:

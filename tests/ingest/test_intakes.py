@@ -206,6 +206,21 @@ def test_a_call_counts_once_whichever_road_that_guesses_its_provider_comes_first
     talk(conversation)
 
 
+def test_a_call_that_waits_is_counted_by_a_road_that_guesses_its_provider(
+    talk: Callable[[Talk], None],
+) -> None:
+    async def conversation(client: Client) -> None:
+        await intake(client, "openmeter")
+        response = {"id": "chatcmpl-1", "object": "chat.completion", "model": "gpt-5.4-mini", "usage": TOTALS}
+        (said,) = await client.send({"provider": "azure", "response": response})
+        assert said["status"] == "held"
+        await cloud(client, cloud_event("chatcmpl-1"))
+        assert await client.counted() == WHOLE
+        assert (await client.get("/llm/held_usages"))["held_usages"] == []
+
+    talk(conversation)
+
+
 def test_cloud_events_are_events_of_their_type(talk: Callable[[Talk], None]) -> None:
     async def conversation(client: Client) -> None:
         data = {"type": "input", "model": "gpt-5.4-mini", "quantity": 5}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -267,7 +268,7 @@ def read(written: bytes) -> Iterator[tuple[int, dict[bytes, bytes], Any]]:
         head, _, rest = written.partition(b"\r\n\r\n")
         first, *lines = head.split(b"\r\n")
         headers = dict(line.split(b": ", 1) for line in lines)
-        length = int(headers.get(b"content-length", b"0"))
+        length = int(headers.pop(b"content-length", b"0"))
         body: Any = rest[:length]
         if headers.get(b"content-type") == b"application/json":
             body = json.loads(body)
@@ -355,6 +356,17 @@ HEADERS = st.sampled_from(
     [""] * 6
     + [
         "X-Request-Id: mine\r\n",
+        "x-request-id: mine\r\nTraceparent: 00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\r\n",
+        "X-Request-Id: other\r\nX-Request-Id: mine\r\n",
+        "X-Request-Id: other\r\nX-Request-Id:\r\n",
+        "X-Request-Id: mine\r\nX-Request-Id: b c\r\n",
+        "X-Request-Id:mine\r\n",
+        "X-Request-Id:  mine \r\n",
+        "traceparent: \r\n",
+        "traceparent: a\tb\r\n",
+        "traceparent:c\r\n",
+        "tracestate: x\r\n y\r\n",
+        "Idempotency-Key: \x01\r\n",
         "X-Request-Id: not well-formed\r\n",
         "Expect: 100-continue\r\n",
         "Connection: close\r\n",
@@ -462,9 +474,15 @@ def test_usual_requests_go_the_short_way_whole_in_pieces_and_in_a_row() -> None:
             await server.settle(connection)
         found = list(read(pipe.written))
         assert [status for status, _, _ in found] == [200] * 42
+        for nth in range(3):
+            more = f"X-Request-Id: r{nth}\r\nTraceparent: 00-{nth}\r\n"
+            await server.send(connection, pipe, [sent("/api/v1/events", one(f"q{nth}"), more=more)], 1)
+            await server.settle(connection)
+        ids = re.findall(rb"x-request-id: (\S+)", pipe.written)
+        assert ids[-3:] == [b"r0", b"r1", b"r2"]
         assert [body["event"]["transaction_id"] for _, _, body in found][2:] == [f"p{n}" for n in range(40)]
 
-    assert run(conversation).taken == 42
+    assert run(conversation).taken == 44, "but the first with headers of its own"
 
 
 def test_a_slow_body_gets_408_and_an_idle_connection_is_closed() -> None:
@@ -654,3 +672,21 @@ def test_a_refresh_that_fails_leaves_the_key_until_its_time(monkeypatch: pytest.
         assert memory.remembered("live") is None, "it is nobody's key any more"
 
     asyncio.run(running())
+
+
+def test_calls_of_language_models_and_what_the_key_may_not_go_the_ordinary_way() -> None:
+    async def conversation(server: Server) -> None:
+        desk, memory = QuickDesk(server.intake), server.intake.keys
+        memory.forget(None)
+        memory.answers = answers(intakes=lambda _: {"call": None})
+        heads = {secret: desks.EventHead(secret, EVENT) for secret in ("live", "reader", "nobody", "test")}
+        for secret in heads:
+            await memory.sender(secret)
+        asker = cast("Any", None)
+        for secret, code in (("live", "call"), ("reader", "c"), ("nobody", "c"), ("test", "c")):
+            assert not desk.take(heads[secret], one("x", code=code), asker)
+            assert (desk.room(heads[secret], 10) is None) == (secret != "live")
+        assert not desk.take(heads["live"], one("x", code="c", properties={"x": "y" * 100_000}), asker)
+        assert (server.intake.queue.requests, server.memory._taken) == (0, 10)
+
+    run(conversation)

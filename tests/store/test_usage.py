@@ -251,6 +251,8 @@ def test_every_window_is_exact_however_much_is_rolled_up(
             compare(feed, window)
     ids = [row[0] for row in db.execute("select id from series").fetchall()]
     assert count_events(db, ids, from_=None, to=START + timedelta(days=400)) == len(feed.sent)
+    db.execute("update event_count set events_count = events_count + 1")
+    assert rollup.verify(db) != []
 
 
 def test_usage_that_is_cut_where_a_date_matters_is_that_of_all_stretches_added_up(

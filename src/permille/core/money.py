@@ -195,10 +195,10 @@ def allocate(total: int, weights: Sequence[Decimal]) -> list[int]:
 
 def decimal_text(value: Decimal) -> str:
     """Lago's wire form of a decimal: plain notation with a fraction and no idle zeros ("4.0", "0.5", "0.0")."""
+    if not value:
+        return "0.0"
     text = format(value, "f")
     if "." not in text:
-        return "0.0" if text == "-0" else text + ".0"
+        return text + ".0"
     text = text.rstrip("0")
-    if text.endswith("."):
-        text += "0"
-    return "0.0" if text == "-0.0" else text
+    return text + "0" if text.endswith(".") else text

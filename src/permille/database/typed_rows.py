@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from enum import StrEnum
+from functools import cache
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from psycopg.rows import BaseRowFactory, RowMaker
@@ -59,18 +60,32 @@ def quick(kind: type[T], values: Mapping[str, Any]) -> T:
     return made
 
 
+class _Members(dict[Any, StrEnum | None]):
+    """Members by their texts: a look-up takes a quarter of what a call of the enum takes. None is itself."""
+
+    def __init__(self, enum: type[StrEnum]) -> None:
+        super().__init__((member.value, member) for member in enum)
+        self[None] = None
+        self._enum = enum
+
+    def __missing__(self, text: str) -> StrEnum:
+        return self._enum(text)
+
+
+_members = cache(_Members)
+
+
 def typed_row(kind: type[T]) -> BaseRowFactory[T]:
-    """As psycopg's class_row, with enums."""
+    """As psycopg's class_row, with enums. Raises ValueError for a text that is none."""
 
     def factory(cursor: Any) -> RowMaker[T]:
         names = [column.name for column in cursor.description or ()]
-        enums = list(enums_of(kind).items())
+        members = [(name, _members(enum)) for name, enum in enums_of(kind).items()]
 
         def make(values: Sequence[Any]) -> T:
             row = dict(zip(names, values, strict=True))
-            for name, enum in enums:
-                if row[name] is not None:
-                    row[name] = enum(row[name])
+            for name, found in members:
+                row[name] = found[row[name]]
             return kind(**row)
 
         return make

@@ -147,10 +147,11 @@ def _be_child(work: Callable[[], int], prepare: Callable[[], None]) -> NoReturn:
 
 
 def name_process(command: str) -> None:
-    """Show another command line to those who list processes, as far as there is room (Linux only)."""
-    if sys.platform != "linux":
+    """Show another command line to those who list processes, as far as there is room and /proc."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+    except OSError:
         return
-    fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
     begin, end = int(fields[_ARGUMENTS_BEGIN]), int(fields[_ARGUMENTS_END])
     room = end - begin - 1
     if begin and room > 0:

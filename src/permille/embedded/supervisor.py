@@ -1,5 +1,6 @@
 """`permille up`: the database, the API and the background work as one tree of processes that run and end together.
 
+Our own programs are forked from the supervisor, which loads what they need while the database starts; they share that memory.
 What crashes is started again, after a growing pause. SIGTERM, SIGINT and SIGHUP stop the tree in order: first who
 takes requests, then who works, then the database. If the supervisor itself is killed, the kernel signals its
 children (see process.spawn), so the next start finds the port and the data free.
@@ -64,8 +65,11 @@ class Program:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is a command of this very installation and interpreter."""
-        return self.command[: len(OURS)] == OURS
+        """Whether it is a command of this very installation and interpreter, which is forked.
+
+        Only on Linux: elsewhere libraries of the system may not survive a fork.
+        """
+        return sys.platform == "linux" and self.command[: len(OURS)] == OURS
 
     def run_by(self, python: str | None) -> Program:
         """The same with another interpreter, if its command begins with ours."""

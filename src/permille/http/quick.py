@@ -1,12 +1,13 @@
 """Usual requests answered in the protocol: without headers read again, a scope or a task for each.
 
 A client that keeps its connection sends the same head over and over. What a head says is read once, the ordinary way; a
-request is usual where each byte of its head is as before, but for the digits of its body's length. Whatever is not usual, and
-whatever would be refused, goes the ordinary way from its first byte.
+request is usual where each byte of its head is as before, but for the digits of its body's length and for what traces and names
+single requests. Whatever is not usual, and whatever would be refused, goes the ordinary way from its first byte.
 """
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from contextvars import Context
@@ -30,6 +31,19 @@ _BEGINNING = b"POST /api/v1/events"
 _END = b"\r\n\r\n"
 _LENGTHS = (b"\r\nContent-Length: ", b"\r\ncontent-length: ")
 _DIGITS_MAX = len(str(BODY_MAX))
+_OF_ONE_REQUEST = frozenset(
+    (
+        b"traceparent",
+        b"tracestate",
+        b"x-request-id",
+        b"x-amzn-trace-id",
+        b"x-cloud-trace-context",
+        b"idempotency-key",
+    )
+)
+"""Headers whose values, where they are visible ASCII, are another each time, and mean nothing but a request's id."""
+_VALUES = re.compile(rb"\r\n(" + b"|".join(sorted(_OF_ONE_REQUEST)) + rb"): [!-~]+(?=\r\n|\Z)", re.IGNORECASE)
+_REQUEST_ID = re.compile(rb"\r\nx-request-id:([^\r\n]*)", re.IGNORECASE)
 _NEEDS_MORE = frozenset((b"expect", b"transfer-encoding", b"content-encoding", b"upgrade", b"te", b"trailer"))
 """Headers of requests that are never usual."""
 
@@ -55,8 +69,8 @@ class UsualHead:
 
     path: str
     kind: Any
-    request_id: str | None
-    """The one that it brings."""
+    brings_id: bool
+    """Whether a request with it may bring an id of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +106,11 @@ class ShortWay:
 
     def head(self, key: bytes) -> UsualHead | None:
         """What a head says, None while that is not known."""
-        return self._heads.get(key)
+        return self._heads.get(key) or self._heads.get(_VALUES.sub(rb"\r\n\1: ", key))
 
     def learn(self, key: bytes, headers: Headers) -> None:
         """Remember a head that was read the ordinary way, if it is usual."""
+        key = _VALUES.sub(rb"\r\n\1: ", key)
         lines = key.split(b"\r\n")
         words = lines[0].split(b" ")
         if len(words) != 3 or words[2] != b"HTTP/1.1" or b"?" in words[1] or b"%" in words[1]:
@@ -109,8 +124,8 @@ class ShortWay:
         self._bytes += len(key)
         if len(self._heads) >= HEADS_REMEMBERED or self._bytes > HEADS_BYTES:
             self._heads, self._bytes = {}, len(key)
-        given = request_ids.given(headers)
-        self._heads[key] = UsualHead(path=path, kind=kind, request_id=given)
+        brings_id = any(name == request_ids.HEADER for name, _ in headers)
+        self._heads[key] = UsualHead(path=path, kind=kind, brings_id=brings_id)
 
 
 def find_request(data: bytes) -> FoundRequest | None:
@@ -134,6 +149,12 @@ def find_request(data: bytes) -> FoundRequest | None:
     return FoundRequest(data[:begins] + data[stop:end], end + 4, end + 4 + length)
 
 
+def _id_in(data: bytes, found: FoundRequest) -> str | None:
+    """The id that a request brings. Of several the last one holds."""
+    given = _REQUEST_ID.findall(data, 0, found.begins - 2)
+    return request_ids.well_formed(given[-1].strip(b" \t")) if given else None
+
+
 def _are_plain(lines: Sequence[bytes], headers: Headers) -> bool:
     """Whether these lines, of which one is the length without its digits, are the headers and say nothing unusual."""
     if len(lines) != len(headers):
@@ -142,10 +163,9 @@ def _are_plain(lines: Sequence[bytes], headers: Headers) -> bool:
         own, _, said = line.partition(b":")
         if own.lower() != name or b"\n" in line or b"\r" in line or name in _NEEDS_MORE:
             return False
-        if name == b"content-length":
-            if said.strip() != b"":
-                return False
-        elif said.strip(b" \t") != value or (name == b"connection" and value.lower() != b"keep-alive"):
+        if name == b"content-length" or (name in _OF_ONE_REQUEST and said == b" "):
+            continue  # its value was cut out
+        if said.strip(b" \t") != value or (name == b"connection" and value.lower() != b"keep-alive"):
             return False
     return True
 
@@ -245,7 +265,7 @@ class QuickProtocol(GuardedProtocol):
 
     def _ask(self, desk: Desk, head: UsualHead, data: bytes, found: FoundRequest) -> bool:
         self.began = time.perf_counter()
-        self.name = head.request_id or request_ids.new()
+        self.name = (_id_in(data, found) if head.brings_id else None) or request_ids.new()
         self.asked = head
         if not desk.take(head.kind, data[found.begins : found.ends], self):
             self.asked = None

@@ -447,9 +447,14 @@ def priced_by_catalogue(conn: Connection[Any], organization_id: UUID) -> list[UU
 
 def plans_of_metric(conn: Connection[Any], billable_metric_id: UUID) -> list[Plan]:
     """The plans with charges on a metric, in any version of their prices."""
+    return list(plans_by_ids(conn, ids_of_metric(conn, billable_metric_id)).values())
+
+
+def ids_of_metric(conn: Connection[Any], billable_metric_id: UUID) -> list[UUID]:
+    """As plans_of_metric, their ids."""
     rows = conn.execute(
         "select distinct coalesce(p.version_of, p.id) from charge c join plan p on p.id = c.plan_id"
         " where c.billable_metric_id = %s and c.deleted_at is null and (p.version_of is null or p.deleted_at is null)",
         [billable_metric_id],
     ).fetchall()
-    return list(plans_by_ids(conn, [plan_id for (plan_id,) in rows]).values())
+    return [plan_id for (plan_id,) in rows]

@@ -261,9 +261,9 @@ def counted(
 ) -> None:
     """Note that calls are counted: some may have been kept aside when they came before."""
     payers = {
-        call.identity: call.external_subscription_id or call.sent.external_subscription_id or ""
+        name: call.external_subscription_id or call.sent.external_subscription_id or ""
         for call in calls
-        if call.identity
+        for name in call.names
     }
     held_usages.counted(conn, organization_id, payers, now=now)
     unknown_model_calls.note(conn, organization_id, calls)

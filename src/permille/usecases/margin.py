@@ -157,12 +157,13 @@ def _of_lines(
 ) -> Iterator[Revenue]:
     """The lines of a running period, but for charges whose fees are made by events."""
     own = {"customer": payer.customer, "plan": payer.plan, "day": day.isoformat()}
+    names = search.names
     for charge in used.charges:
         if charge.charge_id in without:
             continue
         for line in charge.lines:
             values = line.filter.values if line.filter else {}
-            texts = {name: text_of(name, line.grouped_by, values) for name in search.names}
+            texts = {name: text_of(name, line.grouped_by, values) for name in names}
             yield Revenue(
                 group=search.group({**texts, **own}),
                 currency=used.currency,

@@ -1,7 +1,7 @@
 """Lists of events as they were sent, newest first, with how many there are.
 
 Where a search looks into few series, each is asked through its index. Where there are many, the newest events are found
-by their arrival, and counted by one pass over the cells: an organization may have a million series.
+by their arrival, and their number is that of the organization's cells, which is kept: it may have a million series.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from permille.events.postgres.events import EVENT_COLUMNS, condition_of, values_
 from permille.events.usage import BEGINNING
 
 FEW_SERIES = 1_000
-ARRIVALS = (20_000, 200_000, 2_000_000)
+ARRIVALS = (2_000, 20_000, 200_000, 2_000_000)
 """How many of all events that came last are looked through for a page, as long as there are too few for it."""
 
 _LAST = """
@@ -57,7 +57,14 @@ def page(
         total = usage.count_events(conn, series, from_=from_, to=to)
         found = events.page(conn, series, from_=from_, to=to, limit=limit, offset=offset)
         return total + more, found
-    total = usage.count_events_of(conn, condition_of(search), values_of(search), from_=from_, to=to)
+    total = usage.count_events_of(
+        conn,
+        condition_of(search),
+        values_of(search),
+        from_=from_,
+        to=to,
+        by_code=search.external_subscription_id is None,
+    )
     since = _since(conn, search, from_=from_, to=to, reach=limit + offset)
     if since is None:
         every = events.series_of(conn, search)

@@ -188,6 +188,15 @@ where c.grain = 'm' and not exists (
 limit %s
 """
 
+_MISCOUNTED = """
+select 0, grain::text, starts_at from (
+    select s.organization_id, c.grain, c.starts_at, s.code, sum(c.events_count) as events_count
+    from usage_cell c join series s on s.id = c.series_id group by 1, 2, 3, 4
+) w full join event_count n using (organization_id, grain, starts_at, code)
+where coalesce(w.events_count, 0) <> coalesce(n.events_count, 0)
+limit %s
+"""
+
 
 def roll_up(conn: Connection[Any], *, limit: int = CHUNK) -> int:
     """Fold at most `limit` events; how many it was.
@@ -346,7 +355,7 @@ def refold(conn: Connection[Any], places: Collection[tuple[int, datetime]]) -> N
 
 def verify(conn: Connection[Any], *, limit: int = 100) -> list[tuple[int, str, Any]]:
     """(series, grain, start) of cells that differ from a recomputation from the events, or whose month is not in
-    series_month; empty when all is well.
+    series_month, and those in which event_count says another number; empty when all is well.
     """
     row = conn.execute("select rolled_up_to from metering_state").fetchone()
     assert row is not None
@@ -354,5 +363,6 @@ def verify(conn: Connection[Any], *, limit: int = 100) -> list[tuple[int, str, A
     return (
         wrong
         or conn.execute(_UNKNOWN_MONTHS, [limit]).fetchall()
+        or conn.execute(_MISCOUNTED, [limit]).fetchall()
         or uniques.verify(conn, until=row[0], limit=limit)
     )

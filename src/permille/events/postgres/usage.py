@@ -562,6 +562,11 @@ select coalesce(sum(c.events_count), 0)::bigint from series s join usage_cell c 
 where c.grain = %(grain)s::"char" and c.starts_at >= %(from_)s and c.starts_at < %(to)s and {owned}
 """
 
+_COUNT_COUNTS = """
+select coalesce(sum(events_count), 0)::bigint from event_count s
+where grain = %(grain)s::"char" and starts_at >= %(from_)s and starts_at < %(to)s and {owned}
+"""
+
 _COUNT_EVENTS = """
 select count(*) from counted_event e join series s on s.id = e.series_id
 where e.at >= %(from_)s and e.at < %(to)s and e.seq {side} %(mark)s and {owned}
@@ -569,16 +574,26 @@ where e.at >= %(from_)s and e.at < %(to)s and e.seq {side} %(mark)s and {owned}
 
 
 def count_events_of(
-    conn: Connection[Any], owned: str, values: Mapping[str, Any], *, from_: datetime | None, to: datetime
+    conn: Connection[Any],
+    owned: str,
+    values: Mapping[str, Any],
+    *,
+    from_: datetime | None,
+    to: datetime,
+    by_code: bool,
 ) -> int:
-    """As count_events, of the many series s for which `owned` is true with these values: in a pass over the cells."""
+    """As count_events, of the many series s for which `owned` is true with these values.
+
+    What depends on the organization and the code alone is counted already, `by_code`; else it is a pass over the cells.
+    """
+    counts = _COUNT_COUNTS if by_code else _COUNT_CELLS
     mark = _mark(conn)
     while True:
         total = _count(
             conn, _COUNT_EVENTS.format(side=">", owned=owned), values, mark, (from_ or BEGINNING, to)
         )
         for grain, *bounds in _remembered_pieces(from_, to):
-            statement = _COUNT_EVENTS if grain == "e" else _COUNT_CELLS
+            statement = _COUNT_EVENTS if grain == "e" else counts
             # By arrival and by time through BRIN, whatever the statistics say; the cells as the planner likes.
             conn.execute("select set_config('enable_seqscan', %s, true)", ["off" if grain == "e" else "on"])
             statement = statement.format(side="<=", owned=owned)

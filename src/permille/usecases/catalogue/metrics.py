@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -19,15 +20,13 @@ from permille.database import locks
 from permille.store import (
     alerts,
     billable_metrics,
-    billing_holds,
-    late_usage,
     llm_intakes,
     plans,
-    unpriced,
     webhooks,
 )
 from permille.usecases import metering
 from permille.usecases.by_code import ByCode
+from permille.usecases.catalogue.price_change import prices_changed
 
 REFUSED_SHOWN = 20
 
@@ -51,7 +50,7 @@ def add(conn: Connection[Any], metric: BillableMetric) -> None:
     """Add a metric whose code is not taken."""
     is_new = billable_metrics.add(conn, metric)
     assert is_new, "nobody else changes the catalogue meanwhile"
-    _after_change(conn, metric, "created", now=metric.created_at)
+    _after_change(conn, metric, "created", plan_ids=(), now=metric.created_at)
 
 
 def change(conn: Connection[Any], before: BillableMetric, after: BillableMetric) -> None:
@@ -61,14 +60,16 @@ def change(conn: Connection[Any], before: BillableMetric, after: BillableMetric)
         _follow_dimensions(conn, before, after)
     if after.code != before.code:
         metering.refresh(conn, organization_id=after.organization_id, code=before.code)
-    _after_change(conn, after, "updated", now=after.updated_at)
+    plan_ids = plans.ids_of_metric(conn, after.id)
+    _after_change(conn, after, "updated", plan_ids=plan_ids, now=after.updated_at)
 
 
 def remove(conn: Connection[Any], metric: BillableMetric, *, now: datetime) -> None:
     """Remove a metric with its charges and alerts; its events are kept."""
+    plan_ids = plans.ids_of_metric(conn, metric.id)
     alerts.delete_of_metric(conn, metric.id)
     billable_metrics.delete(conn, billable_metric_id=metric.id, now=now)
-    _after_change(conn, metric, "deleted", now=now)
+    _after_change(conn, metric, "deleted", plan_ids=plan_ids, now=now)
 
 
 def _follow_dimensions(conn: Connection[Any], before: BillableMetric, after: BillableMetric) -> None:
@@ -99,10 +100,10 @@ def _follow_dimensions(conn: Connection[Any], before: BillableMetric, after: Bil
         raise Invalid({"filters": ["would_reprice_other_values", *shown]})
 
 
-def _after_change(conn: Connection[Any], metric: BillableMetric, what: str, *, now: datetime) -> None:
-    """Bills that wait are tried again, events are kept as the metric now needs them, and the webhook is queued."""
-    billing_holds.retry_soon(conn, metric.organization_id, now=now)
-    unpriced.recheck(conn, [metric.organization_id])
-    late_usage.price_again(conn, metric.organization_id)
+def _after_change(
+    conn: Connection[Any], metric: BillableMetric, what: str, *, plan_ids: Collection[UUID], now: datetime
+) -> None:
+    """What follows prices follows the metric, events are kept as it now needs them, and the webhook is queued."""
+    prices_changed(conn, metric.organization_id, plan_ids=plan_ids, now=now)
     metering.refresh(conn, organization_id=metric.organization_id, code=metric.code)
     webhooks.enqueue_of(conn, f"billable_metric.{what}", metric.organization_id, [metric.id], now=now)
