@@ -14,7 +14,7 @@ from psycopg import Connection
 
 from permille.core.llm.call import METRICS
 from permille.core.llm.catalogue.prices import PriceSource
-from permille.core.llm.cost import COSTED_BY, MeteredUsage, cost_of
+from permille.core.llm.cost import COSTED_BY, Costing, costing_of
 from permille.core.llm.margin import (
     USD,
     CostedUsage,
@@ -196,24 +196,20 @@ def _costs(
     ]
     found = []
     for kind in usage.usage_of_kinds(conn, windows, [places[each.place] for each in stretches], COSTED_BY):
-        for number, events_count, values_count, quantity in zip(
-            kind.groups, kind.events_counts, kind.values_counts, kind.sums, strict=True
+        costings: dict[date, Costing] = {}
+        for number, quantity, events_count, values_count in zip(
+            kind.groups, kind.sums, kind.events_counts, kind.values_counts, strict=True
         ):
             place = by_number[number]
-            used = MeteredUsage(
-                metric=kind.code,
-                dimensions=kind.dimensions,
-                on=place.on,
-                quantity=quantity,
-                events_count=events_count,
-                values_count=values_count,
-            )
+            costing = costings.get(place.on)
+            if costing is None:
+                costing = costings[place.on] = costing_of(kind.code, kind.dimensions, place.on, prices)
             found.append(
                 CostedUsage(
                     group=search.group({**kind.dimensions, **place._asdict()}),
                     currency=place.currency,
                     metric=kind.code,
-                    cost=cost_of(used, prices),
+                    cost=costing.of(quantity, events_count, values_count),
                 )
             )
     return found

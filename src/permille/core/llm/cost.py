@@ -12,7 +12,7 @@ from datetime import date
 from decimal import Decimal
 
 from permille.core.llm.catalogue.prices import PriceSource
-from permille.core.llm.catalogue.rows import CONTEXTS, NO_REGION, STANDARD, TEXT, Conditions, Measure
+from permille.core.llm.catalogue.rows import CONTEXTS, NO_REGION, STANDARD, TEXT, Conditions, Measure, Rate
 from permille.core.llm.parts import Metric
 from permille.core.money import ZERO, exact
 
@@ -21,6 +21,8 @@ FROM_PROVIDER = "provider"
 PRICED_BY = ("provider", "model", "type", "modality", "tier", "context", "region")
 """The properties of an event that its price depends on."""
 COSTED_BY = (*PRICED_BY, COST_SOURCE)
+
+_AS_SAID = Rate(Decimal(1), 1)
 
 Dimensions = Mapping[str, str | None]
 
@@ -55,18 +57,38 @@ def value_field(metric: str) -> str:
 
 def cost_of(used: MeteredUsage, catalogue: PriceSource) -> Cost:
     """What a provider bills for usage. Events without a quantity have no known cost."""
-    without = used.events_count - used.values_count
-    if used.metric == Metric.COST:
-        return Cost(amount=used.quantity, uncosted_events=without)
-    if used.dimensions.get(COST_SOURCE) == FROM_PROVIDER:
-        return Cost()
-    provider, model = used.dimensions.get("provider") or "", used.dimensions.get("model") or ""
-    measure = measure_of(used.metric, used.dimensions)
-    price = catalogue.price(provider, model, measure, conditions_of(used.dimensions), on=used.on)
-    if price is None:
-        return Cost(uncosted_quantity=used.quantity, uncosted_events=used.events_count)
-    with exact():
-        return Cost(amount=price.row.rate.of(used.quantity), uncosted_events=without)
+    costing = costing_of(used.metric, used.dimensions, used.on, catalogue)
+    return costing.of(used.quantity, used.events_count, used.values_count)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Costing:
+    """How usage of a metric with the same dimensions is costed, in a time in which its price does not change."""
+
+    rate: Rate | None
+    """None: it has no known price."""
+    is_in_other_events: bool = False
+    """Whether the provider's own figure has it already."""
+
+    def of(self, quantity: Decimal, events_count: int, values_count: int) -> Cost:
+        """What it costs; `values_count` of the events have a quantity."""
+        if self.is_in_other_events:
+            return Cost()
+        if self.rate is None:
+            return Cost(uncosted_quantity=quantity, uncosted_events=events_count)
+        with exact():
+            return Cost(amount=self.rate.of(quantity), uncosted_events=events_count - values_count)
+
+
+def costing_of(metric: str, dimensions: Dimensions, on: date, catalogue: PriceSource) -> Costing:
+    """How usage since a UTC date is costed, up to the next change of its price."""
+    if metric == Metric.COST:
+        return Costing(rate=_AS_SAID)
+    if dimensions.get(COST_SOURCE) == FROM_PROVIDER:
+        return Costing(rate=None, is_in_other_events=True)
+    provider, model = dimensions.get("provider") or "", dimensions.get("model") or ""
+    price = catalogue.price(provider, model, measure_of(metric, dimensions), conditions_of(dimensions), on=on)
+    return Costing(rate=price.row.rate if price else None)
 
 
 def measure_of(metric: str, dimensions: Dimensions) -> Measure:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -23,10 +23,12 @@ from permille.events.postgres.raw_usage import raw_usage
 from permille.events.postgres.usage import (
     PARTS,
     WANTED,
+    down_month,
     is_cut_late,
     pieces_of,
     scope,
     under_one_mark,
+    up_month,
     without,
 )
 from permille.events.usage import Cut, KindUsage, UsageQuery
@@ -38,10 +40,11 @@ _KINDS = (
     + PARTS
     + """
 , total as (
-    select g.number, p.series_id, sum(p.events_count)::bigint as events_count,
-        sum(p.values_count)::bigint as values_count, sum(p.sum) as sum
-    from part p join unnest(%(bound_keys)s::int[], %(groups)s::int[]) as g (key, number) on g.key = p.key
-    group by g.number, p.series_id
+    select g.number, p.series_id, sum(g.sign * p.events_count)::bigint as events_count,
+        sum(g.sign * p.values_count)::bigint as values_count, sum(g.sign * p.sum) as sum
+    from part p
+    join unnest(%(bound_keys)s::int[], %(groups)s::int[], %(signs)s::int[]) as g (key, number, sign) on g.key = p.key
+    group by g.number, p.series_id having sum(g.sign * p.events_count) > 0
 ), alike as materialized (
     select t.number, s.code, s.dimensions, sum(t.events_count)::bigint as events_count,
         sum(t.values_count)::bigint as values_count, sum(t.sum) as sum
@@ -102,8 +105,11 @@ def usage_of_kinds(
         cut_at: dict[frozenset[date], dict[int, _Variant]] = defaultdict(dict)
         for kind, of in _read(conn, parts, rebuilt, names):
             whole = []
+            dates_of: dict[int, frozenset[date]] = {}
             for place, variant in enumerate(of):
-                dates = _dates(variant.cut, kind)
+                dates = dates_of.get(id(variant.cut))
+                if dates is None:
+                    dates = dates_of[id(variant.cut)] = _dates(variant.cut, kind)
                 if dates:
                     cut_at[dates][id(variant)] = variant
                 else:
@@ -156,13 +162,29 @@ def _read(
     number_of = {id(variant): number for number, variant in enumerate(variants)}
     windows, numbers = [part for part, _ in parts], [number_of[id(variant)] for _, variant in parts]
     kept = [without(window, rebuilt) for window in windows] if rebuilt else windows
-    parameters = scope(kept, lambda window: window.codes) | pieces_of((each.from_, each.to) for each in kept)
-    rows = under_one_mark(conn, _KINDS, {**parameters, "groups": numbers, "names": list(names)})
-    kinds = [KindUsage(code, property_texts(read), *columns) for code, read, *columns, _ in rows]
+    signed = [
+        (sign, number, each)
+        for number, window in zip(numbers, kept, strict=True)
+        for sign, each in _signed(window)
+    ]
+    read = [each for _, _, each in signed]
+    parameters = scope(read, lambda window: window.codes) | pieces_of((each.from_, each.to) for each in read)
+    parameters |= {"groups": [number for _, number, _ in signed], "signs": [sign for sign, _, _ in signed]}
+    rows = under_one_mark(conn, _KINDS, {**parameters, "names": list(names)})
+    kinds = [KindUsage(code, property_texts(kind), *columns) for code, kind, *columns, _ in rows]
     if rebuilt:
         kinds += _raw_kinds(conn, windows, rebuilt, numbers, names)
     for kind in kinds:
         yield kind, [variants[number] for number in kind.groups]
+
+
+def _signed(window: UsageQuery) -> Iterable[tuple[int, UsageQuery]]:
+    """The window; or, where fewer days are left of its last month than are in it, the whole month less those."""
+    first, end = down_month(window.to.astimezone(UTC)), up_month(window.to.astimezone(UTC))
+    begins = window.from_ is None or window.from_ <= first
+    if begins and window.to < end and end - window.to < window.to - first:
+        return (1, replace(window, to=end)), (-1, replace(window, from_=window.to, to=end))
+    return ((1, window),)
 
 
 def _raw_kinds(

@@ -58,8 +58,8 @@ def pieces(from_: datetime | None, to: datetime) -> list[Piece]:
     end = to.astimezone(UTC)
     if start >= end:
         return []
-    bounds = [start, _up_hour(start), _up_day(start), _up_month(start)]
-    bounds += [_down_month(end), _down_day(end), _down_hour(end), end]
+    bounds = [start, _up_hour(start), _up_day(start), up_month(start)]
+    bounds += [down_month(end), _down_day(end), _down_hour(end), end]
     grains = ["e", "h", "d", "m", "d", "h", "e"]
     cut: list[Piece] = []
     at = start
@@ -75,7 +75,7 @@ def pieces(from_: datetime | None, to: datetime) -> list[Piece]:
 
 def _fits(grain: str, start: datetime, end: datetime) -> bool:
     """Whether both ends lie on bounds of the grain, so that whole cells answer for the piece."""
-    down = {"h": _down_hour, "d": _down_day, "m": _down_month}.get(grain)
+    down = {"h": _down_hour, "d": _down_day, "m": down_month}.get(grain)
     return down is None or (down(start) == start and down(end) == end)
 
 
@@ -87,7 +87,7 @@ def _down_day(at: datetime) -> datetime:
     return at.replace(hour=0, minute=0, second=0, microsecond=0)
 
 
-def _down_month(at: datetime) -> datetime:
+def down_month(at: datetime) -> datetime:
     return at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
@@ -99,9 +99,9 @@ def _up_day(at: datetime) -> datetime:
     return at if _down_day(at) == at else _after(_down_day(at), _DAY)
 
 
-def _up_month(at: datetime) -> datetime:
-    first = _down_month(at)
-    return at if first == at else _down_month(_after(first, 32 * _DAY))
+def up_month(at: datetime) -> datetime:
+    first = down_month(at)
+    return at if first == at else down_month(_after(first, 32 * _DAY))
 
 
 def _after(at: datetime, span: timedelta) -> datetime:
