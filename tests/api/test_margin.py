@@ -229,6 +229,12 @@ def test_a_closed_month_reconciles_with_its_invoices_and_with_its_events(
             cost = Fraction(each["cost_usd"]) * rate * 100
             assert Fraction(each["cost_amount_cents"]) == cost
             assert Fraction(each["margin_amount_cents"]) == each["revenue_amount_cents"] - cost
+    for since, until in ((1, 26), (3, 29), (2, 8)):  # days of a month, or the month less the others
+        days = date(2026, 8, since), date(2026, 8, until)
+        some = margins(world, "customer,type", *map(str, days))
+        costs, uncosted = by_event(world, ("customer", "type"), *days)
+        assert grouped(some, "customer,type", lambda each: Fraction(each["cost_usd"])) == costs
+        assert grouped(some, "customer,type", uncosted_of) == uncosted
     totals = {each["currency"]: each["billed_amount_cents"] for each in found["totals"]}
     invoiced = {each["currency"]: each["fees_amount_cents"] for each in world.get("/invoices")["invoices"]}
     assert totals == invoiced

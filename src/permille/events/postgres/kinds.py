@@ -162,14 +162,14 @@ def _read(
     number_of = {id(variant): number for number, variant in enumerate(variants)}
     windows, numbers = [part for part, _ in parts], [number_of[id(variant)] for _, variant in parts]
     kept = [without(window, rebuilt) for window in windows] if rebuilt else windows
-    signed = [
+    added = [
         (sign, number, each)
         for number, window in zip(numbers, kept, strict=True)
-        for sign, each in _signed(window)
+        for sign, each in signed(window)
     ]
-    read = [each for _, _, each in signed]
+    read = [each for _, _, each in added]
     parameters = scope(read, lambda window: window.codes) | pieces_of((each.from_, each.to) for each in read)
-    parameters |= {"groups": [number for _, number, _ in signed], "signs": [sign for sign, _, _ in signed]}
+    parameters |= {"groups": [number for _, number, _ in added], "signs": [sign for sign, _, _ in added]}
     rows = under_one_mark(conn, _KINDS, {**parameters, "names": list(names)})
     kinds = [KindUsage(code, property_texts(kind), *columns) for code, kind, *columns, _ in rows]
     if rebuilt:
@@ -178,13 +178,15 @@ def _read(
         yield kind, [variants[number] for number in kind.groups]
 
 
-def _signed(window: UsageQuery) -> Iterable[tuple[int, UsageQuery]]:
-    """The window; or, where fewer days are left of its last month than are in it, the whole month less those."""
+def signed(window: UsageQuery) -> list[tuple[int, UsageQuery]]:
+    """The window; or, where that is less to read, it with its whole last month, less what the window leaves of it."""
     first, end = down_month(window.to.astimezone(UTC)), up_month(window.to.astimezone(UTC))
-    begins = window.from_ is None or window.from_ <= first
-    if begins and window.to < end and end - window.to < window.to - first:
-        return (1, replace(window, to=end)), (-1, replace(window, from_=window.to, to=end))
-    return ((1, window),)
+    start = first if window.from_ is None else max(first, window.from_)
+    if window.to >= end or (start - first) + (end - window.to) >= window.to - start:
+        return [(1, window)]
+    before = [(-1, replace(window, from_=first, to=start))] if start > first else []
+    whole = replace(window, from_=first if before else window.from_, to=end)
+    return [(1, whole), *before, (-1, replace(window, from_=window.to, to=end))]
 
 
 def _raw_kinds(
