@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from . import advance, days, drafts, ongoing, progressive, settle
+from . import advance, catalogue, days, drafts, ongoing, progressive, settle
 from .prices import cut, digits, place_of, price, rounded, terms_at
 from .settle import Bill, Coupon, Fee, Lot, Note, Tax, Wallet
 
@@ -53,6 +53,7 @@ class Event:
     value: Fraction
     order: int
     model: str = ""
+    type: str = ""
     is_void: bool = False
 
 
@@ -150,6 +151,8 @@ class Oracle:
         self.plans: dict[str, Action] = {}
         self.taxes: dict[str, Fraction] = {}
         self.add_ons: set[str] = set()
+        self.versions: list[catalogue.Version] = []
+        """Of the price catalogue, as they were approved."""
         self.rows: list[Subscription] = []
         self.events: dict[str, Event] = {}
         self.numbers = 0
@@ -181,10 +184,18 @@ class Oracle:
         self.metrics[action["code"]] = action
         return True
 
+    def _version(self, action: Action) -> bool:
+        since = self.now.date() + timedelta(days=action["days"])
+        self.versions.append(catalogue.version(action["prices"], since))
+        return True
+
     def _plan(self, action: Action) -> bool:
         if any(charge["metric"] not in self.metrics for charge in action["charges"]):
             return False
         if any(code not in self.taxes for code in action["taxes"]):
+            return False
+        is_priced = any(each.since.year < START.year for each in self.versions)
+        if not is_priced and any(charge["model"] == "catalogue" for charge in action["charges"]):
             return False
         if any(each["code"] not in self.add_ons for each in action["fixed"]):
             return False
@@ -564,9 +575,13 @@ class Oracle:
             Fraction(action["value"]),
             self.numbers,
             action["model"],
+            action.get("type", ""),
         )
         advance.bill(self, self.events[action["id"]])
         return True
+
+    def _call(self, action: Action) -> bool:
+        return self._use(action)
 
     def _again(self, action: Action) -> bool:
         """The same event comes a second time: it counts once."""
@@ -1044,6 +1059,8 @@ class Oracle:
         self, row: Subscription, charge: Action, start: datetime, end: datetime, owner: date
     ) -> list[Fee]:
         """One for each filter of a charge, and one for the rest."""
+        if charge["model"] == "catalogue":
+            return catalogue.lines(self, row, charge, (start, end), owner)
         unit, fees = 10 ** DECIMALS[row.customer.currency], []
         for place in range(len(charge["filters"]) + 1):
             units, values = self._units(row, charge, place, start, end)

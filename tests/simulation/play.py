@@ -15,7 +15,7 @@ from .oracle import Action, Oracle, said
 from .product import Product
 from .script import Script
 
-QUIET = {"tax", "add_on", "metric", "plan", "customer", "use", "again", "amend"}
+QUIET = {"tax", "add_on", "metric", "plan", "customer", "use", "call", "version", "again", "amend"}
 """What bills nothing: it is seen at the next action that may."""
 TRIES_MAX = 80
 """How many times a list of actions is played while it is shortened."""

@@ -298,7 +298,34 @@ class Product:
         given = self.api.get("/applied_coupons", **{"coupon_code[]": action["coupon"]})["applied_coupons"][0]
         self.api.delete(f"/customers/{given['external_customer_id']}/applied_coupons/{given['lago_id']}")
 
+    def _version(self, action: Action) -> None:
+        """A price file of LiteLLM's kind, approved from a day on."""
+        names = {
+            "input": "input_cost_per_token",
+            "output": "output_cost_per_token",
+            "cached_input": "cache_read_input_token_cost",
+        }
+        prices = {
+            f"acme/{model}": {
+                "litellm_provider": "acme",
+                **{names[kind]: float(f"{cost}e-9") for kind, cost in own.items()},
+            }
+            for model, own in action["prices"].items()
+        }
+        body = {"label": action["label"], "source": "litellm", "prices": prices}
+        made = self.api.post("/llm/catalogue_versions", {"catalogue_version": body})["catalogue_version"]
+        since = (self.now.date() + timedelta(days=action["days"])).isoformat()
+        approval = {"valid_from": since, "accept_outliers": [*prices]}
+        path = f"/llm/catalogue_versions/{made['lago_id']}/approve"
+        self.api.post(path, {"catalogue_version": approval})
+
+    def _call(self, action: Action) -> None:
+        self._take(action, {"provider": "acme", "model": action["model"], "type": action["type"]})
+
     def _use(self, action: Action) -> None:
+        self._take(action, {"model": action["model"]} if action["model"] else {})
+
+    def _take(self, action: Action, properties: dict[str, str]) -> None:
         at = self.now - timedelta(seconds=action["ago"], microseconds=7)
         self.sent[action["id"]] = Draft(
             action["id"],
@@ -306,7 +333,7 @@ class Product:
             action["subscription"],
             microseconds(at),
             None,
-            {"v": action["value"], **({"model": action["model"]} if action["model"] else {})},
+            {"v": action["value"], **properties},
         )
         assert self._send(action["id"]) == []
         advance.bill_events(self.worker, self.api.organization.id, now=self.now, wait=True)

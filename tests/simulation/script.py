@@ -5,6 +5,8 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+from .additions import Catalogue
+
 ZONES = ("UTC", "Asia/Tokyo", "America/New_York", "Europe/Paris", "Asia/Kolkata")
 CURRENCIES = ("EUR", "JPY", "USD", "KWD", "BHD", "CLP")
 INTERVALS = ("weekly", "monthly", "monthly", "quarterly", "semiannual", "yearly")
@@ -37,6 +39,7 @@ class Script:
         """Another, so that worlds without these stay as they are."""
         self.has_own_plans = self.more.random() < 0.3
         self.plays = {each for each in COMPONENTS if self.random.random() < 0.5}
+        self.catalogue = Catalogue(seed)
         self.names = 0
         self.priced: dict[str, list[str]] = {}
         self.models: dict[str, dict[str, str]] = {}
@@ -48,12 +51,15 @@ class Script:
         self.currency = self.random.choice(CURRENCIES)
         self.customers = ["ann", "bob"][: self.random.randint(1, 2)]
         self.plans = ["one", "two", "three"]
-        self.actions: list[dict[str, Any]] = [*TAXES, *METRICS, *ADD_ONS]
+        self.actions: list[dict[str, Any]] = [*TAXES, *METRICS, *ADD_ONS, *self.catalogue.begins()]
         self.actions += [self._plan(code) for code in self.plans]
         self.actions += [self._customer(name) for name in self.customers]
         self.actions += [self._subscribe() for _ in self.customers]
         for _ in range(length):
             self.actions.append(self._any())
+            if more := self.catalogue.then(f"call{len(self.actions)}", self.subscriptions):
+                self.actions.append(more)
+                self.events += [more["id"]] if more["do"] == "call" else []
 
     def _name(self, kind: str) -> str:
         self.names += 1
@@ -85,6 +91,8 @@ class Script:
         }
         if "progressive" in self.plays and not any(each["advance"] for each in made["charges"]):
             made["thresholds"] = self._thresholds()
+        if self.catalogue.plays and not made["thresholds"]:
+            made["charges"].append(self.catalogue.charge(self.currency))
         return made
 
     def _thresholds(self) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from .script import COMPONENTS, Script
 FIXED = (*range(1, 17), 24, 27, 33, 66)
 """Together they play all that there is."""
 FRESH = 5
-BESIDES = ("waits", "thresholds_of_wallets", "own_plans", "cascades")
+BESIDES = ("waits", "thresholds_of_wallets", "own_plans", "cascades", "catalogue")
 """What else there is, of which any world may have some."""
 WITH_DEATHS = 3
 WITH_KILLS = 1
