@@ -10,6 +10,28 @@ LLM: dict[str, Any] = {"do": "metric", "code": "llm_tokens", "kind": "sum_agg", 
 KINDS = ("input", "output", "cached_input", "reasoning")
 
 
+class Gates:
+    """Writes starts that have to be paid first, and what becomes of them."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(f"gates {seed}")
+        self.plays = self.random.random() < 0.6
+        self.gated: list[str] = []
+
+    def rule(self, name: str) -> dict[str, Any]:
+        """The rule of a start, if it has one: it waits for so many hours, or (0) as long as it takes."""
+        if not self.plays or self.random.random() > 0.7:
+            return {}
+        self.gated.append(name)
+        return {"timeout": self.random.choice([0, 5, 48, 400])}
+
+    def then(self) -> dict[str, Any] | None:
+        if not self.gated or self.random.random() > 0.4:
+            return None
+        kind = self.random.choice(["pay_gate", "pay_gate", "fail_gate"])
+        return {"do": kind, "subscription": self.random.choice(self.gated)}
+
+
 class Catalogue:
     """Writes price files, charges by them, and calls of models."""
 

@@ -87,12 +87,12 @@ def _price(oracle: Oracle, terms: Any, model: str, kind: str, on: date) -> Fract
     held = [each for each in oracle.versions if each.since <= on]
     prices = held[-1].prices
     found = next(prices[model, each] for each in kinds if (model, each) in prices)
-    factors = [
-        Fraction(each["markup"])
-        for names in (("model", "type"), ("model",), ("type",))
+    used = {"model": model, "type": kind}
+    fitting = [
+        each
         for each in terms["markup_by"]
-        if {*each} - {"markup"} == {*names}
-        and all(each[name] == {"model": model, "type": kind}[name] for name in names)
+        if all(used[name] == text for name, text in each.items() if name != "markup")
     ]
-    factor = factors[0] if factors else Fraction(terms["markup"])
+    most = max((len(each) for each in fitting), default=0)
+    factor = Fraction(next((each["markup"] for each in fitting if len(each) == most), terms["markup"]))
     return found * factor * Fraction(terms.get("exchange_rate", "1"))

@@ -10,6 +10,7 @@ from typing import Any
 from permille.store import audit
 from tests.api.conftest import Server
 
+from . import gates
 from .faults import Deaths
 from .oracle import Action, Oracle, said
 from .product import Product
@@ -55,6 +56,8 @@ def amounts(oracle: Oracle, action: Action) -> dict[str, Any]:
     """What has to be named: what is paid or credited of an invoice, and where a clock goes."""
     if action["do"] == "pay":
         return {"cents": oracle.part_due(action)}
+    if action["do"] == "pay_gate":
+        return {"cents": gates.due_of(oracle, action)}
     if action["do"] == "move":
         return {"until": oracle.arrives(action)}
     if action["do"] == "again_bill":
