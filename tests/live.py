@@ -45,6 +45,14 @@ def wait_until(holds: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> 
     raise AssertionError(f"not within {seconds} s")
 
 
+def is_healthy(url: str, path: str = "/health") -> bool:
+    """Whether a server answers, for those who ask again and again."""
+    try:
+        return httpx2.get(f"{url}{path}", timeout=5, verify=PLAIN).status_code == 200
+    except httpx2.TransportError:
+        return False
+
+
 def _of_process(file: Path) -> str:
     """What the file under /proc says; nothing when the process has ended."""
     try:
@@ -81,10 +89,7 @@ class LiveServer:
         raise AssertionError(f"the server was not ready in time: {self.log()}")
 
     def healthy(self) -> bool:
-        try:
-            return httpx2.get(f"{self.url}/health", timeout=2, verify=PLAIN).status_code == 200
-        except httpx2.TransportError:
-            return False
+        return is_healthy(self.url)
 
     def log(self) -> str:
         return (self.folder / "server.log").read_text(errors="replace")[-3_000:]

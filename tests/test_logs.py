@@ -26,7 +26,7 @@ from permille.api.addresses import Route
 from permille.api.http import application
 from permille.http.requests import Requests
 from permille.usecases.organizations import add_key
-from tests.live import PATIENCE_SECONDS, free_port, wait_until
+from tests.live import PATIENCE_SECONDS, free_port, is_healthy, wait_until
 from tests.usecases.world import START, make_world
 
 SECRET = "planted-secret-9f3c"
@@ -121,7 +121,7 @@ def test_a_server_logs_each_request_as_json_and_nothing_that_was_sent(
     url, good = f"http://127.0.0.1:{port}", {"Authorization": f"Bearer {key}"}
     event = {"transaction_id": "t", "code": "c", "external_subscription_id": "s", "properties": {"p": SECRET}}
     try:
-        wait_until(lambda: httpx2.get(f"{url}/health", timeout=5).status_code == 200)
+        wait_until(lambda: is_healthy(url))
         with httpx2.Client(base_url=url, timeout=30) as client:
             client.post("/api/v1/events", content=f'{{"event": "{SECRET}', headers=good)
             client.post("/api/v1/plans", content=f'{{"plan": {SECRET}', headers=good)

@@ -11,11 +11,10 @@ import tomllib
 import zipfile
 from pathlib import Path
 
-import httpx2
 import pytest
 from tools import audit, bootstrap
 
-from tests.live import PATIENCE_SECONDS, free_port, wait_until
+from tests.live import PATIENCE_SECONDS, free_port, is_healthy, wait_until
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVING, DEV = ROOT / "requirements.lock", ROOT / "requirements-dev.lock"
@@ -60,7 +59,7 @@ def test_the_serving_environment_serves(tmp_path: Path, dsn: str) -> None:
         cwd=tmp_path,
     )
     try:
-        wait_until(lambda: httpx2.get(f"http://127.0.0.1:{port}/health", timeout=2).status_code == 200)
+        wait_until(lambda: is_healthy(f"http://127.0.0.1:{port}"))
     finally:
         server.terminate()
         server.wait(PATIENCE_SECONDS)

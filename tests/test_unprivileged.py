@@ -11,13 +11,12 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx2
 import psycopg
 import pytest
 
 from permille.embedded import running, unprivileged
 from permille.embedded.postgres import server_account
-from tests.live import PATIENCE_SECONDS, LiveServer, live_server, wait_until
+from tests.live import PATIENCE_SECONDS, LiveServer, is_healthy, live_server, wait_until
 from tests.test_backup import a_month, move_clock
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root has anything to leave")
@@ -89,7 +88,7 @@ def test_serve_listens_on_a_port_of_root_and_is_not_root(dsn: str) -> None:
         env={**os.environ, "PERMILLE_DATABASE_URL": dsn},
     )
     try:
-        wait_until(lambda: httpx2.get(f"http://127.0.0.1:{port}/health", timeout=5).status_code == 200)
+        wait_until(lambda: is_healthy(f"http://127.0.0.1:{port}"))
         assert "0" not in users(process.pid)
     finally:
         process.terminate()

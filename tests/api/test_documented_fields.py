@@ -202,6 +202,7 @@ class World:
 
     def __init__(self, api: Api, dsn: str) -> None:
         self.api, self.dsn = api, dsn
+        self._shared: dict[str, Any] = {}
         api.post("/taxes", {"tax": {"name": "VAT", "code": "vat", "rate": "20"}})
         terms = {"invoice_custom_section": {"name": "Terms", "code": "terms"}}
         api.post("/invoice_custom_sections", terms)
@@ -238,8 +239,14 @@ class World:
         fixed = [self.fixed_charge(model)]
         return self.api.plan(f"plan-{next(_numbers)}", [self.charge(model)], fixed_charges=fixed)
 
+    def shared_plan(self, model: str = "standard") -> Any:
+        """For subscriptions: what is written to one leaves the plan as it is, so one of each model serves all."""
+        if model not in self._shared:
+            self._shared[model] = self.plan(model)
+        return self._shared[model]
+
     def subscription(self, model: str = "standard", **fields: Any) -> Any:
-        return self.api.subscribe(f"sub-{next(_numbers)}", plan=self.plan(model)["code"], **fields)
+        return self.api.subscribe(f"sub-{next(_numbers)}", plan=self.shared_plan(model)["code"], **fields)
 
 
 Base = Callable[[World, str], tuple[str, Body]]
@@ -305,7 +312,7 @@ def ids_of(plan: Any) -> Body:
 
 
 def new_subscription(world: World, model: str) -> tuple[str, Body]:
-    plan = world.plan(model)
+    plan = world.shared_plan(model)
     body = {"external_customer_id": "cus", "plan_code": plan["code"], "external_id": f"sub-{next(_numbers)}"}
     return "/subscriptions", {"subscription": body, **ids_of(plan)}
 
@@ -413,7 +420,8 @@ def payment(world: World, _: str) -> tuple[str, Body]:
 
 def new_wallet(world: World, _: str) -> tuple[str, Body]:
     for each in world.api.get("/wallets", external_customer_id="cus")["wallets"]:
-        world.api.delete(f"/wallets/{each['lago_id']}")
+        if each["status"] == "active":
+            world.api.delete(f"/wallets/{each['lago_id']}")
     return "/wallets", {"wallet": {"external_customer_id": "cus", "rate_amount": "1", "currency": "EUR"}}
 
 

@@ -26,6 +26,7 @@ from permille.core.invoice.draft import (
     InvoiceKind,
     InvoiceStatus,
     Line,
+    changed,
     out_of_range,
 )
 from permille.core.invoice.facts import Facts, PlanPrices
@@ -413,3 +414,28 @@ def test_a_discount_lowers_the_base_of_precise_taxes_too() -> None:
     (made,) = make([draft(line)], Facts())
     assert made.lines[0].taxed.precise_amount_cents == Decimal("17.98")
     assert AMOUNT_MAX == 9_223_372_036_854_775_807
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"lines": (Line(fee(0)),)},
+        {"lines": (Line(fee(900, is_held=True)),)},
+        {"has_grace_period": True},
+        {"kind": InvoiceKind.CREDIT, "lines": ()},
+        {"awaits_payment": True},
+        {"taxed": Taxed(7, Decimal(7), Decimal(1), ())},
+        {"number": InvoiceNumber(1, None), "custom_sections": ()},
+        {"customer": customer(finalize_zero_amount_invoice="skip"), "lines": ()},
+    ],
+)
+@pytest.mark.parametrize("before", [{}, {"awaits_payment": True}, {"has_grace_period": True}])
+def test_what_was_computed_of_an_invoice_follows_its_changes(
+    before: dict[str, Any], changes: dict[str, Any]
+) -> None:
+    def computed(one: InvoiceDraft) -> tuple[Any, ...]:
+        return one.status, one.fees_amount_cents, one.waits_for_price, one.total_amount_cents
+
+    first = draft(Line(fee(500)), **before)
+    assert computed(first) == computed(replace(first))
+    assert computed(changed(first, **changes)) == computed(replace(first, **changes))

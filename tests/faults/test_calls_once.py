@@ -13,7 +13,7 @@ import psycopg
 
 from permille.clock import system_now
 from permille.usecases.organizations import add_key
-from tests.live import free_port, wait_until
+from tests.live import free_port, is_healthy, wait_until
 from tests.usecases.world import make_world
 
 from .test_two_of_each import program
@@ -68,7 +68,7 @@ def test_a_call_for_two_subscriptions_by_two_servers_counts_once(
     with ExitStack() as stack:
         for port in ports:
             stack.enter_context(program(dsn, "serve", "--port", str(port)))
-        wait_until(lambda: all(httpx2.get(f"{url}/health", timeout=5).status_code == 200 for url in urls))
+        wait_until(lambda: all(map(is_healthy, urls)))
         with httpx2.Client(base_url=f"{urls[0]}/api/v1", headers=headers, timeout=60) as client:
             _two_subscriptions(client)
         with ThreadPoolExecutor(2) as pool:

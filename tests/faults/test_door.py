@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import resource
 import socket
@@ -19,12 +18,14 @@ import pytest
 
 from permille.embedded.postgres import EmbeddedPostgres
 from tests.conftest import fresh_database
-from tests.live import ADMIN_KEY, PATIENCE_SECONDS, free_port
+from tests.live import ADMIN_KEY, PATIENCE_SECONDS, free_port, is_healthy
 
 QUIET_REQUESTS = 200
 SOURCES = 200
 FLOOR_SECONDS = 0.5
 """The machine's own noise."""
+PAUSE_SECONDS = 0.005
+"""Between events: how long one takes is what counts, not how many a processor can do."""
 SETTINGS = {
     "PERMILLE_REQUEST_SECONDS": "6",
     "PERMILLE_BODIES_MB": "128",
@@ -63,9 +64,8 @@ class Served:
     def await_health(self) -> None:
         end = time.monotonic() + PATIENCE_SECONDS
         while time.monotonic() < end:
-            with contextlib.suppress(httpx2.TransportError):
-                if httpx2.get(f"{self.url}/health", timeout=5).status_code == 200:
-                    return
+            if is_healthy(self.url):
+                return
             time.sleep(0.1)
         raise AssertionError(self.log.read_text())
 
@@ -88,6 +88,7 @@ class Served:
         found: list[float] = []
         while len(found) < QUIET_REQUESTS or not until():
             found.append(self.send())
+            time.sleep(PAUSE_SECONDS)
         return sorted(found)[int(len(found) * 0.99)]
 
     def post(self, path: str, **headers: Any) -> bytes:

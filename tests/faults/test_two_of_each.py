@@ -14,7 +14,7 @@ import psycopg
 
 from permille.clock import system_now
 from permille.usecases.organizations import add_key
-from tests.live import PATIENCE_SECONDS, free_port, wait_until
+from tests.live import PATIENCE_SECONDS, free_port, is_healthy, wait_until
 from tests.test_backup import a_month
 from tests.usecases.world import make_world
 
@@ -64,7 +64,7 @@ def test_one_of_each_is_killed_and_the_others_go_on(dsn: str, db: psycopg.Connec
     with ExitStack() as stack:
         servers = [stack.enter_context(program(dsn, "serve", "--port", str(port))) for port in ports]
         workers = [stack.enter_context(program(dsn, "work")) for _ in range(2)]
-        wait_until(lambda: all(httpx2.get(f"{url}/health", timeout=5).status_code == 200 for url in urls))
+        wait_until(lambda: all(map(is_healthy, urls)))
         with httpx2.Client(base_url=f"{urls[0]}/api/v1", headers=headers, timeout=30) as client:
             a_month(client)
         assert [send(url, "same") for url in urls] == [200, 422], "once, whichever server took it"

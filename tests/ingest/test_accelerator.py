@@ -16,7 +16,7 @@ import pytest
 from hypothesis import example, given, settings, strategies as st
 
 from permille import accelerator
-from permille.accelerator.build import command
+from permille.accelerator.build import build, command
 from permille.accelerator.source import FOLDER
 from permille.core.bounds import (
     DIGITS_MAX,
@@ -321,6 +321,12 @@ def test_it_compiles_without_a_warning(tmp_path: Path) -> None:
     checked = command(tmp_path / "none", "-Werror", "-fsyntax-only")
     done = subprocess.run(checked, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_where_it_cannot_be_built_why_is_said(tmp_path: Path) -> None:
+    assert "No such file" in str(build(tmp_path / "none"))
+    assert build(tmp_path, "-no-such-flag") is not None
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_table_forgets_what_was_not_used_lately() -> None:

@@ -18,7 +18,7 @@ from permille.events.engine import event_log
 from permille.events.log import ChangingError, Request, UnacceptableError
 from permille.events.postgres import writer as writing
 from permille.events.postgres.metering import INGESTION_LOCK, new_version
-from permille.ingest import asgi
+from permille.ingest import queue
 
 from .test_asgi import Client, event, keys, post, talk
 
@@ -142,7 +142,7 @@ def test_what_cannot_even_be_encoded_is_alone_too(
 def test_a_change_of_metering_holds_up_no_other_organization(
     dsn: str, db: Any, keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asgi, "CHANGING_SECONDS", 1.0)
+    monkeypatch.setattr(queue, "CHANGING_SECONDS", 1.0)
     (changing,) = db.execute("select id from organization where name = 'live'").fetchone()
     db.commit()
 

@@ -24,6 +24,7 @@ from permille.core.errors import Refusal
 from permille.core.llm.intake import Intakes
 from permille.core.organization import Organization
 from permille.events.columns import Columns, UsualEvents
+from permille.events.draft import Draft
 from permille.events.log import ChangingError, Request, UnacceptableError, UnavailableError, Writer
 from permille.http.bodies import BodyMemory
 from permille.http.door import DoorLimits
@@ -32,6 +33,7 @@ from permille.http.requests import Requests
 from permille.ingest import asgi, quick as desks, senders
 from permille.ingest.asgi import EventIntake
 from permille.ingest.decoders.lago import BATCH, EVENT
+from permille.ingest.queue import AwaitedRequest, WaitingRequest
 from permille.ingest.quick import QuickDesk
 from permille.ingest.senders import Answers, SenderMemory
 
@@ -638,7 +640,7 @@ def test_a_key_that_many_wait_for_is_looked_up_once(monkeypatch: pytest.MonkeyPa
     asyncio.run(running())
 
 
-def test_a_test_clock_is_read_for_each_request_and_the_intakes_are_not() -> None:
+def test_in_test_mode_the_clock_and_the_intakes_are_read_for_each_request() -> None:
     async def running() -> None:
         keys = Keys()
         memory = SenderMemory(answers(key=keys.key, intakes=keys.intakes))
@@ -646,10 +648,7 @@ def test_a_test_clock_is_read_for_each_request_and_the_intakes_are_not() -> None
         assert keys.asked["test"] == 5
         before = keys.intakes_asked
         await memory.sender("test")
-        assert (keys.asked["test"], keys.intakes_asked) == (6, before)
-        memory.forget(None)
-        await memory.sender("test")
-        assert keys.intakes_asked == before + 1
+        assert (keys.asked["test"], keys.intakes_asked) == (6, before + 1)
         assert await memory.sender("nobody") is None
         assert memory.remembered("test") is None
 
@@ -688,5 +687,28 @@ def test_calls_of_language_models_and_what_the_key_may_not_go_the_ordinary_way()
             assert (desk.room(heads[secret], 10) is None) == (secret != "live")
         assert not desk.take(heads["live"], one("x", code="c", properties={"x": "y" * 100_000}), asker)
         assert (server.intake.queue.requests, server.memory._taken) == (0, 10)
+
+    run(conversation)
+
+
+class Unanswerable(WaitingRequest):
+    """A request whose connection fails when it is answered."""
+
+    def decide(self) -> None:
+        raise RuntimeError("no way back")
+
+
+def test_an_answer_that_fails_keeps_no_other_from_its_own() -> None:
+    async def conversation(server: Server) -> None:
+        def request(name: str) -> Request:
+            return Request(LIVE, [Draft(name, "c", "s", 0, None, {})], 0)
+
+        answered = asyncio.get_running_loop().create_future()
+        queue = server.intake.queue
+        assert queue.put(Unanswerable(request("a")))
+        assert queue.put(AwaitedRequest(request("b"), answered))
+        async with asyncio.timeout(5):
+            await answered
+        assert [name for _, name in server.log.stored] == ["warm", "a", "b"]
 
     run(conversation)

@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.live import LiveServer, free_port, wait_until
+from tests.live import LiveServer, free_port, is_healthy, wait_until
 from tests.real_clients.conftest import ROOT, is_installed, new_billing
 from tests.real_clients.model_server import ModelServer
 from tests.real_clients.relay import relay
@@ -52,7 +52,7 @@ def proxy(folder: Path, config: str, settings: Mapping[str, str]) -> Iterator[ht
 
     def is_ready() -> bool:
         assert process.poll() is None, log.read_text()[-2_000:]
-        return httpx2.get(f"{address}/health/liveliness", timeout=5).status_code == 200
+        return is_healthy(address, "/health/liveliness")
 
     headers = {"authorization": f"Bearer {MASTER_KEY}"}
     try:

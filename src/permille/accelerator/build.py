@@ -33,17 +33,16 @@ def command(target: Path, *flags: str) -> list[str]:
 
 def build(folder: Path = FOLDER, *flags: str) -> str | None:
     """Build it; why that was not possible, None where it was. What was there before is replaced at once, and only by what compiles."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as temporary:
-        fresh = Path(temporary) / "library"
-        try:
-            done = subprocess.run(
-                command(fresh, *flags), capture_output=True, text=True, timeout=SECONDS_MAX, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired) as error:
-            return str(error)
-        if done.returncode:
-            return (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[0]
-        fresh.replace(library(folder))
+    try:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as temporary:
+            fresh = Path(temporary) / "library"
+            compiling = command(fresh, *flags)
+            done = subprocess.run(compiling, capture_output=True, text=True, timeout=SECONDS_MAX, check=False)
+            if done.returncode:
+                return (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[0]
+            fresh.replace(library(folder))
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return str(error)
     return None
 
 

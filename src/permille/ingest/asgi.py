@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from base64 import b64decode
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -364,9 +364,7 @@ class EventIntake:
         while group := await self.queue.take():
             await _append(writer, [waiting.request for waiting in group])
             self.queue.written(group)
-            for waiting in group:
-                if waiting.request.is_decided:
-                    waiting.decide()
+            _decide([waiting for waiting in group if waiting.request.is_decided])
             self._repeat([waiting for waiting in group if not waiting.request.is_decided])
         await writer.close()
 
@@ -382,7 +380,7 @@ class EventIntake:
         for waiting in group:
             if time.monotonic() > waiting.until or not self.queue.put(waiting):
                 waiting.request.failure = ChangingError([waiting.request.organization_id])
-                waiting.decide()
+                _decide([waiting])
 
 
 def _header(headers: Headers, wanted: bytes) -> bytes:
@@ -405,6 +403,17 @@ def wire_of(path: str, headers: Headers) -> WireFormat | None:
 
 def _client(scope: Scope) -> str | None:
     return _header(scope["headers"], b"user-agent").decode("latin-1")[:CLIENT_MAX] or None
+
+
+def _decide(group: Iterable[WaitingRequest]) -> None:
+    """Each answers its sender. One whose answer fails keeps no other from its own."""
+    for waiting in group:
+        try:
+            waiting.decide()
+        except Exception:
+            log.exception(
+                "A request of organization %s was decided and not answered", waiting.request.organization_id
+            )
 
 
 async def _append(writer: Writer, requests: Sequence[Request]) -> None:

@@ -63,7 +63,8 @@ class _Remembered:
 
 
 class SenderMemory:
-    """Keys of live organizations are remembered for a few seconds, and so is which events are calls; a test clock is read each time.
+    """Keys of live organizations are remembered for a few seconds, and so is which events are calls. In test mode both are read each
+    time: the clock may have been moved, and what is set up is used at once, before anybody hears of it.
 
     All of it is on one event loop. A key that is in use is looked up again in time, by one task: requests don't wait for it.
     """
@@ -72,8 +73,6 @@ class SenderMemory:
         self.answers = answers
         self.lookups = Shares(LOOKUPS_AT_ONCE, LOOKUPS_WAITING, refusal=too_many_requests)
         self._keys: dict[str, _Remembered] = {}
-        self._intakes: dict[UUID, tuple[Intakes, float]] = {}
-        """Those of organizations in test mode; a live one's are remembered with its keys."""
         self._looking: dict[str, asyncio.Task[ApiSender | None]] = {}
         self._changes = 0
 
@@ -102,7 +101,7 @@ class SenderMemory:
     def forget(self, key_id: UUID | None) -> None:
         """The key has changed, None: any may have. What is being looked up meanwhile is not remembered, nor waited for."""
         self._changes += 1
-        self._looking, self._intakes = {}, {}
+        self._looking = {}
         self._keys = {
             secret: known for secret, known in self._keys.items() if key_id not in (None, known.sender.key.id)
         }
@@ -130,9 +129,7 @@ class SenderMemory:
         self.answers.used(found.key.id, system_now())
         if changes != self._changes:
             return found
-        if found.key.organization.test_mode:
-            self._remember_intakes(found)
-        else:
+        if not found.key.organization.test_mode:
             if len(self._keys) >= KEYS_REMEMBERED:
                 self._keys.pop(next(iter(self._keys)))
             self._keys[secret] = _Remembered(found, time.monotonic() + _seconds_to_remember(found.key))
@@ -142,18 +139,7 @@ class SenderMemory:
         key = self.answers.key(secret)
         if key is None:
             return None
-        known = self._intakes.get(key.organization.id)
-        if known is not None and known[1] > time.monotonic():
-            return ApiSender(key, known[0])
         return ApiSender(key, self.answers.intakes(key.organization.id))
-
-    def _remember_intakes(self, sender: ApiSender) -> None:
-        owner, now = sender.key.organization.id, time.monotonic()
-        known = self._intakes.get(owner)
-        if known is None or known[1] <= now:
-            if len(self._intakes) >= KEYS_REMEMBERED:
-                self._intakes.pop(next(iter(self._intakes)))
-            self._intakes[owner] = (sender.intakes, now + KEY_SECONDS)
 
 
 def _seconds_to_remember(key: ApiKey) -> float:

@@ -9,6 +9,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.custom_section import SectionChoice
+from permille.database.bulk import uuid_array
 from permille.store import custom_sections
 
 
@@ -19,7 +20,7 @@ def of(conn: Connection[Any], owner_ids: Collection[UUID]) -> dict[UUID, Section
     rows = conn.execute(
         f"select c.owner_id, c.skips, c.created_at, {custom_sections.column('c')}"
         " from custom_section_choice c where c.owner_id = any(%s)",
-        [list(owner_ids)],
+        [uuid_array(owner_ids)],
     ).fetchall()
     return {
         owner_id: SectionChoice(skips=skips, sections=custom_sections.of_json(found), chosen_at=chosen_at)

@@ -361,6 +361,10 @@ class InvoiceDraft:
 
 _NAMES = frozenset(field.name for field in fields(InvoiceDraft))
 _COMPUTED = tuple(name for name, value in vars(InvoiceDraft).items() if isinstance(value, Once))
+_OF_LINES = ("fees_amount_cents", "waits_for_price")
+"""What is computed of the lines alone."""
+_PRINTED = frozenset({"dates", "number", "custom_sections", "price_retry_at"})
+"""What nothing is computed of."""
 
 
 def changed(draft: InvoiceDraft, **changes: Any) -> InvoiceDraft:
@@ -368,8 +372,10 @@ def changed(draft: InvoiceDraft, **changes: Any) -> InvoiceDraft:
     if not changes.keys() <= _NAMES:
         raise TypeError(f"An invoice has no {', '.join(sorted(changes.keys() - _NAMES))}.")
     known = draft.__dict__.copy()
-    for name in _COMPUTED:
-        known.pop(name, None)
+    if not changes.keys() <= _PRINTED:
+        for name in _COMPUTED:
+            if "lines" in changes or name not in _OF_LINES:
+                known.pop(name, None)
     made = object.__new__(InvoiceDraft)
     made.__dict__.update(known, **changes)
     return made
