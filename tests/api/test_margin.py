@@ -303,3 +303,56 @@ def test_revenue_of_other_metrics_is_a_figure_of_its_own_as_their_cost_is_not_lo
     assert [each[name] for name in names] == [billed, 0, 1_000]
     row = api.call("GET", "/analytics/margin", format="csv", **query).text.splitlines()[1].split(",")
     assert row[4:6] == [str(billed), "1000"]
+
+
+def test_open_usage_comes_to_what_its_lines_do_one_by_one(world: Api, send: Any, dsn: str) -> None:  # noqa: F811
+    """Linear prices by kind, for all subscriptions at once, beside current usage of each."""
+    calls_made = world.metric(code="calls", aggregation_type="count_agg", field_name=None)
+    own = world.metric(code="llm_images", field_name="quantity")
+    price = {"provider": "acme", "model": "own", "type": "input", "amount": "0.07", "per": 3}
+    dated = [price, {**price, "amount": "0.11", "from": "2026-08-11"}]
+    charges = [
+        charge(calls_made, properties={"amount": "0.005", "pricing_group_keys": ["team"]}),
+        charge(own, charge_model="catalogue", properties={"prices": dated}, rounding="per_fee"),
+    ]
+    world.plan("lines", charges, amount_currency="USD")
+    for number in range(4):
+        world.customer(f"c{number}", timezone=["UTC", "Asia/Kolkata"][number % 2], currency="USD")
+        world.subscribe(f"s{number}", plan="lines", external_customer_id=f"c{number}")
+    chance = random.Random(5)
+    for _ in range(80):
+        at, sub = AUGUST + timedelta(hours=chance.randrange(20, 700)), f"s{chance.randrange(4)}"
+        send("calls", at, sub, team=chance.choice(["x", "y"]))
+        texts = {"provider": "acme", "model": "own", "type": chance.choice(["input", "output"])}
+        send("llm_images", at, sub, quantity=chance.randrange(-2, 9), **texts)
+    move(world, 2026, 8, 20, 12)
+
+    def compare() -> None:
+        by = "customer,model,type"
+        found = margins(world, by)
+        expected: dict[Any, int] = defaultdict(int)
+        for name in [f"c{number}" for number in range(4)] + ["ny", "eu"]:
+            sub = f"{name}-sub" if len(name) == 2 and name in ("ny", "eu") else f"s{name[1:]}"
+            used = world.get(f"/customers/{name}/current_usage", external_subscription_id=sub)[
+                "customer_usage"
+            ]
+            for usage in used["charges_usage"]:
+                for line in usage["grouped_usage"] or [usage]:
+                    for one in line["filters"] or [line]:
+                        texts = dict(line.get("grouped_by") or {})
+                        listed = one.get("values") or {}
+                        texts |= {key: values[0] for key, values in listed.items() if len(values) == 1}
+                        group = (name, texts.get("model"), texts.get("type"), used["currency"])
+                        expected[group] += one["amount_cents"]
+        assert sum(map(bool, expected.values())) > 10
+        assert grouped(found, by, lambda each: each["unbilled_amount_cents"]) == {
+            group: cents for group, cents in expected.items() if cents
+        }
+
+    compare()
+    with psycopg.connect(dsn) as conn:
+        while upkeep.roll_up(conn):
+            conn.commit()
+    compare()
+    world.put("/billable_metrics/llm_images", {"billable_metric": {"field_name": "n"}})
+    compare()

@@ -188,6 +188,16 @@ def test_a_register_that_is_away_is_asked_again_later_each_time(
     assert (seller.waits_until("rome"), seller.tax("rome")) == (None, ["it_standard"])
 
 
+def test_a_number_that_is_never_answered_for_holds_up_no_other(seller: Seller) -> None:
+    seller.vies.answers[ROME] = failing("VAT_BLOCKED")
+    seller.save("rome", country="IT", tax_identification_number=ROME)
+    seller.save(country="DE", tax_identification_number=BERLIN)
+    minutes = [timedelta(minutes=each) for each in range(4)]
+    assert sum(map(seller.look, minutes)) == 3
+    assert (seller.waits_until("rome"), seller.waits_until("cus")) == (6 * minutes[1], None)
+    assert seller.tax() == ["de_standard"]
+
+
 def test_what_changed_while_the_register_was_asked_is_not_decided(
     seller: Seller, monkeypatch: pytest.MonkeyPatch
 ) -> None:

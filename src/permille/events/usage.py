@@ -152,15 +152,16 @@ class SeriesUsage(NamedTuple):
     """The events, where they were read one by one: then others of the same series may have other dimensions."""
 
 
-class GroupUsage(NamedTuple):
-    """What events with the same texts of some properties came to, of all windows of a group together."""
+class KindUsage(NamedTuple):
+    """What events of a code with the same texts of some properties came to, in each group of windows that has some."""
 
-    group: int
     code: str
-    texts: tuple[str | None, ...]
-    events_count: int
-    values_count: int
-    sum: Decimal
+    dimensions: Mapping[str, str | None]
+    groups: Sequence[int]
+    """Mostly no group twice. The following are in the same order."""
+    events_counts: Sequence[int]
+    values_counts: Sequence[int]
+    sums: Sequence[Decimal]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,14 +217,17 @@ class UsageReader(Protocol):
     ) -> list[SeriesUsage]:
         """The same, of all windows together."""
 
-    def usage_of_groups(
+    def usage_of_kinds(
         self,
         conn: Connection[Any],
         windows: Sequence[UsageQuery],
         groups: Sequence[int],
         names: Sequence[str],
-    ) -> list[GroupUsage]:
-        """The sums of windows, added up by the group of each and by the texts of these properties; as exact."""
+    ) -> list[KindUsage]:
+        """The sums of windows, added up by the texts of these properties and by the group of each window; as exact.
+
+        Only of windows for which sums are enough.
+        """
 
     def texts_in_use(
         self, conn: Connection[Any], organization_id: UUID, codes: Collection[str], names: Sequence[str]

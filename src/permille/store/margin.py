@@ -141,9 +141,3 @@ def fee_sums(conn: Connection[Any], search: FeeSearch) -> list[FeeSum]:
             _FEES, values
         )
     ]
-
-
-def paid_in_advance(conn: Connection[Any], charge_ids: Collection[UUID]) -> set[UUID]:
-    """The charges among these of which each event makes a fee."""
-    rows = conn.execute("select id from charge where id = any(%s) and pay_in_advance", [list(charge_ids)])
-    return {charge_id for (charge_id,) in rows}

@@ -458,3 +458,9 @@ def ids_of_metric(conn: Connection[Any], billable_metric_id: UUID) -> list[UUID]
         [billable_metric_id],
     ).fetchall()
     return [plan_id for (plan_id,) in rows]
+
+
+def paid_in_advance(conn: Connection[Any], charge_ids: Collection[UUID]) -> set[UUID]:
+    """The charges among these of which each event makes a fee."""
+    rows = conn.execute("select id from charge where id = any(%s) and pay_in_advance", [list(charge_ids)])
+    return {charge_id for (charge_id,) in rows}

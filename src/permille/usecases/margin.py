@@ -33,9 +33,9 @@ from permille.events.usage import UsageQuery
 from permille.store import customers, margin as store, subscriptions
 from permille.store.margin import FeeSearch, Payer
 from permille.store.subscriptions import SubscriptionSearch
-from permille.usecases.usage.usage import PeriodUsage, UsageSearch, running_usages
+from permille.usecases.usage.open_amounts import open_amounts
 
-RUNNING_AT_ONCE = 500
+RUNNING_AT_ONCE = 5_000
 _DAY = timedelta(days=1)
 _OF_USAGE = (GroupBy.MODEL, GroupBy.PROVIDER, GroupBy.TYPE)
 
@@ -59,6 +59,14 @@ class MarginSearch:
     def group(self, texts: Mapping[str, str | None]) -> GroupTexts:
         """The group of these texts by what they are of."""
         return tuple(texts.get(each) for each in self.by)
+
+
+class _Owner(NamedTuple):
+    """What open usage belongs to: as far as it is asked for, whom it is charged to, and on which day it counts."""
+
+    customer: str | None
+    plan: str | None
+    day: str | None
 
 
 class _Place(NamedTuple):
@@ -143,34 +151,29 @@ def _running(
             if search.since <= local_date(now, payers[row.external_id].timezone) <= search.until
             and not of[row.customer_id].is_self_billed
         ]
-        if not chosen:
-            continue
-        used = running_usages(conn, chosen, search=UsageSearch(with_taxes=False), now=now)
-        in_advance = store.paid_in_advance(conn, {one.charge_id for each in used for one in each.charges})
-        for (row, _), each in zip(chosen, used, strict=True):
-            day = local_date(now, payers[row.external_id].timezone)
-            yield from _of_lines(search, payers[row.external_id], each, day=day, without=in_advance)
-
-
-def _of_lines(
-    search: MarginSearch, payer: Payer, used: PeriodUsage, *, day: date, without: set[Any]
-) -> Iterator[Revenue]:
-    """The lines of a running period, but for charges whose fees are made by events."""
-    own = {"customer": payer.customer, "plan": payer.plan, "day": day.isoformat()}
-    names = search.names
-    for charge in used.charges:
-        if charge.charge_id in without:
-            continue
-        for line in charge.lines:
-            values = line.filter.values if line.filter else {}
-            texts = {name: text_of(name, line.grouped_by, values) for name in names}
+        numbers: dict[_Owner, int] = {}
+        owners = [
+            numbers.setdefault(_owner(search, payers[row.external_id], now), len(numbers))
+            for row, _ in chosen
+        ]
+        by_number = list(numbers)
+        for each in open_amounts(conn, chosen, owners, now=now):
+            texts = {name: text_of(name, each.grouped_by, each.filter_values) for name in search.names}
             yield Revenue(
-                group=search.group({**texts, **own}),
-                currency=used.currency,
+                group=search.group({**texts, **by_number[each.owner]._asdict()}),
+                currency=each.currency,
                 billed_cents=0,
-                unbilled_cents=line.amount_cents,
-                without_cost_cents=0 if charge.metric_code in METRICS else line.amount_cents,
+                unbilled_cents=each.amount_cents,
+                without_cost_cents=0 if each.metric_code in METRICS else each.amount_cents,
             )
+
+
+def _owner(search: MarginSearch, payer: Payer, now: datetime) -> _Owner:
+    return _Owner(
+        customer=payer.customer if GroupBy.CUSTOMER in search.by else None,
+        plan=payer.plan if GroupBy.PLAN in search.by else None,
+        day=local_date(now, payer.timezone).isoformat() if GroupBy.DAY in search.by else None,
+    )
 
 
 def _costs(
@@ -191,26 +194,28 @@ def _costs(
         )
         for each in stretches
     ]
-    read = usage.usage_of_groups(conn, windows, [places[each.place] for each in stretches], COSTED_BY)
     found = []
-    for each in read:
-        place, dimensions = by_number[each.group], dict(zip(COSTED_BY, each.texts, strict=True))
-        used = MeteredUsage(
-            metric=each.code,
-            dimensions=dimensions,
-            on=place.on,
-            quantity=each.sum,
-            events_count=each.events_count,
-            values_count=each.values_count,
-        )
-        found.append(
-            CostedUsage(
-                group=search.group({**dimensions, **place._asdict()}),
-                currency=place.currency,
-                metric=each.code,
-                cost=cost_of(used, prices),
+    for kind in usage.usage_of_kinds(conn, windows, [places[each.place] for each in stretches], COSTED_BY):
+        for number, events_count, values_count, quantity in zip(
+            kind.groups, kind.events_counts, kind.values_counts, kind.sums, strict=True
+        ):
+            place = by_number[number]
+            used = MeteredUsage(
+                metric=kind.code,
+                dimensions=kind.dimensions,
+                on=place.on,
+                quantity=quantity,
+                events_count=events_count,
+                values_count=values_count,
             )
-        )
+            found.append(
+                CostedUsage(
+                    group=search.group({**kind.dimensions, **place._asdict()}),
+                    currency=place.currency,
+                    metric=kind.code,
+                    cost=cost_of(used, prices),
+                )
+            )
     return found
 
 

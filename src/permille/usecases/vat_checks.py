@@ -31,6 +31,8 @@ BATCH = 10
 LEASE = timedelta(minutes=15)
 PAUSES = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 240, 720))
 """After the first attempt that decided nothing, the second, ...; the last one from then on."""
+PAUSE_OF_OTHERS = PAUSES[0]
+"""How long the other numbers wait then. It may be that one alone that VIES does not answer for, so it is not longer each time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +65,7 @@ def look_live(
 
 
 def look(register: _Register, organization_id: UUID, *, now: datetime) -> int:
-    """Look up some of what is due of an organization; when VIES is away, all of it waits."""
+    """Look up some of what is due of an organization; when VIES is away, all of it waits a little."""
     count = 0
     while count < BATCH and not register.is_stopping():
         with register.pool.connection() as conn:
@@ -87,7 +89,7 @@ def _retry(register: _Register, check: VatCheck, error: NoAnswerError, *, now: d
     with register.pool.connection() as conn:
         store.retry(conn, check, problem=str(error), at=at)
         if not error.is_of_one_country:
-            store.postpone(conn, check.organization_id, now=now, until=at)
+            store.postpone(conn, check.organization_id, now=now, until=now + PAUSE_OF_OTHERS)
 
 
 def _decide(conn: Connection[Any], check: VatCheck, found: Registration, *, now: datetime) -> None:

@@ -203,7 +203,7 @@ def _usage_by_bucket(
             i: _folded(charge.aggregator, charge.buckets[i], groups, paid_from) for i, groups in found.items()
         }
     return {
-        i: sorted(groups.items(), key=_by_texts) if len(groups) > 1 else list(groups.items())
+        i: sorted(groups.items(), key=_by_group_texts) if len(groups) > 1 else list(groups.items())
         for i, groups in found.items()
         if groups
     }
@@ -220,9 +220,13 @@ def _folded(
     return {group: partial for group, partial in folded.items() if partial.events_count}
 
 
-def _by_texts(item: tuple[Group, Partial]) -> list[tuple[bool, str]]:
-    """Groups by their values, None last."""
-    return [(text is None, text or "") for _, text in item[0]]
+def _by_group_texts(item: tuple[Group, Partial]) -> list[tuple[bool, str]]:
+    return by_texts(item[0])
+
+
+def by_texts(group: Group) -> list[tuple[bool, str]]:
+    """The order of groups: by their values, None last."""
+    return [(text is None, text or "") for _, text in group]
 
 
 def _priced(

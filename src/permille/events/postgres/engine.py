@@ -12,6 +12,7 @@ from permille.events.postgres import (
     event_errors,
     event_lists,
     events,
+    kinds,
     metering,
     overview,
     rebuilding,
@@ -75,7 +76,7 @@ class Usage:
 
     usage_of_many = staticmethod(usage.usage_of_many)
     series_usage = staticmethod(usage.series_usage)
-    usage_of_groups = staticmethod(usage.usage_of_groups)
+    usage_of_kinds = staticmethod(kinds.usage_of_kinds)
     texts_in_use = staticmethod(series.texts_in_use)
     events_of = staticmethod(advance.events_of)
     sums = staticmethod(series.sums)

@@ -26,7 +26,7 @@ from permille.database.bulk import instant_array, int_array, text_array, uuid_ar
 from permille.events.postgres.custom_usage import CustomWindow, custom_events
 from permille.events.postgres.metering import being_rebuilt, under_one_version
 from permille.events.postgres.raw_usage import raw_usage
-from permille.events.usage import BEGINNING, GroupUsage, SeriesUsage, Sums, UsageQuery
+from permille.events.usage import BEGINNING, SeriesUsage, Sums, UsageQuery
 
 _END = datetime.max.replace(tzinfo=UTC)
 _HOUR = timedelta(hours=1)
@@ -110,7 +110,7 @@ def _after(at: datetime, span: timedelta) -> datetime:
 
 
 # Lateral with "offset 0": as a join the planner expects one row, and then pairs all windows with all pieces.
-_WANTED = """
+WANTED = """
 with wanted as materialized (
     select w.key, s.id as series_id
     from unnest(%(keys)s::int[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[])
@@ -129,7 +129,7 @@ with wanted as materialized (
 
 # "series_id + 0" and "materialized" keep the planner from walking through all events of a series to find the few
 # new ones; "offset 0" makes it look for the cells and events of a piece by their instants, never by series alone.
-_PARTS = """
+PARTS = """
 , piece as (
     select * from unnest(%(piece_keys)s::int[], %(grains)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
         as p (key, grain, starts_at, ends_at)
@@ -168,8 +168,8 @@ _PARTS = """
 """
 
 _SUMS = (
-    _WANTED
-    + _PARTS
+    WANTED
+    + PARTS
     + """
 , total as (
     select key, series_id, sum(events_count)::bigint as events_count, sum(values_count)::bigint as values_count,
@@ -186,32 +186,9 @@ order by t.key, t.series_id
 """
 )
 
-_GROUPS = (
-    _WANTED
-    + _PARTS
-    + """
-, total as (
-    select key, series_id, sum(events_count)::bigint as events_count, sum(values_count)::bigint as values_count,
-        sum(sum) as sum
-    from part group by key, series_id
-), shown as (
-    select g.number, s.code, s.texts, sum(t.events_count)::bigint as events_count,
-        sum(t.values_count)::bigint as values_count, sum(t.sum) as sum
-    from total t
-    join unnest(%(bound_keys)s::int[], %(groups)s::int[]) as g (key, number) on g.key = t.key
-    cross join lateral (
-        select code, array(select dimensions ->> name from unnest(%(names)s::text[]) as name) as texts
-        from series where id = t.series_id offset 0
-    ) s
-    group by 1, 2, 3
-)
-select s.*, m.rolled_up_to from metering_state m left join shown s on true
-"""
-)
-
 _DAYS = (
-    _WANTED
-    + _PARTS
+    WANTED
+    + PARTS
     + """
 , day as (
     select p.key, p.series_id, min(p.at) as at, sum(p.sum) as sum, sum(p.values_count)::bigint as values_count
@@ -231,7 +208,7 @@ with wanted as materialized (
     select 0 as key, %(from_)s::timestamptz as from_at, %(to)s::timestamptz as to_at
 )
 """
-    + _PARTS
+    + PARTS
     + """
 select (select coalesce(sum(events_count), 0)::bigint from part), rolled_up_to from metering_state
 """
@@ -240,7 +217,7 @@ select (select coalesce(sum(events_count), 0)::bigint from part), rolled_up_to f
 _MARK = "select rolled_up_to, set_config('enable_seqscan', 'off', true) from metering_state"
 
 _NEWEST = (
-    _WANTED
+    WANTED
     + """
 select w.key, w.series_id, e.at, e.seq, e.value
 from wanted w join bound b on b.key = w.key
@@ -253,7 +230,7 @@ cross join lateral (
 )
 
 _OPERATIONS = (
-    _WANTED
+    WANTED
     + """
 , operation as (
     select w.key, w.series_id, e.at, e.seq,
@@ -269,7 +246,7 @@ _OPERATIONS = (
 )
 
 _UNIQUES = (
-    _WANTED
+    WANTED
     + """
 , piece as (
     select * from unnest(%(piece_keys)s::int[], %(grains)s::text[], %(starts)s::timestamptz[], %(ends)s::timestamptz[])
@@ -347,7 +324,7 @@ where nth = 1 or nth_by_arrival = 1 order by at, seq
 )
 
 _VALUES = (
-    _WANTED
+    WANTED
     + """
 select w.key, w.series_id, e.at, e.seq, e.value
 from wanted w join bound b on b.key = w.key
@@ -380,7 +357,7 @@ def usage_of_many(
 
     def read() -> list[list[SeriesUsage]]:
         rebuilt = being_rebuilt(conn, organization_ids)
-        parts = [[each] if _is_cut_late(each, rebuilt) else each.apart() for each in windows]
+        parts = [[each] if is_cut_late(each, rebuilt) else each.apart() for each in windows]
         flat = [part for own in parts for part in own]
         found = iter(_whole(conn, flat, rebuilt, with_events=with_events))
         whole = [[series for part in own for series in part.marked(next(found))] for own in parts]
@@ -400,14 +377,14 @@ def _whole(
     if not rebuilt:
         return _from_cells(conn, windows)
     pairs = zip(
-        _from_cells(conn, [_without(window, rebuilt) for window in windows]),
+        _from_cells(conn, [without(window, rebuilt) for window in windows]),
         raw_usage(conn, windows, rebuilt, with_events=with_events),
         strict=True,
     )
     return [from_cells + from_events for from_cells, from_events in pairs]
 
 
-def _is_cut_late(window: UsageQuery, rebuilt: Container[tuple[UUID, str]]) -> bool:
+def is_cut_late(window: UsageQuery, rebuilt: Container[tuple[UUID, str]]) -> bool:
     """Whether what the cut matters to is read apart once it is known: of most series nothing changes at its dates."""
     is_rebuilt = any((window.organization_id, code) in rebuilt for code in window.codes)
     return window.cut is not None and not is_rebuilt and not _needs_details(window)
@@ -438,52 +415,7 @@ def _cut(
     return found
 
 
-def usage_of_groups(
-    conn: Connection[Any], windows: Sequence[UsageQuery], groups: Sequence[int], names: Sequence[str]
-) -> list[GroupUsage]:
-    """The sums of windows, added up by the group of each and by the texts of these properties; as exact."""
-    if not windows:
-        return []
-
-    organization_ids = {window.organization_id for window in windows}
-
-    def read() -> list[GroupUsage]:
-        rebuilt = being_rebuilt(conn, organization_ids)
-        kept = [_without(window, rebuilt) for window in windows]
-        parameters = _scope(kept, lambda window: window.codes) | _pieces(
-            (each.from_, each.to) for each in kept
-        )
-        rows = _under_one_mark(conn, _GROUPS, {**parameters, "groups": list(groups), "names": list(names)})
-        found = [GroupUsage(number, code, tuple(texts), *sums) for number, code, texts, *sums, _ in rows]
-        return found + (_raw_groups(conn, windows, rebuilt, groups, names) if rebuilt else [])
-
-    return under_one_version(conn, organization_ids, read)
-
-
-def _raw_groups(
-    conn: Connection[Any],
-    windows: Sequence[UsageQuery],
-    rebuilt: Mapping[tuple[UUID, str], SeriesLayout],
-    groups: Sequence[int],
-    names: Sequence[str],
-) -> list[GroupUsage]:
-    """The same of codes whose cells are being built, not added up."""
-    read = zip(groups, raw_usage(conn, windows, rebuilt, with_events=False), strict=True)
-    return [
-        GroupUsage(
-            group,
-            each.code,
-            tuple(each.dimensions.get(name) for name in names),
-            each.partial.events_count,
-            each.partial.values_count,
-            each.partial.sum,
-        )
-        for group, found in read
-        for each in found
-    ]
-
-
-def _without(window: UsageQuery, rebuilt: Container[tuple[UUID, str]]) -> UsageQuery:
+def without(window: UsageQuery, rebuilt: Container[tuple[UUID, str]]) -> UsageQuery:
     """The window without the codes whose cells are being built."""
     return window.of_codes([code for code in window.codes if (window.organization_id, code) not in rebuilt])
 
@@ -526,15 +458,17 @@ def _totals(
     Between the two statements only the mark can move ahead: the events in between would then be counted in
     their cells and as a tail. So the mark is looked at again, in the snapshot that the sums were read in.
     """
-    parameters = _scope(windows, lambda window: window.codes if only is None else ())
+    parameters = scope(windows, lambda window: window.codes if only is None else ())
     if only is not None:
         named = [(key, series_id) for key, ids in enumerate(only) for series_id in ids]
         parameters["series_keys"] = int_array(key for key, _ in named)
         parameters["series_ids"] = int_array(series_id for _, series_id in named)
-    return _under_one_mark(conn, _SUMS, parameters | _pieces((window.from_, window.to) for window in windows))
+    return under_one_mark(
+        conn, _SUMS, parameters | pieces_of((window.from_, window.to) for window in windows)
+    )
 
 
-def _under_one_mark(
+def under_one_mark(
     conn: Connection[Any], statement: str, parameters: dict[str, Any]
 ) -> list[tuple[Any, ...]]:
     """Its rows, of which the mark is the last column; where it finds nothing, one row has the mark alone."""
@@ -549,7 +483,12 @@ def count_events(
     conn: Connection[Any], series_ids: Sequence[int], *, from_: datetime | None, to: datetime
 ) -> int:
     """How many events these series have in [from_, to), exactly, at the cost of a usage read."""
-    parameters = {"series": list(series_ids), "from_": from_ or BEGINNING, "to": to, **_pieces([(from_, to)])}
+    parameters = {
+        "series": list(series_ids),
+        "from_": from_ or BEGINNING,
+        "to": to,
+        **pieces_of([(from_, to)]),
+    }
     while True:
         mark = _mark(conn)
         row = conn.execute(_COUNT, {**parameters, "rolled_up_to": mark}).fetchone()
@@ -617,7 +556,7 @@ _remembered_pieces = lru_cache(maxsize=1024)(pieces)
 _remembered_days = lru_cache(maxsize=1024)(pieces_by_day)
 
 
-def _pieces(bounds: Iterable[tuple[datetime | None, datetime]]) -> dict[str, Any]:
+def pieces_of(bounds: Iterable[tuple[datetime | None, datetime]]) -> dict[str, Any]:
     return _as_arrays(
         (key, piece) for key, bound in enumerate(bounds) for piece in _remembered_pieces(*bound)
     )
@@ -648,7 +587,7 @@ def _mark(conn: Connection[Any]) -> int:
     return int(row[0])
 
 
-def _scope(windows: Sequence[UsageQuery], codes_of: Callable[[UsageQuery], Iterable[str]]) -> dict[str, Any]:
+def scope(windows: Sequence[UsageQuery], codes_of: Callable[[UsageQuery], Iterable[str]]) -> dict[str, Any]:
     pairs = [(key, window, code) for key, window in enumerate(windows) for code in codes_of(window)]
     return {
         "keys": int_array(key for key, _, _ in pairs),
@@ -670,11 +609,11 @@ def _details(conn: Connection[Any], windows: Sequence[UsageQuery]) -> Details:
     """(window, series) -> the fields of its Partial which are more than sums."""
     details: Details = defaultdict(dict)
     if any(window.newest for window in windows):
-        for key, series_id, at, seq, value in conn.execute(_NEWEST, _scope(windows, lambda w: w.newest)):
+        for key, series_id, at, seq, value in conn.execute(_NEWEST, scope(windows, lambda w: w.newest)):
             details[key, series_id]["last"] = (at, seq, value)
     if any(window.each_value for window in windows):
         each: dict[tuple[int, int], list[Instance]] = defaultdict(list)
-        for key, series_id, at, seq, value in conn.execute(_VALUES, _scope(windows, lambda w: w.each_value)):
+        for key, series_id, at, seq, value in conn.execute(_VALUES, scope(windows, lambda w: w.each_value)):
             each[key, series_id].append((at, seq, value))
         for where, values in each.items():
             details[where] |= _of_values(values)
@@ -692,10 +631,10 @@ def _details(conn: Connection[Any], windows: Sequence[UsageQuery]) -> Details:
 
 def _add_days(conn: Connection[Any], windows: Sequence[UsageQuery], details: Details) -> None:
     """The sum of each day as one value of it."""
-    parameters = _scope(windows, lambda window: window.daily) | _cut_by_day(windows)
+    parameters = scope(windows, lambda window: window.daily) | _cut_by_day(windows)
     parameters["timezones"] = text_array(window.timezone for window in windows)
     days: dict[tuple[int, int], list[tuple[datetime, Decimal, int]]] = defaultdict(list)
-    for key, series_id, at, total, count, _ in _under_one_mark(conn, _DAYS, parameters):
+    for key, series_id, at, total, count, _ in under_one_mark(conn, _DAYS, parameters):
         days[key, series_id].append((at, total, count))
     for where, found in days.items():
         details[where] |= {
@@ -731,7 +670,7 @@ def _fields(
     windows: Sequence[UsageQuery], fields_of: Callable[[UsageQuery], Sequence[tuple[str, str]]]
 ) -> dict[str, Any]:
     fields = [(key, *pair) for key, window in enumerate(windows) for pair in fields_of(window)]
-    return _scope(windows, lambda window: [code for code, _ in fields_of(window)]) | {
+    return scope(windows, lambda window: [code for code, _ in fields_of(window)]) | {
         "field_keys": [key for key, _, _ in fields],
         "field_codes": [code for _, code, _ in fields],
         "field_names": [name for _, _, name in fields],
@@ -749,9 +688,9 @@ def _add_operations(conn: Connection[Any], windows: Sequence[UsageQuery], detail
 
 def _add_uniques(conn: Connection[Any], windows: Sequence[UsageQuery], details: Details) -> None:
     parameters = _fields(windows, lambda window: window.unique_fields)
-    parameters |= _pieces((window.from_, window.to) for window in windows)
+    parameters |= pieces_of((window.from_, window.to) for window in windows)
     uniques: dict[tuple[int, int], dict[str | None, tuple[datetime, int, bool]]] = defaultdict(dict)
-    for key, series_id, text, at, seq, present, _ in _under_one_mark(conn, _UNIQUES, parameters):
+    for key, series_id, text, at, seq, present, _ in under_one_mark(conn, _UNIQUES, parameters):
         uniques[key, series_id][text] = (at, seq, present)
     for where, found in uniques.items():
         details[where]["uniques"] = found

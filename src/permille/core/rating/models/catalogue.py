@@ -328,6 +328,7 @@ MODEL = Model(
     is_free=is_free,
     errors=errors,
     needs=SUM,
+    is_linear=True,
     in_advance=False,
     priced_by=GROUPS,
     dated_by=PRICE_DATE,

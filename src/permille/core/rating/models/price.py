@@ -98,6 +98,8 @@ class Model:
     prorated_in_advance: bool = False
     is_of_units: bool = False
     """Whether its price depends on the units alone."""
+    is_linear: bool = False
+    """Whether an amount is the units times a price that depends on the pricing group alone."""
     is_of_changes: bool = False
     """Whether prorated units have a price for each change of the level, not for the changes of a day together."""
     has_instant_price: bool = False

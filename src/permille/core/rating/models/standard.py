@@ -52,5 +52,6 @@ MODEL = Model(
     prorated=True,
     prorated_in_advance=True,
     is_of_units=True,
+    is_linear=True,
     has_instant_price=True,
 )
