@@ -50,9 +50,9 @@ def due_of(oracle: Oracle, action: Action) -> int:
 
 
 def pay(oracle: Oracle, row: Subscription) -> None:
-    """The invoice is final as of today, and the subscription runs."""
+    """The invoice is final, and the subscription runs."""
     assert row.gate is not None
-    row.waits, row.gate.made, row.gate.paid = False, oracle.now, row.gate.total
+    row.waits, row.gate.paid = False, row.gate.total
     oracle.keep(row.customer, row.gate)
 
 

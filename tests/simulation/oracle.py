@@ -20,6 +20,8 @@ DECIMALS = {"JPY": 0, "CLP": 0, "EUR": 2, "USD": 2, "KWD": 3, "BHD": 3}
 COST_PER_YEAR = {"weekly": 52, "monthly": 12, "quarterly": 4, "semiannual": 2, "yearly": 1}
 
 Action = Mapping[str, Any]
+Prices = list[tuple[datetime, Any]]
+"""What a charge asks for, and of periods that begin from when on."""
 
 
 def fee_key(fee: Fee) -> tuple[Any, ...]:
@@ -42,6 +44,18 @@ def said(who: Customer, bill: Bill) -> tuple[Any, ...]:
         bill.paid,
         sorted(fee_key(fee) for fee in bill.fees if fee.cents),
     )
+
+
+def price_in_force(prices: Prices, now: datetime) -> Any:
+    return [terms for at, terms in prices if at <= now][-1]
+
+
+def prices_now(prices: Prices, now: datetime, after: Any) -> Prices:
+    """An edit of the prices in force: what is scheduled stays where it says something else itself."""
+    before = price_in_force(prices, now)
+    if after == before:
+        return [*prices]
+    return [(at, after if at <= now or terms == before else terms) for at, terms in prices]
 
 
 @dataclass
@@ -216,11 +230,14 @@ class Oracle:
     def _own_plan(self, plan: Action, own: Action) -> Action:
         """A copy of a plan with another fee, or another price of a charge; the minimum commitment stays behind (2.2)."""
         self.played.add("own_plans")
-        since = START - timedelta(days=999)
+        if any(len(each["prices"]) > 1 for each in plan["charges"]):
+            self.played.add("own_plans_with_dated_prices")
         charges = [
             {
                 **each,
-                "prices": [(since, own["terms"])] if each["metric"] == own["metric"] else [*each["prices"]],
+                "prices": prices_now(each["prices"], self.now, own["terms"])
+                if each["metric"] == own["metric"]
+                else [*each["prices"]],
             }
             for each in plan["charges"]
         ]
@@ -231,10 +248,10 @@ class Oracle:
         """Copies follow where they say what their plan said before (2.3)."""
         for row in self.rows:
             for each in row.plan["charges"] if row.plan.get("is_own") else ():
-                [(since, own)] = each["prices"]
+                own = price_in_force(each["prices"], self.now)
                 if row.plan["code"] == plan["code"] and each["metric"] == metric and own == before:
                     self.played.add("cascades")
-                    each["prices"] = [(since, after)]
+                    each["prices"] = prices_now(each["prices"], self.now, after)
 
     def _price(self, action: Action) -> bool:
         """Other prices of a charge: for periods that begin from an instant on, or for all that is not billed (2.3)."""
@@ -246,9 +263,10 @@ class Oracle:
         since = days.price_date(self.now, action["when"])
         prices = found[0]["prices"]
         if action["cascade"]:
-            self._cascade(plan or {}, action["metric"], prices[0][1], action["terms"])
+            before = price_in_force(prices, self.now)
+            self._cascade(plan or {}, action["metric"], before, action["terms"])
         if since is None:
-            found[0]["prices"] = [(at, action["terms"] if at <= self.now else terms) for at, terms in prices]
+            found[0]["prices"] = prices_now(prices, self.now, action["terms"])
         else:
             found[0]["prices"] = sorted(
                 [each for each in prices if each[0] != since] + [(since, action["terms"])],

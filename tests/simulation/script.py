@@ -109,14 +109,16 @@ class Script:
         plan = self._some(*self.plans)
         metric, model = self._some(*self.models[plan].items(), ("", "standard"))
         terms, when = getattr(self, f"_{model}")(), self._some("now", "next_period", "3", "30")
+        if self.has_own_plans and self.more.random() < 0.5:
+            when = "now"
         return {
             "do": "price",
             "plan": plan,
             "metric": metric,
             "model": model,
             "terms": terms,
-            "when": "now" if self.has_own_plans else when,
-            "cascade": self.has_own_plans and self.more.random() < 0.5,
+            "when": when,
+            "cascade": when == "now" and self.has_own_plans and self.more.random() < 0.8,
         }
 
     def _charge(self, plan: str, metric: str) -> dict[str, Any]:
