@@ -48,6 +48,7 @@ _numbers = itertools.count(1)
 
 
 SLOW = (
+    "tests/real_clients/",
     "tests/faults/",
     "tests/browser/",
     "tests/client/",
@@ -55,12 +56,20 @@ SLOW = (
     "tests/test_unprivileged",
     "tests/test_door",
 )
-"""What waits for real servers: it comes first, so that the end of a run is many short tests for all workers."""
+"""What waits for real servers, in this order: it comes first, so that the end of a run is many short tests for all workers.
+
+What shares a server is together: each worker that has some of it starts one of its own.
+"""
+
+
+def _turn(item: pytest.Item) -> int:
+    """The place of a test's folder in SLOW; all the others come after them, as they are."""
+    return next((turn for turn, place in enumerate(SLOW) if item.nodeid.startswith(place)), len(SLOW))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: not item.nodeid.startswith(SLOW))
+    items.sort(key=_turn)
 
 
 def pytest_collection_finish() -> None:

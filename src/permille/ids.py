@@ -24,13 +24,19 @@ def new_id(at: datetime) -> UUID:
     Those of one instant are ascending in the order in which they are made: what is created at once, as by a test
     clock that does not move or by one run, has an order that is not of chance.
     """
+    return ordered_ids(at, 1)[0]
+
+
+def ordered_ids(at: datetime, count: int) -> list[UUID]:
+    """Many at once, in order after those of the instant that `new_id` and this have made before."""
+    head = _head(at)
     made = int(system_now().timestamp() * 1_000_000) & _MICROSECONDS
-    chance = int.from_bytes(os.urandom(3), "big") >> 1
-    return UUID(int=_head(at) | _spread(made << _CHANCE_BITS | chance))
+    start = made << _CHANCE_BITS | int.from_bytes(os.urandom(3), "big") >> 1
+    return [UUID(int=head | _spread(start + nth)) for nth in range(count)]
 
 
 def new_ids(at: datetime, count: int) -> list[UUID]:
-    """Many at once, ascending."""
+    """Many at once, ascending, but before or after others of the instant by chance: for rows that nobody puts in order by them."""
     return [UUID(int=number) for number in _numbers(at, count)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import httpx2
@@ -36,6 +36,7 @@ def patterns() -> list[tuple[re.Pattern[str], Mapping[str, Any]]]:
     return found
 
 
+@lru_cache(10_000)
 def operation_of(method: str, path: str) -> Mapping[str, Any] | None:
     """The operation that answers, None for an address that is none's."""
     for pattern, operations in patterns():

@@ -341,6 +341,19 @@ def test_a_coupon_that_may_be_applied_once_is_applied_once_by_many(api: Api) -> 
     assert len(applied(api)) == 1
 
 
+def test_drafts_made_at_one_instant_take_the_coupon_in_their_order(api: Api) -> None:
+    api.customer(billing_configuration={"invoice_grace_period": 3})
+    api.plan("pro", amount_cents=3_100, pay_in_advance=True)
+    coupon(api, amount_cents=8_200)
+    give(api)
+    for number in range(6):
+        api.subscribe(f"sub{number}")
+    move(api, 2024, 3, 20)
+    made = [api.get(f"/invoices/{each['lago_id']}")["invoice"] for each in api.get("/invoices")["invoices"]]
+    taken = {one["subscriptions"][0]["external_id"]: one["coupons_amount_cents"] for one in made}
+    assert [taken[name] for name in sorted(taken)] == [2_700, 2_700, 2_700, 100, 0, 0]
+
+
 def test_the_last_of_a_coupon_is_used_once_by_invoices_that_become_final_at_once(api: Api) -> None:
     configuration = {"invoice_grace_period": 30}
     api.customer(billing_configuration=configuration)

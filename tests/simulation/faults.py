@@ -31,6 +31,7 @@ AT_ONCE = {
     "void_credits",
     "buy",
     "pay",
+    "pay_gate",
     "void",
     "note",
     "finalize",

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from . import advance, days, drafts, ongoing, progressive, settle
+from . import advance, catalogue, days, drafts, gates, ongoing, progressive, settle
 from .prices import cut, digits, place_of, price, rounded, terms_at
 from .settle import Bill, Coupon, Fee, Lot, Note, Tax, Wallet
 
@@ -20,6 +20,8 @@ DECIMALS = {"JPY": 0, "CLP": 0, "EUR": 2, "USD": 2, "KWD": 3, "BHD": 3}
 COST_PER_YEAR = {"weekly": 52, "monthly": 12, "quarterly": 4, "semiannual": 2, "yearly": 1}
 
 Action = Mapping[str, Any]
+Prices = list[tuple[datetime, Any]]
+"""What a charge asks for, and of periods that begin from when on."""
 
 
 def fee_key(fee: Fee) -> tuple[Any, ...]:
@@ -44,6 +46,18 @@ def said(who: Customer, bill: Bill) -> tuple[Any, ...]:
     )
 
 
+def price_in_force(prices: Prices, now: datetime) -> Any:
+    return [terms for at, terms in prices if at <= now][-1]
+
+
+def prices_now(prices: Prices, now: datetime, after: Any) -> Prices:
+    """An edit of the prices in force: what is scheduled stays where it says something else itself."""
+    before = price_in_force(prices, now)
+    if after == before:
+        return [*prices]
+    return [(at, after if at <= now or terms == before else terms) for at, terms in prices]
+
+
 @dataclass
 class Event:
     id: str
@@ -53,6 +67,7 @@ class Event:
     value: Fraction
     order: int
     model: str = ""
+    type: str = ""
     is_void: bool = False
 
 
@@ -97,6 +112,11 @@ class Subscription:
     owes_today: bool = False
     """Whether it was entered on a billing day, with an earlier start: that day's bill is due."""
     next_plan: Action | None = None
+    is_gated: bool = False
+    """Whether its start has to be paid before it runs: within so many hours, if any, by the invoice."""
+    timeout: int = 0
+    gate: Bill | None = None
+    gives_up: datetime | None = None
     seats: dict[str, list[tuple[Fraction, datetime]]] = field(default_factory=dict)
     """How many units of each fixed charge there are from when on, in the order in which that was said."""
 
@@ -150,6 +170,8 @@ class Oracle:
         self.plans: dict[str, Action] = {}
         self.taxes: dict[str, Fraction] = {}
         self.add_ons: set[str] = set()
+        self.versions: list[catalogue.Version] = []
+        """Of the price catalogue, as they were approved."""
         self.rows: list[Subscription] = []
         self.events: dict[str, Event] = {}
         self.numbers = 0
@@ -181,10 +203,18 @@ class Oracle:
         self.metrics[action["code"]] = action
         return True
 
+    def _version(self, action: Action) -> bool:
+        since = self.now.date() + timedelta(days=action["days"])
+        self.versions.append(catalogue.version(action["prices"], since))
+        return True
+
     def _plan(self, action: Action) -> bool:
         if any(charge["metric"] not in self.metrics for charge in action["charges"]):
             return False
         if any(code not in self.taxes for code in action["taxes"]):
+            return False
+        is_priced = any(each.since.year < START.year for each in self.versions)
+        if not is_priced and any(charge["model"] == "catalogue" for charge in action["charges"]):
             return False
         if any(each["code"] not in self.add_ons for each in action["fixed"]):
             return False
@@ -200,11 +230,14 @@ class Oracle:
     def _own_plan(self, plan: Action, own: Action) -> Action:
         """A copy of a plan with another fee, or another price of a charge; the minimum commitment stays behind (2.2)."""
         self.played.add("own_plans")
-        since = START - timedelta(days=999)
+        if any(len(each["prices"]) > 1 for each in plan["charges"]):
+            self.played.add("own_plans_with_dated_prices")
         charges = [
             {
                 **each,
-                "prices": [(since, own["terms"])] if each["metric"] == own["metric"] else [*each["prices"]],
+                "prices": prices_now(each["prices"], self.now, own["terms"])
+                if each["metric"] == own["metric"]
+                else [*each["prices"]],
             }
             for each in plan["charges"]
         ]
@@ -215,10 +248,10 @@ class Oracle:
         """Copies follow where they say what their plan said before (2.3)."""
         for row in self.rows:
             for each in row.plan["charges"] if row.plan.get("is_own") else ():
-                [(since, own)] = each["prices"]
+                own = price_in_force(each["prices"], self.now)
                 if row.plan["code"] == plan["code"] and each["metric"] == metric and own == before:
                     self.played.add("cascades")
-                    each["prices"] = [(since, after)]
+                    each["prices"] = prices_now(each["prices"], self.now, after)
 
     def _price(self, action: Action) -> bool:
         """Other prices of a charge: for periods that begin from an instant on, or for all that is not billed (2.3)."""
@@ -230,9 +263,10 @@ class Oracle:
         since = days.price_date(self.now, action["when"])
         prices = found[0]["prices"]
         if action["cascade"]:
-            self._cascade(plan or {}, action["metric"], prices[0][1], action["terms"])
+            before = price_in_force(prices, self.now)
+            self._cascade(plan or {}, action["metric"], before, action["terms"])
         if since is None:
-            found[0]["prices"] = [(at, action["terms"] if at <= self.now else terms) for at, terms in prices]
+            found[0]["prices"] = prices_now(prices, self.now, action["terms"])
         else:
             found[0]["prices"] = sorted(
                 [each for each in prices if each[0] != since] + [(since, action["terms"])],
@@ -434,12 +468,16 @@ class Oracle:
             return False
         _, bill = found
         bill.status = "voided"
+        self.take_back(bill)
+        return True
+
+    def take_back(self, bill: Bill) -> None:
+        """Coupons and wallets have again what they paid."""
         for coupon, cents in bill.used_coupons:
             coupon.use(-cents, -1)
         for wallet, cents in bill.used_wallets:
             if not wallet.ended:
                 self._fill(wallet, cents, granted=True)
-        return True
 
     def _again_bill(self, action: Action) -> bool:
         """A voided invoice of subscriptions is made again (4.9), with the taxes of today."""
@@ -550,7 +588,11 @@ class Oracle:
     # Usage
 
     def _use(self, action: Action) -> bool:
-        rows = self.rows_of(action["subscription"])
+        rows = self.rows_of(action["subscription"]) + [
+            row
+            for row in gates.waiting(self)
+            if row.id == action["subscription"] and not any(each["advance"] for each in row.plan["charges"])
+        ]
         if action["metric"] not in self.metrics or not rows:
             return False
         self.marked.add(action["subscription"])
@@ -564,9 +606,13 @@ class Oracle:
             Fraction(action["value"]),
             self.numbers,
             action["model"],
+            action.get("type", ""),
         )
         advance.bill(self, self.events[action["id"]])
         return True
+
+    def _call(self, action: Action) -> bool:
+        return self._use(action)
 
     def _again(self, action: Action) -> bool:
         """The same event comes a second time: it counts once."""
@@ -650,12 +696,14 @@ class Oracle:
             time=action["time"],
             trial_from=start,
             waits=start > self.now,
+            is_gated=action.get("timeout") is not None,
+            timeout=action.get("timeout") or 0,
         )
         self.rows.append(row)
         if row.waits:
             self.played.add("waits")
         elif row.day(start) == row.day(self.now):
-            self._bill(customer, [(row, "start")])
+            self._begin(row)
         else:
             row.owes_today = row.usage_period(row.day(self.now))[0] == row.day(self.now)
         return True
@@ -663,9 +711,37 @@ class Oracle:
     def _start(self) -> None:
         """What waited for this instant starts, each on an invoice of its own."""
         for row in self.rows:
-            if row.waits and row.started <= self.now:
+            if row.waits and row.gate is None and row.started <= self.now:
                 row.waits = False
-                self._bill(row.customer, [(row, "start")])
+                self._begin(row)
+
+    def _begin(self, row: Subscription) -> None:
+        parts = [(row, "start")]
+        fees = [*self._own_fee(row, "start"), *self._fixed(row, "start", parts)] if row.is_gated else []
+        if fees:
+            self.played.add("gates")
+            gates.waits(self, row, fees)
+        else:
+            self._bill(row.customer, parts)
+
+    def first_end(self, row: Subscription) -> datetime:
+        """When the period is over that it starts in, or its trial."""
+        now, self.now = self.now, row.started
+        at, self.now = self._next(row), now
+        return at
+
+    def _pay_gate(self, action: Action) -> bool:
+        row = gates.chosen(self, action)
+        if row is not None:
+            gates.pay(self, row)
+            self.marked.add(row.id)
+        return row is not None
+
+    def _fail_gate(self, action: Action) -> bool:
+        row = gates.chosen(self, action)
+        if row is not None:
+            gates.give_up(self, row)
+        return row is not None
 
     def _end(self, action: Action) -> bool:
         row = self.active(action["subscription"])
@@ -833,6 +909,7 @@ class Oracle:
         while due := [*self._due(until)]:
             self.now = min(at for at, _ in due)
             self._expire()
+            gates.give_up_due(self)
             self._start()
             self._bill_due([row for at, row in due if at == self.now and row is not None])
             drafts.finalize_due(self)
@@ -873,8 +950,11 @@ class Oracle:
         for _, bill in drafts.waiting(self):
             if bill.final_at is not None and bill.final_at <= until:
                 yield bill.final_at, None
+        for at in gates.ends(self):
+            if at <= until:
+                yield at, None
         for row in self.rows:
-            if row.waits and row.started <= until:
+            if row.waits and row.gate is None and row.started <= until:
                 yield row.started, None
             if row.runs:
                 at = self._next(row)
@@ -938,12 +1018,15 @@ class Oracle:
             progressive.give_back(self, customer, *each)
 
     def settle(self, customer: Customer, bill: Bill) -> None:
+        self.take_credits(customer, bill)
+        if bill.fees_cents and not bill.order:
+            self.keep(customer, bill)
+
+    def take_credits(self, customer: Customer, bill: Bill) -> None:
         settle.take_coupons(bill, customer.coupons, customer.currency)
         settle.take_taxes(bill)
         settle.take_notes(bill, customer.notes)
         settle.take_credits(bill, customer.wallets)
-        if bill.fees_cents and not bill.order:
-            self.keep(customer, bill)
 
     def _own_fee(self, row: Subscription, why: str) -> list[Fee]:
         """The plan's own fee, by 3.9, 3.11 and 4.2."""
@@ -1044,6 +1127,8 @@ class Oracle:
         self, row: Subscription, charge: Action, start: datetime, end: datetime, owner: date
     ) -> list[Fee]:
         """One for each filter of a charge, and one for the rest."""
+        if charge["model"] == "catalogue":
+            return catalogue.lines(self, row, charge, (start, end), owner)
         unit, fees = 10 ** DECIMALS[row.customer.currency], []
         for place in range(len(charge["filters"]) + 1):
             units, values = self._units(row, charge, place, start, end)

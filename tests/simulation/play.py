@@ -10,12 +10,13 @@ from typing import Any
 from permille.store import audit
 from tests.api.conftest import Server
 
+from . import gates
 from .faults import Deaths
 from .oracle import Action, Oracle, said
 from .product import Product
 from .script import Script
 
-QUIET = {"tax", "add_on", "metric", "plan", "customer", "use", "again", "amend"}
+QUIET = {"tax", "add_on", "metric", "plan", "customer", "use", "call", "version", "again", "amend"}
 """What bills nothing: it is seen at the next action that may."""
 TRIES_MAX = 80
 """How many times a list of actions is played while it is shortened."""
@@ -55,6 +56,8 @@ def amounts(oracle: Oracle, action: Action) -> dict[str, Any]:
     """What has to be named: what is paid or credited of an invoice, and where a clock goes."""
     if action["do"] == "pay":
         return {"cents": oracle.part_due(action)}
+    if action["do"] == "pay_gate":
+        return {"cents": gates.due_of(oracle, action)}
     if action["do"] == "move":
         return {"until": oracle.arrives(action)}
     if action["do"] == "again_bill":

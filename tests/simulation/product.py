@@ -10,11 +10,14 @@ from typing import Any
 import psycopg
 
 from permille.core.instants import microseconds
+from permille.core.invoice.payment import PaymentStatus
 from permille.events.draft import Draft
 from permille.events.engine import event_log
 from permille.events.log import Request
 from permille.events.postgres.writer import Memory, open_connection, store
 from permille.store import arrivals
+from permille.store.invoices import invoices_by_ids
+from permille.usecases import payments
 from permille.usecases.invoices import advance, progressive
 from tests.api.conftest import START, Server, charge, join
 
@@ -32,7 +35,7 @@ select i.id, i.created_at, c.external_id, i.invoice_type, i.status, i.progressiv
         left join fixed_charge x on x.id = f.item_id left join subscription s on s.id = f.subscription_id
         where f.invoice_id = i.id and f.amount_cents <> 0)
 from invoice i join customer c on c.id = i.customer_id
-where i.organization_id = %(organization)s and i.fees_amount_cents <> 0
+where i.organization_id = %(organization)s and i.fees_amount_cents <> 0 and i.status not in ('open', 'closed')
 """
 BALANCES = """
 select 'wallet ' || w.name, w.balance_cents::text
@@ -72,6 +75,13 @@ def _rule(rule: Action) -> dict[str, Any]:
     if rule["target"]:
         body |= {"target_ongoing_balance": rule["target"], "grants_target_top_up": rule["grants"]}
     return {**body, "threshold_credits": rule["threshold"]}
+
+
+def _gate(action: Action) -> dict[str, Any]:
+    """The rule that a start has to be paid first, within so many hours if any."""
+    if action.get("timeout") is None:
+        return {}
+    return {"activation_rules": [{"type": "payment", "timeout_hours": action["timeout"]}]}
 
 
 class Product:
@@ -298,7 +308,34 @@ class Product:
         given = self.api.get("/applied_coupons", **{"coupon_code[]": action["coupon"]})["applied_coupons"][0]
         self.api.delete(f"/customers/{given['external_customer_id']}/applied_coupons/{given['lago_id']}")
 
+    def _version(self, action: Action) -> None:
+        """A price file of LiteLLM's kind, approved from a day on."""
+        names = {
+            "input": "input_cost_per_token",
+            "output": "output_cost_per_token",
+            "cached_input": "cache_read_input_token_cost",
+        }
+        prices = {
+            f"acme/{model}": {
+                "litellm_provider": "acme",
+                **{names[kind]: float(f"{cost}e-9") for kind, cost in own.items()},
+            }
+            for model, own in action["prices"].items()
+        }
+        body = {"label": action["label"], "source": "litellm", "prices": prices}
+        made = self.api.post("/llm/catalogue_versions", {"catalogue_version": body})["catalogue_version"]
+        since = (self.now.date() + timedelta(days=action["days"])).isoformat()
+        approval = {"valid_from": since, "accept_outliers": [*prices]}
+        path = f"/llm/catalogue_versions/{made['lago_id']}/approve"
+        self.api.post(path, {"catalogue_version": approval})
+
+    def _call(self, action: Action) -> None:
+        self._take(action, {"provider": "acme", "model": action["model"], "type": action["type"]})
+
     def _use(self, action: Action) -> None:
+        self._take(action, {"model": action["model"]} if action["model"] else {})
+
+    def _take(self, action: Action, properties: dict[str, str]) -> None:
         at = self.now - timedelta(seconds=action["ago"], microseconds=7)
         self.sent[action["id"]] = Draft(
             action["id"],
@@ -306,7 +343,7 @@ class Product:
             action["subscription"],
             microseconds(at),
             None,
-            {"v": action["value"], **({"model": action["model"]} if action["model"] else {})},
+            {"v": action["value"], **properties},
         )
         assert self._send(action["id"]) == []
         advance.bill_events(self.worker, self.api.organization.id, now=self.now, wait=True)
@@ -348,11 +385,27 @@ class Product:
             action["plan"],
             external_customer_id=action["customer"],
             billing_time=action["time"],
+            **_gate(action),
             **self._own(action),
             subscription_at=(
                 self.now + timedelta(seconds=action["ahead"]) - timedelta(days=action["back"])
             ).isoformat(),
         )
+
+    def _gate_of(self, action: Action) -> Any:
+        path = f"/subscriptions/{action['subscription']}"
+        [rule] = self.api.get(path, status="incomplete")["subscription"]["activation_rules"]
+        return rule["lago_invoice_id"]
+
+    def _pay_gate(self, action: Action) -> None:
+        body = {"invoice_id": self._gate_of(action), "amount_cents": action["cents"], "reference": "bank"}
+        self.api.post("/payments", {"payment": body})
+
+    def _fail_gate(self, action: Action) -> None:
+        """As a payment provider says it."""
+        opened = invoices_by_ids(self.worker, [self._gate_of(action)]).values()
+        payments.set_status(self.worker, [*opened], PaymentStatus.FAILED, now=self.now)
+        self.worker.commit()
 
     def _end(self, action: Action) -> None:
         chosen = {}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+from .additions import Catalogue, Gates
+
 ZONES = ("UTC", "Asia/Tokyo", "America/New_York", "Europe/Paris", "Asia/Kolkata")
 CURRENCIES = ("EUR", "JPY", "USD", "KWD", "BHD", "CLP")
 INTERVALS = ("weekly", "monthly", "monthly", "quarterly", "semiannual", "yearly")
@@ -31,12 +33,14 @@ COMPONENTS = ("progressive", "in_advance", "drafts", "wallet_rules", "prices", "
 class Script:
     """Writes the actions of one seed."""
 
-    def __init__(self, seed: int, length: int = 50) -> None:
+    def __init__(self, seed: int, length: int = 42) -> None:
         self.random = Random(seed)
         self.more = Random(f"plans of their own {seed}")
         """Another, so that worlds without these stay as they are."""
         self.has_own_plans = self.more.random() < 0.3
         self.plays = {each for each in COMPONENTS if self.random.random() < 0.5}
+        self.catalogue = Catalogue(seed)
+        self.gates = Gates(seed)
         self.names = 0
         self.priced: dict[str, list[str]] = {}
         self.models: dict[str, dict[str, str]] = {}
@@ -48,12 +52,17 @@ class Script:
         self.currency = self.random.choice(CURRENCIES)
         self.customers = ["ann", "bob"][: self.random.randint(1, 2)]
         self.plans = ["one", "two", "three"]
-        self.actions: list[dict[str, Any]] = [*TAXES, *METRICS, *ADD_ONS]
+        self.actions: list[dict[str, Any]] = [*TAXES, *METRICS, *ADD_ONS, *self.catalogue.begins()]
         self.actions += [self._plan(code) for code in self.plans]
         self.actions += [self._customer(name) for name in self.customers]
         self.actions += [self._subscribe() for _ in self.customers]
         for _ in range(length):
             self.actions.append(self._any())
+            if more := self.catalogue.then(f"call{len(self.actions)}", self.subscriptions):
+                self.actions.append(more)
+                self.events += [more["id"]] if more["do"] == "call" else []
+            if more := self.gates.then():
+                self.actions.append(more)
 
     def _name(self, kind: str) -> str:
         self.names += 1
@@ -85,6 +94,8 @@ class Script:
         }
         if "progressive" in self.plays and not any(each["advance"] for each in made["charges"]):
             made["thresholds"] = self._thresholds()
+        if self.catalogue.plays and not made["thresholds"]:
+            made["charges"].append(self.catalogue.charge(self.currency))
         return made
 
     def _thresholds(self) -> list[dict[str, Any]]:
@@ -98,14 +109,16 @@ class Script:
         plan = self._some(*self.plans)
         metric, model = self._some(*self.models[plan].items(), ("", "standard"))
         terms, when = getattr(self, f"_{model}")(), self._some("now", "next_period", "3", "30")
+        if self.has_own_plans and self.more.random() < 0.5:
+            when = "now"
         return {
             "do": "price",
             "plan": plan,
             "metric": metric,
             "model": model,
             "terms": terms,
-            "when": "now" if self.has_own_plans else when,
-            "cascade": self.has_own_plans and self.more.random() < 0.5,
+            "when": when,
+            "cascade": when == "now" and self.has_own_plans and self.more.random() < 0.8,
         }
 
     def _charge(self, plan: str, metric: str) -> dict[str, Any]:
@@ -192,13 +205,16 @@ class Script:
         self.subscriptions.append(self._name("sub"))
         self.plan_of[self.subscriptions[-1]] = plan = self._some(*self.plans)
         waits = bool(self.actions[-1]["do"] != "customer" and self.random.random() < 0.2)
+        back = 0 if waits else self._some(0, 0, 0, 1, 6, 17)
+        rule = self.gates.rule(self.subscriptions[-1])
         return {
             "do": "subscribe",
+            **rule,
             "id": self.subscriptions[-1],
             "customer": self._some(*self.customers),
             "plan": plan,
             "time": self._some("calendar", "anniversary"),
-            "back": 0 if waits else self._some(0, 0, 0, 1, 6, 17),
+            "back": 0 if rule else back,
             "ahead": self.random.randint(1, 60 * DAY) if waits else 0,
             "own": self._own(plan) if self.has_own_plans and self.more.random() < 0.6 else None,
         }

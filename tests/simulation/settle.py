@@ -173,6 +173,7 @@ class Bill:
     """When the first of those that replace each other was made: it has the periods."""
     credit_notes: list[Note] = field(default_factory=list)
     used_coupons: list[tuple[Coupon, int]] = field(default_factory=list)
+    used_notes: list[tuple[Note, int]] = field(default_factory=list)
     used_wallets: list[tuple[Wallet, int]] = field(default_factory=list)
 
     @property
@@ -227,6 +228,7 @@ def take_notes(bill: Bill, notes: Sequence[Note]) -> None:
         cents = max(min(note.balance, bill.with_taxes - bill.notes), 0)
         note.balance -= cents
         bill.notes += cents
+        bill.used_notes.append((note, cents))
 
 
 def take_credits(bill: Bill, wallets: Sequence[Wallet]) -> None:

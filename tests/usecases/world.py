@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -187,10 +188,8 @@ class World:
             ],
         )
 
-    def _text_id(self, *parts: str) -> str:
-        row = self.conn.execute("select md5(%s)::uuid", ["|".join([str(self.id), *parts])]).fetchone()
-        assert row is not None
-        return str(row[0])
+    def _text_id(self, *parts: str) -> UUID:
+        return UUID(hashlib.md5("|".join([str(self.id), *parts]).encode()).hexdigest())
 
     def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         return self.conn.execute(query, values).fetchall()

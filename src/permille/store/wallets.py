@@ -29,7 +29,7 @@ from permille.core.wallet import (
 from permille.database.bulk import columns_of, decimal_array, instant_array, int_array, text_array, uuid_array
 from permille.database.connections import exact_json
 from permille.database.typed_rows import quick_row
-from permille.ids import new_ids
+from permille.ids import ordered_ids
 from permille.store import wallet_transactions
 from permille.store.wallet_transactions import WalletTransaction
 
@@ -228,7 +228,7 @@ def take(conn: Connection[Any], drafts: Iterable[InvoiceDraft]) -> list[WalletTr
     taken = [(draft, each) for draft in drafts for each in draft.prepaid]
     if not taken:
         return []
-    ids = new_ids(taken[0][0].made_at, len(taken))
+    ids = ordered_ids(taken[0][0].made_at, len(taken))
     movements = [
         Movement(
             transaction=WalletTransaction(

@@ -29,7 +29,7 @@ from permille.core.metering.event import Arrival
 from permille.core.rating.commitment import COUNTED
 from permille.events.engine import usage
 from permille.events.usage import UsageQuery
-from permille.ids import new_id, new_ids
+from permille.ids import new_id, ordered_ids
 from permille.store import (
     customers,
     fees,
@@ -82,7 +82,7 @@ def load_contracts(
 def drafts_of(groups: Sequence[tuple[SubscriptionBilling, ...]]) -> list[InvoiceDraft]:
     """A draft for the billings of each group; their ids ascend among those of one instant."""
     counts = Counter([group[0].at for group in groups])
-    ids = {at: iter(new_ids(at, count)) for at, count in counts.items()}
+    ids = {at: iter(ordered_ids(at, count)) for at, count in counts.items()}
     return [draft_of(group, invoice_id=next(ids[group[0].at])) for group in groups]
 
 

@@ -1,0 +1,102 @@
+"""What some worlds have besides, by a chance of its own: other worlds stay what they are."""
+
+from __future__ import annotations
+
+from random import Random
+from typing import Any
+
+DAY = 86_400
+LLM: dict[str, Any] = {"do": "metric", "code": "llm_tokens", "kind": "sum_agg", "recurring": False}
+KINDS = ("input", "output", "cached_input", "reasoning")
+
+
+class Gates:
+    """Writes starts that have to be paid first, and what becomes of them."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(f"gates {seed}")
+        self.plays = self.random.random() < 0.6
+        self.gated: list[str] = []
+
+    def rule(self, name: str) -> dict[str, Any]:
+        """The rule of a start, if it has one: it waits for so many hours, or (0) as long as it takes."""
+        if not self.plays or self.random.random() > 0.7:
+            return {}
+        self.gated.append(name)
+        return {"timeout": self.random.choice([0, 5, 48, 400])}
+
+    def then(self) -> dict[str, Any] | None:
+        if not self.gated or self.random.random() > 0.4:
+            return None
+        kind = self.random.choice(["pay_gate", "pay_gate", "fail_gate"])
+        return {"do": kind, "subscription": self.random.choice(self.gated)}
+
+
+class Catalogue:
+    """Writes price files, charges by them, and calls of models."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(f"catalogue {seed}")
+        self.plays = self.random.random() < 0.4
+        self.versions = 0
+
+    def begins(self) -> list[dict[str, Any]]:
+        return [LLM, {**self.version(), "days": -400}] if self.plays else []
+
+    def version(self) -> dict[str, Any]:
+        """Prices in billionths of a dollar; from one file to the next they change by less than an outlier does."""
+        self.versions += 1
+        chance = self.random
+        prices: dict[str, Any] = {
+            "m1": {"input": chance.randint(2_000, 9_000), "output": chance.randint(5_000, 30_000)},
+            "m2": {"input": chance.choice([150, 300]), "output": chance.choice([600, 1_001])},
+        }
+        prices["m1"]["cached_input"] = prices["m1"]["input"] // 4
+        days = chance.choice([0, 1, 3, 30, -1, -5, -20])
+        return {"do": "version", "label": f"file {self.versions}", "prices": prices, "days": days}
+
+    def charge(self, currency: str) -> dict[str, Any]:
+        chance = self.random
+        markup_by = [
+            {"model": "m1", "markup": "1.35"},
+            {"type": "output", "markup": "0.9"},
+            {"model": "m1", "type": "cached_input", "markup": "2"},
+        ]
+        own = [
+            {"provider": "acme", "model": "m2", "type": "output", "amount": amount, "from": day}
+            for amount, day in (("7.77", "2024-04-11"), ("8.88", "2024-06-01"))
+        ]
+        terms = {
+            "markup": chance.choice(["1", "1.2", "0.333"]),
+            "markup_by": chance.sample(markup_by, chance.choice([0, 1, 3])),
+            "prices": chance.sample(own, chance.choice([0, 1, 2])),
+        }
+        if currency != "USD":
+            terms["exchange_rate"] = chance.choice(["0.9", "151.37", "1"])
+        return {
+            "metric": "llm_tokens",
+            "model": "catalogue",
+            "terms": terms,
+            "minimum": chance.choice([0, 0, 7_777]),
+            "advance": False,
+            "filters": [],
+            "invoiceable": True,
+        }
+
+    def then(self, name: str, subscriptions: list[str]) -> dict[str, Any] | None:
+        """What may follow an action: a call of a model, or a price file."""
+        if not self.plays or self.random.random() > 0.3:
+            return None
+        if self.random.random() < 0.15:
+            return self.version()
+        chance = self.random
+        return {
+            "do": "call",
+            "id": name,
+            "subscription": chance.choice(subscriptions),
+            "metric": "llm_tokens",
+            "model": chance.choice(["m1", "m2"]),
+            "type": chance.choice(KINDS),
+            "ago": chance.choice([0, 0, chance.randint(1, 20 * DAY)]),
+            "value": str(chance.randint(1, 5_000_000)),
+        }
