@@ -289,6 +289,7 @@ def test_nothing_else_in_the_source_removes_a_folder() -> None:
         "src/permille/embedded/own_folder.py",
         "src/permille/embedded/binaries.py",  # its own temporary folder
         "benchmarks/stack.py",  # temporary folders
+        "benchmarks/chunks/__main__.py",  # its own temporary folder
         "benchmarks/invoices/__main__.py",
         "tools/package.py",  # its own temporary folder, dist/
         "tools/screenshots.py",
