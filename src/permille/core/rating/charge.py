@@ -21,7 +21,7 @@ from permille.core.metering.usage import (
 )
 from permille.core.money import ZERO, exact, subunits
 from permille.core.period import Period
-from permille.core.rating.fee import Breakdown, Fee, Presentation
+from permille.core.rating.fee import Breakdown, Fee, Presentation, fee_like
 from permille.core.rating.filters import ChargeFilter, Group, Id, filter_finder, group_of
 from permille.core.rating.models import ChargeModel, Model, Price, Pricer, Quantity, model_of, pricer
 from permille.core.rating.models.group_keys import (
@@ -291,7 +291,13 @@ def bucket_fee(
 ) -> Fee:
     """A fee of a charge's bucket; `more` are other fields of the fee."""
     cents, precise, unit_cents, unit = due.money
-    alike = _alike_fee(charge.charge_id, bucket.charge_filter_id, bucket.invoice_display_name, period)
+    alike = fee_like(
+        FeeKind.CHARGE,
+        charge_id=charge.charge_id,
+        charge_filter_id=bucket.charge_filter_id,
+        name=bucket.invoice_display_name,
+        period=period,
+    )
     return alike.with_values(
         {
             "subscription_id": subscription_id,
@@ -306,27 +312,4 @@ def bucket_fee(
             "in_unit": due.in_unit,
             **more,
         }
-    )
-
-
-@lru_cache(maxsize=_BUCKETS_REMEMBERED)
-def _alike_fee(charge_id: Id, filter_id: Id | None, name: str | None, period: Period) -> Fee:
-    """What all fees of a bucket for a period are alike in."""
-    return Fee(
-        kind=FeeKind.CHARGE,
-        subscription_id=None,
-        charge_id=charge_id,
-        charge_filter_id=filter_id,
-        invoice_display_name=name,
-        units=ZERO,
-        events_count=None,
-        total_aggregated_units=None,
-        amount_cents=0,
-        precise_amount_cents=ZERO,
-        unit_amount_cents=0,
-        precise_unit_amount=ZERO,
-        amount_details={},
-        grouped_by={},
-        from_=period.from_,
-        to=period.to,
     )

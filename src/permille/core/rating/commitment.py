@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache
 
 from permille.core.fee_kind import FeeKind
-from permille.core.money import ZERO, exact, line_amounts, round_cents, subunits
+from permille.core.money import exact, line_amounts, round_cents, subunits
 from permille.core.period import Period, days_in
-from permille.core.rating.fee import Fee
+from permille.core.rating.fee import Fee, fee_like
 from permille.core.rating.filters import Id
 
-_REMEMBERED = 1024
 COUNTED = (FeeKind.SUBSCRIPTION, FeeKind.CHARGE, FeeKind.FIXED_CHARGE)
 """The kinds of fees that count towards a commitment, before coupons and taxes."""
 
@@ -53,7 +51,8 @@ def commitment_fee(
     with exact():
         amount = Decimal(missing_cents) / per_unit
         cents, precise, unit_cents, unit = line_amounts(amount, amount, per_unit)
-    return _alike_fee(invoice_display_name, period).with_values(
+    alike = fee_like(FeeKind.COMMITMENT, name=invoice_display_name, units=Decimal(1), period=period)
+    return alike.with_values(
         {
             "subscription_id": subscription_id,
             "amount_cents": cents,
@@ -61,27 +60,4 @@ def commitment_fee(
             "unit_amount_cents": unit_cents,
             "precise_unit_amount": unit,
         }
-    )
-
-
-@lru_cache(maxsize=_REMEMBERED)
-def _alike_fee(invoice_display_name: str | None, period: Period) -> Fee:
-    """What all fees of a period are alike in."""
-    return Fee(
-        kind=FeeKind.COMMITMENT,
-        subscription_id=None,
-        charge_id=None,
-        charge_filter_id=None,
-        invoice_display_name=invoice_display_name,
-        units=Decimal(1),
-        events_count=None,
-        total_aggregated_units=None,
-        amount_cents=0,
-        precise_amount_cents=ZERO,
-        unit_amount_cents=0,
-        precise_unit_amount=ZERO,
-        amount_details={},
-        grouped_by={},
-        from_=period.from_,
-        to=period.to,
     )

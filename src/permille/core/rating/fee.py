@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from permille.core.fee_kind import FeeKind
-from permille.core.money import LineAmounts
+from permille.core.money import ZERO, LineAmounts
+from permille.core.period import Period
 from permille.core.rating.filters import Id
 from permille.core.rating.pricing_unit import InUnit, Owed
 from permille.core.rating.rounding import Earlier, Rounding, carry_on
+
+_REMEMBERED = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +129,37 @@ class Fee:
     def is_idle(self) -> bool:
         """Whether there is nothing in it: invoices leave such a fee out, usage shows it."""
         return not (self.units or self.amount_cents or self.events_count)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def fee_like(
+    kind: FeeKind,
+    *,
+    charge_id: Id | None = None,
+    charge_filter_id: Id | None = None,
+    name: str | None,
+    units: Decimal = ZERO,
+    period: Period,
+) -> Fee:
+    """What fees of the same kind, source, name and period are alike in: nobody owes it, and it comes to nothing."""
+    return Fee(
+        kind=kind,
+        subscription_id=None,
+        charge_id=charge_id,
+        charge_filter_id=charge_filter_id,
+        invoice_display_name=name,
+        units=units,
+        events_count=None,
+        total_aggregated_units=None,
+        amount_cents=0,
+        precise_amount_cents=ZERO,
+        unit_amount_cents=0,
+        precise_unit_amount=ZERO,
+        amount_details={},
+        grouped_by={},
+        from_=period.from_,
+        to=period.to,
+    )
 
 
 def carry_fee_on(fee: Fee, earlier: Earlier, *, per_unit: int) -> Fee:
