@@ -301,7 +301,7 @@ class EventIntake:
     ) -> Sequence[Draft]:
         """The drafts of a body. What was read already is decoded only if somebody looks closely."""
         if usual is not None:
-            return OnDemand(usual.columns.count, lambda: wire.decode(body, now, self.batch_max))
+            return self.drafts_of(usual, wire, body, now)
         try:
             if len(body) <= LARGE_BODY_BYTES:
                 return wire.decode(body, now, self.batch_max)
@@ -309,6 +309,10 @@ class EventIntake:
         except Faulty as faulty:
             await self._raise_unevaluable(organization_id, faulty)
             raise
+
+    def drafts_of(self, usual: UsualEvents, wire: WireFormat, body: bytes, now: datetime) -> Sequence[Draft]:
+        """The drafts of a body that was read in one pass, decoded when somebody looks at them."""
+        return OnDemand(usual.columns.count, partial(wire.decode, body, now, self.batch_max))
 
     async def _read(self, wire: WireFormat, organization_id: UUID, body: bytes, now: datetime) -> list[Draft]:
         """The drafts of a large body. Those of an organization are read one at a time, with others' requests in between."""
@@ -459,13 +463,10 @@ def count_refused(refusal: Refusal) -> None:
 
 def secret_of(headers: Headers) -> str | None:
     """The API key: a bearer token, or the password that clients with a pair of keys send."""
-    for name, value in headers:
-        if name == b"authorization":
-            words = value.split()
-            if len(words) < 2:
-                return None
-            return _password(words[1]) if words[0].lower() == b"basic" else words[1].decode("latin-1")
-    return None
+    words = _header(headers, b"authorization").split()
+    if len(words) < 2:
+        return None
+    return _password(words[1]) if words[0].lower() == b"basic" else words[1].decode("latin-1")
 
 
 def _password(encoded: bytes) -> str | None:

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from contextvars import Context
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -18,7 +17,6 @@ from permille.clock import system_now
 from permille.core.api_key import Mode
 from permille.core.errors import Refusal
 from permille.core.instants import EPOCH, microseconds
-from permille.events.columns import OnDemand
 from permille.events.log import Request
 from permille.http.bodies import BodyShare
 from permille.http.refusals import error_body, refusal_body
@@ -118,8 +116,7 @@ class QuickDesk:
         intake, owner, created_at = self.intake, sender.key.organization.id, microseconds(now)
         usual = intake.read_usual(wire, sender, body, now)
         if usual is not None:
-            decoded = OnDemand(usual.columns.count, partial(wire.decode, body, now, intake.batch_max))
-            return Request(owner, decoded, created_at, usual=usual)
+            return Request(owner, intake.drafts_of(usual, wire, body, now), created_at, usual=usual)
         try:
             drafts = wire.decode(body, now, intake.batch_max)
         except Refusal:
