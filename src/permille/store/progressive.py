@@ -92,7 +92,7 @@ def billed_before(
     without: Collection[UUID] = (),
 ) -> dict[UUID, BilledBefore]:
     """Subscription -> the last invoice at a threshold of its period; what the invoices `without` have taken off is left."""
-    if not periods or not is_any(conn, organization_id):
+    if not periods or not _is_any(conn, organization_id):
         return {}
     values = {
         "ids": uuid_array(periods),
@@ -115,8 +115,7 @@ def billed_before(
     }
 
 
-def is_any(conn: Connection[Any], organization_id: UUID) -> bool:
-    """Whether the organization has any invoice at a threshold."""
+def _is_any(conn: Connection[Any], organization_id: UUID) -> bool:
     row = conn.execute(
         "select exists (select from invoice where organization_id = %s and invoice_type = 'progressive_billing')",
         [organization_id],

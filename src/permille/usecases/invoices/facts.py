@@ -167,8 +167,6 @@ def _fixed_charges(conn: Connection[Any], billings: Sequence[SubscriptionBilling
 
 def _billed_before(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> Mapping[UUID, BilledBefore]:
     """What invoices at thresholds have billed of the periods; one look where the organization has none."""
-    if not drafts or not progressive.is_any(conn, drafts[0].customer.organization_id):
-        return {}
     periods = {
         billing.subscription.id: period
         for draft in drafts
