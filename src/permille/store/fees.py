@@ -533,8 +533,6 @@ def _attach(conn: Connection[Any], places: Mapping[UUID, tuple[UUID, int]]) -> N
 def _true_up_parents(lines: Sequence[Line], ids: Sequence[FeeId]) -> dict[int, FeeId]:
     """Place of a true-up fee -> id of the fee that it belongs to: the charge's first without a filter, if that is there."""
     fees = [line.fee for line in lines]
-    if True not in [fee.is_true_up for fee in fees]:
-        return {}
     return {
         place: ids[other]
         for place, fee in enumerate(fees)

@@ -258,7 +258,7 @@ class InvoiceDraft:
     @Once
     def waits_for_price(self) -> bool:
         """Whether usage on it is held until it has a price: then it stays a draft."""
-        return True in [line.fee.is_held for line in self.lines]
+        return any(line.fee.is_held for line in self.lines)
 
     @Once
     def status(self) -> InvoiceStatus:
@@ -290,14 +290,12 @@ class InvoiceDraft:
     @property
     def progressive_billing_credit_amount_cents(self) -> int:
         """What invoices at thresholds have billed before; it is among the discounts of the lines."""
-        return (
-            sum([each.amount_cents for each in self.progressive_credits]) if self.progressive_credits else 0
-        )
+        return sum([credit.amount_cents for credit in self.progressive_credits])
 
     @property
     def coupons_amount_cents(self) -> int:
         """What coupons take off its lines."""
-        return sum([credit.amount_cents for credit in self.coupons]) if self.coupons else 0
+        return sum([credit.amount_cents for credit in self.coupons])
 
     @property
     def sub_total_excluding_taxes_amount_cents(self) -> int:
@@ -318,7 +316,7 @@ class InvoiceDraft:
     @property
     def credit_notes_amount_cents(self) -> int:
         """What credit notes pay of it."""
-        return sum([credit.amount_cents for credit in self.credits]) if self.credits else 0
+        return sum([credit.amount_cents for credit in self.credits])
 
     @property
     def total_amount_cents(self) -> int:
@@ -329,7 +327,7 @@ class InvoiceDraft:
     @property
     def prepaid_credit_amount_cents(self) -> int:
         """What wallets pay of it."""
-        return sum([each.amount_cents for each in self.prepaid]) if self.prepaid else 0
+        return sum([each.amount_cents for each in self.prepaid])
 
     @property
     def prepaid_granted_credit_amount_cents(self) -> int | None:

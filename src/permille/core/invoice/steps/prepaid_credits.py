@@ -21,7 +21,7 @@ _Key = tuple[FeeKind, UUID | None, str | None]
 
 def prepaid_credits(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
     """Pay what credit notes have left from the customer's wallets; a draft is paid when it is final."""
-    known = facts.wallets.get((draft.customer.id, draft.currency)) if facts.wallets else None
+    known = facts.wallets.get((draft.customer.id, draft.currency))
     if not known or draft.is_paid or draft.status is InvoiceStatus.DRAFT or draft.total_amount_cents <= 0:
         return draft
     usable = [each for each in known if _is_usable(each, draft)]

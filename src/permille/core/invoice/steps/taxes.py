@@ -29,14 +29,8 @@ def line_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
 
 def invoice_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
     """Tax the sum of the lines, which is rounded once."""
-    if not _are_taxed(draft):
-        return draft
     taxed = tax_invoice([(line.taxable_cents, line.taxes) for line in draft.lines])
     return draft if taxed is UNTAXED else changed(draft, taxed=taxed)
-
-
-def _are_taxed(draft: InvoiceDraft) -> bool:
-    return any(line.taxes for line in draft.lines)
 
 
 def summed_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
