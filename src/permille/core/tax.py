@@ -64,11 +64,7 @@ def tax_fee(base_cents: Decimal | int, precise_base_cents: Decimal, taxes: Seque
         return UNTAXED
     with exact():
         rate, base = _rate_of(taxes), Decimal(base_cents)
-        applied = (
-            (_apply_alone(taxes[0], base),)
-            if len(taxes) == 1
-            else apply_taxes([(tax, base) for tax in taxes])
-        )
+        applied = apply_taxes([(tax, base) for tax in taxes])
         return Taxed(sum_of(applied), precise_cents(precise_base_cents * rate / _PERCENT), rate, applied)
 
 

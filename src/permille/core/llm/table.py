@@ -178,12 +178,7 @@ class Count:
         for found in inner:
             for number in found.values():
                 within += number
-        value = None
-        for path in self.paths:
-            value = at(usage, path) if "." in path else usage.get(path)
-            if value is not None:
-                break
-        sent = quantity(value, self.paths[0])
+        sent = quantity(first_at(usage, self.paths), self.paths[0])
         if not within and not any(by_modality.values()):
             return {(self.type, Modality.TEXT): sent or ZERO}
         sorted_out = sum(by_modality.values(), ZERO)
