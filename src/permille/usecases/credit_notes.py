@@ -28,7 +28,6 @@ from permille.core.invoice.crediting import (
 )
 from permille.core.invoice.draft import InvoiceStatus
 from permille.core.invoice.payment import PaymentStatus
-from permille.core.period import local_date
 from permille.core.wallet import Wallet
 from permille.store import credit_notes, customers, fees as fee_store, wallet_transactions, wallets
 from permille.store.credit_notes import CreditedAmounts, CreditNote, NewCreditNote
@@ -36,7 +35,7 @@ from permille.store.fees import StoredFee
 from permille.store.invoices import StoredInvoice
 from permille.usecases import top_ups
 from permille.usecases.invoices import single
-from permille.usecases.invoices.credit_notes import credited_fee, issue
+from permille.usecases.invoices.credit_notes import credited_fee, issue, note_to_issue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,22 +105,17 @@ def new_note(
     catalogue_version_id: UUID | None = None,
 ) -> NewCreditNote:
     """A note on an invoice, of today."""
-    return NewCreditNote(
-        organization_id=invoice.organization_id,
-        billing_entity_id=invoice.billing_entity_id,
-        customer_id=invoice.customer_id,
-        invoice_id=invoice.id,
-        invoice_number=invoice.number,
-        issuing_date=local_date(now, invoice.timezone),
-        reason=reason,
+    return note_to_issue(
+        invoice,
+        amounts,
+        split,
+        reason,
+        timezone=invoice.timezone,
+        at=now,
         description=description,
-        currency=invoice.currency,
-        amounts=amounts,
-        split=split,
         metadata=metadata or {},
         is_void=is_void,
         catalogue_version_id=catalogue_version_id,
-        at=now,
     )
 
 

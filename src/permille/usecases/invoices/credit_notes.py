@@ -127,7 +127,9 @@ def unused_credits(
         left, sent_back = fee.amount_cents - given - amount, refunded.get(invoice_id, 0)
         if amounts.total_amount_cents:  # coupons may have paid for all of it
             split = _split(row, fee, invoice, amounts, left=left, refunded_cents=sent_back)
-            notes.append(_note(invoice, amounts, split, "order_cancellation", timezone=timezone, at=at))
+            notes.append(
+                note_to_issue(invoice, amounts, split, "order_cancellation", timezone=timezone, at=at)
+            )
     return notes
 
 
@@ -152,11 +154,11 @@ def credit_days_before(conn: Connection[Any], started: Collection[Subscription],
         amounts = credit_amounts([Item(fee=credited_fee(fee), precise_amount_cents=since - from_now)])
         if amounts.total_amount_cents:
             split = CreditSplit(credit_cents=amounts.total_amount_cents)
-            notes.append(_note(invoice, amounts, split, "order_change", timezone=timezone, at=at))
+            notes.append(note_to_issue(invoice, amounts, split, "order_change", timezone=timezone, at=at))
     issue(conn, notes)
 
 
-def _note(
+def note_to_issue(
     invoice: StoredInvoice,
     amounts: CreditAmounts,
     split: CreditSplit,
@@ -164,7 +166,9 @@ def _note(
     *,
     timezone: str,
     at: datetime,
+    **more: Any,
 ) -> NewCreditNote:
+    """A note on an invoice, dated in a timezone; `more` are other fields of the note."""
     return NewCreditNote(
         organization_id=invoice.organization_id,
         billing_entity_id=invoice.billing_entity_id,
@@ -177,6 +181,7 @@ def _note(
         amounts=amounts,
         split=split,
         at=at,
+        **more,
     )
 
 

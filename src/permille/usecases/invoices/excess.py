@@ -15,11 +15,10 @@ from psycopg import Connection
 from permille.core.invoice.credit_note import Item, credit_amounts
 from permille.core.invoice.crediting import BilledFee, CreditSplit, items_worth, worth_of
 from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus
-from permille.core.period import local_date
 from permille.store import credit_notes, fees as fee_store, invoices, progressive
 from permille.store.credit_notes import NewCreditNote
 from permille.store.invoices import StoredInvoice
-from permille.usecases.invoices.credit_notes import credited_fee, issue
+from permille.usecases.invoices.credit_notes import credited_fee, issue, note_to_issue
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,16 +80,5 @@ def _items(conn: Connection[Any], owed: Sequence[_Excess]) -> list[list[Item]]:
 
 def _note(draft: InvoiceDraft, invoice: StoredInvoice, items: Sequence[Item]) -> NewCreditNote:
     amounts = credit_amounts(items)
-    return NewCreditNote(
-        organization_id=invoice.organization_id,
-        billing_entity_id=invoice.billing_entity_id,
-        customer_id=invoice.customer_id,
-        invoice_id=invoice.id,
-        invoice_number=invoice.number,
-        issuing_date=local_date(draft.made_at, draft.timezone),
-        reason="other",
-        currency=invoice.currency,
-        amounts=amounts,
-        split=CreditSplit(credit_cents=amounts.total_amount_cents),
-        at=draft.made_at,
-    )
+    split = CreditSplit(credit_cents=amounts.total_amount_cents)
+    return note_to_issue(invoice, amounts, split, "other", timezone=draft.timezone, at=draft.made_at)
