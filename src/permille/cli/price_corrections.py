@@ -10,15 +10,12 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.cli.price_versions import SHOWN_MAX
+from permille.cli.price_versions import SHOWN_MAX, in_organization
 from permille.config import Config
-from permille.core.errors import Refusal
 from permille.core.money import subunits
 from permille.core.organization import Organization
-from permille.http.words import message_of
 from permille.store import catalogue_versions
 from permille.usecases import price_catalogue, price_corrections
-from permille.usecases.catalogue.price_lists import command_in_organization
 from permille.usecases.price_corrections import CREDITED_AT_ONCE, InvoiceCorrection
 
 PAGE = 100
@@ -36,7 +33,9 @@ def list_versions(config: Config, *, organization: str | None) -> int:
                 lines.append(f"{version.id}  {version.label}  from {version.valid_from} on: {count} invoices")
         return lines or [f"None of the last {SHOWN_MAX} versions corrects a final invoice."]
 
-    return _command(config, listed, operation="permille prices corrections list", organization=organization)
+    return in_organization(
+        config, listed, operation="permille prices corrections list", organization=organization
+    )
 
 
 def show(config: Config, version_id: UUID, *, organization: str | None) -> int:
@@ -52,7 +51,9 @@ def show(config: Config, version_id: UUID, *, organization: str | None) -> int:
             offset += PAGE
         return lines or [f"{version.label} corrects no final invoice."]
 
-    return _command(config, shown, operation="permille prices corrections show", organization=organization)
+    return in_organization(
+        config, shown, operation="permille prices corrections show", organization=organization
+    )
 
 
 def apply(config: Config, version_id: UUID, *, invoice_id: UUID | None, organization: str | None) -> int:
@@ -69,17 +70,9 @@ def apply(config: Config, version_id: UUID, *, invoice_id: UUID | None, organiza
             lines.append(f"These are {CREDITED_AT_ONCE}: say it again for the others.")
         return lines or ["Nothing is left to credit."]
 
-    return _command(config, applied, operation="permille prices corrections apply", organization=organization)
-
-
-def _command(config: Config, work: Any, *, operation: str, organization: str | None) -> int:
-    return command_in_organization(
-        config, work, operation=operation, organization=organization, reason=_reason
+    return in_organization(
+        config, applied, operation="permille prices corrections apply", organization=organization
     )
-
-
-def _reason(refusal: Refusal) -> str:
-    return message_of(refusal)
 
 
 def _line(found: InvoiceCorrection) -> str:

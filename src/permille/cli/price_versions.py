@@ -12,7 +12,6 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.config import Config
-from permille.core.errors import Refusal
 from permille.core.llm.catalogue import outlier
 from permille.core.organization import Organization
 from permille.http.words import message_of
@@ -34,7 +33,7 @@ def versions(config: Config, *, organization: str | None) -> int:
         lines = [line for each in found for line in _lines(conn, each, now)]
         return [*lines, *([f"and {total - SHOWN_MAX} older ones"] if total > SHOWN_MAX else [])]
 
-    return _command(config, listed, operation="permille prices versions", organization=organization)
+    return in_organization(config, listed, operation="permille prices versions", organization=organization)
 
 
 def import_file(
@@ -51,7 +50,7 @@ def import_file(
         made = price_catalogue.import_file(conn, of.id, file, label=label or path.stem, who=WHO, now=now)
         return [*_lines(conn, made, now), *_unread(conn, made)]
 
-    return _command(config, imported, operation="permille prices import", organization=organization)
+    return in_organization(config, imported, operation="permille prices import", organization=organization)
 
 
 def approve(
@@ -76,17 +75,14 @@ def approve(
         )
         return _lines(conn, made, now)
 
-    return _command(config, approved, operation="permille prices approve", organization=organization)
+    return in_organization(config, approved, operation="permille prices approve", organization=organization)
 
 
-def _command(config: Config, work: Any, *, operation: str, organization: str | None) -> int:
+def in_organization(config: Config, work: Any, *, operation: str, organization: str | None) -> int:
+    """Do it in the organization, and print what it says; the exit code."""
     return command_in_organization(
-        config, work, operation=operation, organization=organization, reason=_reason
+        config, work, operation=operation, organization=organization, reason=message_of
     )
-
-
-def _reason(refusal: Refusal) -> str:
-    return message_of(refusal)
 
 
 def _unread(conn: Connection[Any], version: CatalogueVersion) -> list[str]:
