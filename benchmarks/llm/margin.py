@@ -19,11 +19,8 @@ from typing import Any
 import psycopg
 
 from benchmarks.cost import cost_so_far
-from benchmarks.llm.reads import TYPES, priced_models
+from benchmarks.llm.reads import feed, priced_models
 from benchmarks.stack import Stack, month, running_stack, save, settle
-from permille.events.draft import Draft
-from permille.events.log import Request
-from permille.events.postgres.writer import Memory, open_connection, store
 
 MODELS_OF_ONE = 8
 """How many models a customer uses."""
@@ -74,31 +71,6 @@ def set_up(stack: Stack, customers: int) -> tuple[uuid.UUID, str]:
     return owner, key
 
 
-def feed(dsn: str, owner: uuid.UUID, *, events: int, customers: int, models: list[tuple[str, str]]) -> None:
-    """Straight through the writer: this benchmark is about reading."""
-    chance, now = random.Random(1), time.time_ns() // 1_000
-    since = int(month().timestamp()) * 1_000_000
-    conn, memory = open_connection(dsn), Memory()
-    for first in range(0, events, 5_000):
-        drafts = []
-        for _ in range(min(5_000, events - first)):
-            customer = chance.randrange(customers)
-            provider, model = models[(customer * 7 + chance.randrange(MODELS_OF_ONE)) % len(models)]
-            properties = {
-                "provider": provider,
-                "model": model,
-                "type": chance.choice(TYPES),
-                "modality": "text",
-                "tier": "standard",
-                "context": "0",
-                "quantity": chance.randrange(4_000),
-            }
-            at = chance.randrange(since, now)
-            drafts.append(Draft(uuid.uuid4().hex, "llm_tokens", f"s{customer}", at, None, properties))
-        store(conn, memory, [Request(owner, drafts, now)])
-    conn.close()
-
-
 def measure(stack: Stack, key: str, group_by: str) -> dict[str, Any]:
     assert stack.process is not None
     pids = [stack.process.pid, *stack.children()]
@@ -130,7 +102,14 @@ def main() -> None:
     assert len(models) == options.models, len(models)
     with running_stack() as stack:
         owner, key = set_up(stack, options.customers)
-        feed(stack.dsn, owner, events=options.events, customers=options.customers, models=models)
+        chance = random.Random(1)
+
+        def drawn() -> tuple[str, str, str]:
+            customer = chance.randrange(options.customers)
+            model = models[(customer * 7 + chance.randrange(MODELS_OF_ONE)) % len(models)]
+            return f"s{customer}", *model
+
+        feed(stack.dsn, owner, options.events, drawn, since=month(), chance=chance)
         settle(stack.dsn)
         result = {}
         for group_by in GROUPS:

@@ -13,14 +13,17 @@ import json
 import random
 import time
 import uuid
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import psycopg
 
 from benchmarks.cost import cost_so_far
 from benchmarks.stack import Stack, percentile, running_stack, save, settle
+from permille.core.instants import microseconds
 from permille.core.llm.catalogue.rows import Conditions, Measure
 from permille.events.draft import Draft
 from permille.events.log import Request
@@ -97,16 +100,21 @@ def set_up(stack: Stack, sizes: list[int]) -> tuple[uuid.UUID, str, list[tuple[s
 
 
 def feed(
-    dsn: str, organization: uuid.UUID, size: int, models: list[tuple[str, str]], chance: random.Random
+    dsn: str,
+    organization: uuid.UUID,
+    events: int,
+    drawn: Callable[[], tuple[str, str, str]],
+    *,
+    since: datetime,
+    chance: random.Random,
 ) -> None:
-    """Straight through the writer: this benchmark is about reading."""
-    now = time.time_ns() // 1_000
-    since = int(beginning(datetime.now(UTC).date()).timestamp()) * 1_000_000
+    """Straight through the writer: these benchmarks are about reading. Each event's subscription, provider and model are drawn."""
+    now, first_at = time.time_ns() // 1_000, microseconds(since)
     conn, memory = open_connection(dsn), Memory()
-    for first in range(0, size, 5_000):
+    for first in range(0, events, 5_000):
         drafts = []
-        for _ in range(min(5_000, size - first)):
-            provider, model = chance.choice(models)
+        for _ in range(min(5_000, events - first)):
+            subscription, provider, model = drawn()
             properties = {
                 "provider": provider,
                 "model": model,
@@ -116,10 +124,14 @@ def feed(
                 "context": "0",
                 "quantity": chance.randrange(4_000),
             }
-            at = chance.randrange(since, now)
-            drafts.append(Draft(uuid.uuid4().hex, "llm_tokens", f"s{size}", at, None, properties))
+            at = chance.randrange(first_at, now)
+            drafts.append(Draft(uuid.uuid4().hex, "llm_tokens", subscription, at, None, properties))
         store(conn, memory, [Request(organization, drafts, now)])
     conn.close()
+
+
+def _draw(subscription: str, models: list[tuple[str, str]], chance: random.Random) -> tuple[str, str, str]:
+    return subscription, *chance.choice(models)
 
 
 class Reader:
@@ -177,7 +189,9 @@ def main() -> None:
     with running_stack() as stack:
         organization, key, models = set_up(stack, sizes)
         for size in sizes:
-            feed(stack.dsn, organization, size, models, chance)
+            since = beginning(datetime.now(UTC).date())
+            drawn = partial(_draw, f"s{size}", models, chance)
+            feed(stack.dsn, organization, size, drawn, since=since, chance=chance)
         settle(stack.dsn)
         reader = Reader(stack, key)
         result: dict[str, Any] = {}
