@@ -12,7 +12,7 @@ from uuid import UUID
 
 from permille.core.errors import Refusal
 from permille.core.llm.call import CallSource, DroppedSpans, PreparedCall, Problem, SentCall
-from permille.core.llm.plan import Terms
+from permille.core.llm.plan import CallTerms
 from permille.events.calls import is_unacceptable, outcome_of, own_request, shared_requests
 from permille.events.log import Request
 from permille.http.refusals import try_again
@@ -28,7 +28,7 @@ class CallLook(Protocol):
     """What the database says about calls."""
 
     @property
-    def terms(self) -> Terms:
+    def terms(self) -> CallTerms:
         """The organization's."""
 
     @property

@@ -13,7 +13,7 @@ import msgspec
 from permille.core.instants import EPOCH
 from permille.core.llm.call import OWN_PROPERTIES
 from permille.core.llm.payer import PayerName
-from permille.core.llm.plan import Plan, Terms, plan_of
+from permille.core.llm.plan import Plan, CallTerms, plan_of
 from permille.core.llm.shape import Shape, shape_of
 from permille.core.metering.event import timestamp_microseconds
 from permille.events.draft import properties_errors
@@ -21,12 +21,12 @@ from permille.ingest.decoders.llm_usage import TEXT_MAX, call_of, problems
 from permille.ingest.planned_call import PlannedCall
 
 PLANS_MAX = 20_000
-"""Of all organizations. Then all are forgotten: they are learned again within a request or two."""
+"""All organizations together. Then all are forgotten: they are learned again within a request or two."""
 PLANS_OF_SHAPE = 8
 """Counts of one shape may be read in several ways, for example above and below a bound of the context."""
 PAUSE_MAX = 63
 LEARNED_AT_ONCE = 20
-"""Of a request: a shape that comes again is learned then."""
+"""How many shapes of a request are learned: what is left is learned when it comes again."""
 
 _FIELDS = frozenset(
     [
@@ -57,7 +57,7 @@ def in_json(value: Any) -> str:
 class _OfOne:
     """Of an organization, under these terms."""
 
-    terms: Terms
+    terms: CallTerms
     plans: dict[tuple[Any, ...], tuple[Plan, ...]] = field(default_factory=dict)
     seen: set[int] = field(default_factory=set)
     """Hashes of shapes that came once, or that can't be learned."""
@@ -73,12 +73,12 @@ class PlanMemory:
         self._known: dict[UUID, _OfOne] = {}
         self._count = 0
 
-    def terms(self, organization_id: UUID) -> Terms | None:
+    def terms(self, organization_id: UUID) -> CallTerms | None:
         """Under which terms the organization's plans were learned."""
         known = self._known.get(organization_id)
         return None if known is None else known.terms
 
-    def begin(self, organization_id: UUID, terms: Terms) -> None:
+    def begin(self, organization_id: UUID, terms: CallTerms) -> None:
         """Forget what was learned under other terms."""
         if self._count >= PLANS_MAX:
             self._known, self._count = {}, 0

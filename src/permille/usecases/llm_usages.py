@@ -28,7 +28,7 @@ from permille.core.llm.litellm import other_identities
 from permille.core.llm.model_name import Aliases, provider_name
 from permille.core.llm.parts import Metric, UnreadableUsage, Usage, Warned, identity_of
 from permille.core.llm.payer import PayerRule, PayerRules, rule_for
-from permille.core.llm.plan import Terms
+from permille.core.llm.plan import CallTerms
 from permille.core.llm.read import read_usage, without_content
 from permille.events.calls import UNACCEPTABLE, outcome_of, requests_of
 from permille.events.engine import event_log
@@ -167,7 +167,7 @@ def _named_payers(
 class Look:
     """What is known of calls before they are read."""
 
-    terms: Terms
+    terms: CallTerms
     counted: Collection[str]
     """Those of the identities that were counted before."""
     payers: _Payers
@@ -195,15 +195,15 @@ def look(
     )
 
 
-def _terms(conn: Connection[Any], organization_id: UUID) -> Terms:
+def _terms(conn: Connection[Any], organization_id: UUID) -> CallTerms:
     metrics = billable_metrics.by_codes(conn, organization_id, METRICS)
-    return Terms(
+    return CallTerms(
         listed={code: metric.filters for code, metric in metrics.items()},
         aliases=model_aliases.of_organization(conn, organization_id),
     )
 
 
-def _looked_at(call: SentCall, terms: Terms, payers: _Payers) -> PreparedCall:
+def _looked_at(call: SentCall, terms: CallTerms, payers: _Payers) -> PreparedCall:
     try:
         usage = read_usage(call.usage, terms.aliases)
     except UnreadableUsage as error:

@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from permille.core.llm.call import events_of
 from permille.core.llm.parts import UnreadableUsage
-from permille.core.llm.plan import TIME, Plan, Terms, plan_of
+from permille.core.llm.plan import TIME, Plan, CallTerms, plan_of
 from permille.core.llm.read import SentUsage, read_usage, without_content
 from permille.core.llm.redact import kept
 from permille.core.llm.shape import Shape, shape_of
@@ -20,7 +20,7 @@ from permille.core.llm.traced import Trace, TracedCount, Untraceable
 from tests.core.llm.samples import usages
 
 TYPES = ["input", "cached_input", "cache_write_5m", "output", "reasoning"]
-TERMS = Terms(listed={"llm_tokens": {"type": TYPES}}, aliases={"azure/own": "openai/gpt-5.4"})
+TERMS = CallTerms(listed={"llm_tokens": {"type": TYPES}}, aliases={"azure/own": "openai/gpt-5.4"})
 ANSWERS = [each for each in usages() if "stream" not in each["given"]]
 Answer = Mapping[str, Any]
 
@@ -177,7 +177,14 @@ def test_what_may_be_read_otherwise_is_another_shape(other: dict[str, Any]) -> N
 
 @pytest.mark.parametrize(
     "other",
-    [chat(10, -1), chat(10, 10**16), chat(10, 2, id="ä"), chat(10, 2, id="event:1"), {"provider": "x"}],
+    [
+        chat(10, -1),
+        chat(10, 10**16),
+        chat(10, 2, id="ä"),
+        chat(10, 2, id="event:1"),
+        {"provider": "x"},
+        {**chat(10, 2), "model": ["gpt"]},
+    ],
 )
 def test_what_is_unusual_has_no_shape(other: dict[str, Any]) -> None:
     assert shape_of(other) is None

@@ -30,7 +30,7 @@ Fill = Callable[[Sequence[int], Sequence[str], str, str], tuple[object, ...] | N
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class CallTerms:
     """What of an organization decides the events of a call, beside the call."""
 
     listed: Listed
@@ -62,7 +62,7 @@ TIME = "\0"
 
 
 def plan_of(
-    sent: SentUsage, shape: Shape, terms: Terms, encode: Callable[[Any], str], *, model_sent: str | None
+    sent: SentUsage, shape: Shape, terms: CallTerms, encode: Callable[[Any], str], *, model_sent: str | None
 ) -> Plan | None:
     """How answers of a shape are read, learned from one of them, which is without content. `encode` makes JSON.
 
@@ -100,7 +100,7 @@ def _traced(sent: SentUsage, answer: TracedAnswer) -> SentUsage:
     )
 
 
-def _read(sent: SentUsage, terms: Terms) -> tuple[str, list[Mapping[str, Any]]]:
+def _read(sent: SentUsage, terms: CallTerms) -> tuple[str, list[Mapping[str, Any]]]:
     """The call's identity and events. Raises Untraceable where there is anything else."""
     usage = read_usage(sent, terms.aliases)
     if str(Metric.TOKENS) not in terms.listed:

@@ -61,7 +61,9 @@ def shape_of(usage: Mapping[str, Any]) -> Shape | None:
             _add_answer(response, key, counts, ids)
         else:
             _add_counts(usage.get("usage"), key, counts)
-    except (_Unusual, AttributeError, TypeError):
+    except (_Unusual, AttributeError, TypeError, RecursionError):
+        return None
+    if not all(each is None or type(each) is str for each in key[: len(_BESIDE)]):
         return None
     if not ids or not counts or len(key) > KEY_MAX or min(counts) < 0 or max(counts) >= COUNT_END:
         return None
