@@ -13,7 +13,7 @@ import msgspec
 from permille.core.instants import EPOCH
 from permille.core.llm.call import OWN_PROPERTIES
 from permille.core.llm.payer import PayerName
-from permille.core.llm.plan import Plan, CallTerms, plan_of
+from permille.core.llm.plan import CallTerms, Plan, plan_of
 from permille.core.llm.shape import Shape, shape_of
 from permille.core.metering.event import timestamp_microseconds
 from permille.events.draft import properties_errors
@@ -55,7 +55,7 @@ def in_json(value: Any) -> str:
 
 @dataclass(slots=True)
 class _OfOne:
-    """Of an organization, under these terms."""
+    """What was learned of an organization, under these terms."""
 
     terms: CallTerms
     plans: dict[tuple[Any, ...], tuple[Plan, ...]] = field(default_factory=dict)

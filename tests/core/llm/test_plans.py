@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from permille.core.llm.call import events_of
 from permille.core.llm.parts import UnreadableUsage
-from permille.core.llm.plan import TIME, Plan, CallTerms, plan_of
+from permille.core.llm.plan import TIME, CallTerms, Plan, plan_of
 from permille.core.llm.read import SentUsage, read_usage, without_content
 from permille.core.llm.redact import kept
 from permille.core.llm.shape import Shape, shape_of
