@@ -173,7 +173,9 @@ def test_the_rate_is_that_of_the_last_minute_or_of_the_newest_events_where_more_
         for each, count in ((feed, 8), (other, 4)):
             store(each.conn, each.memory, [Request(each.organization, each.drafts(count), at)])
     now = NOW + timedelta(seconds=120)
-    assert rate_of(feed, now) == Decimal(14 * 8) / 60  # what came in a minute ago to the second does not count
+    assert (
+        rate_of(feed, now) == Decimal(14 * 8) / 60
+    )  # what came in a minute ago to the second does not count
     assert rate_of(other, now) == Decimal(14 * 4) / 60
     monkeypatch.setattr(overview, "EVENTS_LOOKED_AT", 60)
     assert rate_of(feed, now) == 2  # 40 in the 20 seconds since the oldest of the 60

@@ -30,7 +30,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from permille import telemetry
+from permille import request_ids, telemetry
 from permille.api.addresses import Route, canonical_path
 from permille.api.noting import logged
 from permille.api.objects.pagination import Pagination
@@ -43,6 +43,7 @@ from permille.database.connections import encode_answer, is_cut_off, is_passing,
 from permille.http.bodies import BodyMemory, BodyShare, brings_body, read_body
 from permille.http.clients import client_address, household
 from permille.http.guesses import Guesses
+from permille.http.reads import Read, Reader, Reading
 from permille.http.refusals import STATUS_HEADERS, cut_off, error_body, refusal_body, try_again
 from permille.http.shares import Turns, Workshop
 from permille.http.words import in_words
@@ -82,6 +83,8 @@ class Engine:
     bodies: BodyMemory = field(default_factory=lambda: BodyMemory(512 * 1024**2))
     documents: Workshop = field(default_factory=Workshop)
     """Where documents are made."""
+    reader: Reader | None = None
+    """Who does heavy reads, if not this process itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,6 +301,14 @@ async def _meet(engine: Engine, key: str) -> MetKey | None:
         return await run_in_threadpool(look)
 
 
+def _response(answer: Response | Raw) -> Response:
+    """Of an answer whose content is there already."""
+    if not isinstance(answer, Raw):
+        return answer
+    assert isinstance(answer.content, bytes), "what the reader answers makes no documents"
+    return Response(answer.content, media_type=answer.media_type, headers=answer.headers)
+
+
 async def finished(
     engine: Engine,
     answer: Response | Raw,
@@ -313,6 +324,85 @@ async def finished(
     return Response(content, media_type=answer.media_type, headers={**(headers or {}), **answer.headers})
 
 
+Reads = Callable[[Engine, Reading], Read]
+"""A heavy read, as the reader does it."""
+
+
+def read_apart(
+    path: str, endpoint: Endpoint, *, scope: KeyScope | None, keeps_plans: bool
+) -> tuple[str, Reads]:
+    """Its operation, and how the reader answers it: as the server does, of what it is told of the request.
+
+    Raises what the server would not have answered either, but for what was cut off: that is not tried twice.
+    """
+    operation = f"GET {path}"
+
+    def read(engine: Engine, asked: Reading) -> Read:
+        request = Request(
+            {
+                "type": "http",
+                "method": "GET",
+                "path": path,
+                "path_params": asked.path,
+                "query_string": asked.query,
+                "headers": [(b"authorization", asked.authorization)],
+            }
+        )
+        try:
+            answer = _answer(
+                engine,
+                endpoint,
+                request,
+                None,
+                met=None,
+                scope=scope,
+                operation=operation,
+                keeps_plans=keeps_plans,
+            )
+        except Refusal as refusal:
+            answer = refused(refusal)
+        except psycopg.Error as error:
+            if not _is_cut_off(error):
+                raise
+            log.warning("A request was cut off: %s", error)
+            answer = refused(cut_off())
+        found = _response(answer)
+        known: ApiKey | None = getattr(request.state, "known", None)
+        return Read(
+            status=found.status_code,
+            headers=found.raw_headers,
+            content=bytes(found.body),
+            key_id=None if known is None else known.id,
+            organization_id=None if known is None else known.organization.id,
+        )
+
+    return operation, read
+
+
+async def _read_elsewhere(engine: Engine, request: Request, operation: str) -> Response | None:
+    """The reader's answer, with what this process keeps of a request noted; None: this process has to read."""
+    key = bearer(request)
+    if engine.reader is None or key is None:
+        return None
+    asked = Reading(
+        operation=operation,
+        path=request.path_params,
+        query=request.scope["query_string"],
+        authorization=request.headers["authorization"].encode("latin-1"),
+        request_id=request_ids.current.get(),
+    )
+    found = await engine.reader.read(asked)
+    if found is None:
+        return None
+    if found.key_id is not None and found.organization_id is not None:
+        engine.turns.learn(key, found.organization_id)
+        telemetry.belongs_to(found.organization_id)
+        engine.key_use.note(found.key_id, system_now())
+    response = Response(found.content, status_code=found.status)
+    response.raw_headers = found.headers
+    return response
+
+
 def route(
     engine: Engine,
     methods: Sequence[str],
@@ -321,14 +411,16 @@ def route(
     *,
     scope: KeyScope | None,
     keeps_plans: bool = False,
+    is_apart: bool = False,
 ) -> Route:
     """An authenticated route of the API; one that `keeps_plans` reads by keys alone, and often.
 
-    A key needs the permission that `scope` names; None: any key will do.
+    A key needs the permission that `scope` names; None: any key will do. One that `is_apart` is a GET that the reader answers
+    where there is one.
     """
+    operation = f"{methods[0]} {path}"
 
     def answer(request: Request, body: Any, met: MetKey | None) -> Response | Raw:
-        operation = f"{request.method} {path}"
         return _answer(
             engine,
             endpoint,
@@ -336,7 +428,7 @@ def route(
             body,
             met=met,
             scope=scope,
-            operation=operation,
+            operation=f"{request.method} {path}",
             keeps_plans=keeps_plans,
         )
 
@@ -366,6 +458,10 @@ def route(
             with engine.bodies.of(engine.turns.owner_of(key)) as share:
                 body = await read_json(request, engine.config.max_body_bytes, share)
                 async with engine.turns.turn(key):
+                    if is_apart and request.method == "GET" and body is None:
+                        read = await _read_elsewhere(engine, request, operation)
+                        if read is not None:
+                            return read
                     found = await run_in_threadpool(answer, request, body, met)
             return await finished(engine, found, key)
         except Refusal as refusal:
