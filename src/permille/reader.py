@@ -17,6 +17,7 @@ import psycopg
 from permille import logs, request_ids
 from permille.api.http import Engine, Reads
 from permille.api.routes import reads_apart
+from permille.app import HEAVY_POOL_SIZE
 from permille.config import READER_SOCKET, Config
 from permille.database.connections import Limits, open_pool
 from permille.embedded.running import UnusableError
@@ -32,26 +33,14 @@ NICENESS = 5
 LOOK_SECONDS = 60.0
 
 
-def _receive(connection: socket.socket, size: int) -> bytes:
-    """So many bytes. Raises EOFError when the server has closed the connection."""
-    found = bytearray()
-    while len(found) < size:
-        piece = connection.recv(size - len(found))
-        if not piece:
-            raise EOFError
-        found += piece
-    return bytes(found)
-
-
 def _serve(connection: socket.socket, engine: Engine, found: Mapping[str, Reads]) -> None:
     """Answer what the server asks for over a connection. One that fails is closed: the server reads by itself then."""
     with connection:
         try:
             while True:
-                (length,) = reads.LENGTH.unpack(_receive(connection, reads.LENGTH.size))
-                asked = reads.decoded(_receive(connection, length), reads.Reading)
+                asked = reads.receive(connection, reads.Reading)
                 request_ids.current.set(asked.request_id)
-                connection.sendall(reads.encoded(found[asked.operation](engine, asked)))
+                reads.send(connection, found[asked.route](engine, asked))
         except (EOFError, OSError):
             pass
         except psycopg.Error as error:
@@ -88,7 +77,10 @@ def run(config: Config) -> None:
         idle=config.idle_timeout_seconds,
     )
     pool = open_pool(config.database_url, size=reads.AT_ONCE, name="permille-read", limits=limits)
-    engine = Engine(config=config, pool=pool, key_use=KeyUse(pool))
+    heavy_pool = open_pool(
+        config.database_url, size=HEAVY_POOL_SIZE, name="permille-read-heavy", limits=limits, gives_way=True
+    )
+    engine = Engine(config=config, pool=pool, heavy_pool=heavy_pool, key_use=KeyUse(pool))
     with Signals() as signals, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(reads.address_of(name))
         listener.listen(2 * reads.AT_ONCE)
@@ -97,4 +89,5 @@ def run(config: Config) -> None:
         quick_turns()
         while not signals.stopping():
             signals.wait(LOOK_SECONDS)
+    heavy_pool.close()
     pool.close()

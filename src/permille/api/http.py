@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -74,6 +75,8 @@ class Engine:
     config: Config
     pool: ConnectionPool[Connection[Any]]
     key_use: KeyUse
+    heavy_pool: ConnectionPool[Connection[Any]] | None = None
+    """For organizations that take more than their share; None: they use the same as all."""
     api_log: ApiLog = field(default_factory=ApiLog)
     recent_usages: RecentUsages = field(default_factory=RecentUsages)
     turns: Turns = field(default_factory=Turns)
@@ -85,6 +88,10 @@ class Engine:
     """Where documents are made."""
     reader: Reader | None = None
     """Who does heavy reads, if not this process itself."""
+
+    def pool_for(self, *, is_heavy: bool) -> ConnectionPool[Connection[Any]]:
+        """The connections for a turn of an organization."""
+        return self.heavy_pool if is_heavy and self.heavy_pool is not None else self.pool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,10 +236,11 @@ def _answer(
     met: MetKey | None,
     scope: KeyScope | None,
     operation: str,
-    keeps_plans: bool = False,
+    keeps_plans: bool,
+    is_heavy: bool,
 ) -> Response | Raw:
     key = bearer(request)
-    with engine.pool.connection() as conn:
+    with engine.pool_for(is_heavy=is_heavy).connection() as conn:
         if request.method == "GET":
             conn.isolation_level = IsolationLevel.REPEATABLE_READ  # all of an answer is of one instant
         if keeps_plans:
@@ -297,16 +305,7 @@ async def _meet(engine: Engine, key: str) -> MetKey | None:
         engine.turns.learn(key, known.organization.id)
         return MetKey(key=known, at=time.monotonic(), changes=changes)
 
-    async with engine.turns.turn(key):
-        return await run_in_threadpool(look)
-
-
-def _response(answer: Response | Raw) -> Response:
-    """Of an answer whose content is there already."""
-    if not isinstance(answer, Raw):
-        return answer
-    assert isinstance(answer.content, bytes), "what the reader answers makes no documents"
-    return Response(answer.content, media_type=answer.media_type, headers=answer.headers)
+    return await engine.turns.run(key, lambda _: look())
 
 
 async def finished(
@@ -331,13 +330,13 @@ Reads = Callable[[Engine, Reading], Read]
 def read_apart(
     path: str, endpoint: Endpoint, *, scope: KeyScope | None, keeps_plans: bool
 ) -> tuple[str, Reads]:
-    """Its operation, and how the reader answers it: as the server does, of what it is told of the request.
+    """The path, and how the reader answers it: as the server does, by what it is asked.
 
-    Raises what the server would not have answered either, but for what was cut off: that is not tried twice.
+    Raises what the server answers in its own way, but not what was cut off: that is not tried twice.
     """
-    operation = f"GET {path}"
 
     def read(engine: Engine, asked: Reading) -> Read:
+        began = time.thread_time()
         request = Request(
             {
                 "type": "http",
@@ -356,8 +355,9 @@ def read_apart(
                 None,
                 met=None,
                 scope=scope,
-                operation=operation,
+                operation=f"GET {path}",
                 keeps_plans=keeps_plans,
+                is_heavy=asked.is_heavy,
             )
         except Refusal as refusal:
             answer = refused(refusal)
@@ -374,26 +374,38 @@ def read_apart(
             content=bytes(found.body),
             key_id=None if known is None else known.id,
             organization_id=None if known is None else known.organization.id,
+            seconds=time.thread_time() - began,
         )
 
-    return operation, read
+    return path, read
 
 
-async def _read_elsewhere(engine: Engine, request: Request, operation: str) -> Response | None:
+def _response(answer: Response | Raw) -> Response:
+    """The response of an answer whose content is there already."""
+    if not isinstance(answer, Raw):
+        return answer
+    assert isinstance(answer.content, bytes), "what the reader answers makes no documents"
+    return Response(answer.content, media_type=answer.media_type, headers=answer.headers)
+
+
+def _read_elsewhere(engine: Engine, request: Request, path: str, *, is_heavy: bool) -> Response | None:
     """The reader's answer, with what this process keeps of a request noted; None: this process has to read."""
     key = bearer(request)
     if engine.reader is None or key is None:
         return None
-    asked = Reading(
-        operation=operation,
-        path=request.path_params,
-        query=request.scope["query_string"],
-        authorization=request.headers["authorization"].encode("latin-1"),
-        request_id=request_ids.current.get(),
+    found = engine.reader.read(
+        Reading(
+            route=path,
+            path=request.path_params,
+            query=request.scope["query_string"],
+            authorization=request.headers["authorization"].encode("latin-1"),
+            request_id=request_ids.current.get(),
+            is_heavy=is_heavy,
+        )
     )
-    found = await engine.reader.read(asked)
     if found is None:
         return None
+    request.state.elsewhere = found.seconds
     if found.key_id is not None and found.organization_id is not None:
         engine.turns.learn(key, found.organization_id)
         telemetry.belongs_to(found.organization_id)
@@ -418,9 +430,12 @@ def route(
     A key needs the permission that `scope` names; None: any key will do. One that `is_apart` is a GET that the reader answers
     where there is one.
     """
-    operation = f"{methods[0]} {path}"
 
-    def answer(request: Request, body: Any, met: MetKey | None) -> Response | Raw:
+    def answer(request: Request, body: Any, met: MetKey | None, is_heavy: bool) -> Response | Raw:
+        if is_apart and request.method == "GET" and body is None:
+            found = _read_elsewhere(engine, request, path, is_heavy=is_heavy)
+            if found is not None:
+                return found
         return _answer(
             engine,
             endpoint,
@@ -430,6 +445,7 @@ def route(
             scope=scope,
             operation=f"{request.method} {path}",
             keeps_plans=keeps_plans,
+            is_heavy=is_heavy,
         )
 
     async def handle(request: Request) -> Response:
@@ -457,12 +473,10 @@ def route(
                     return unauthorized()
             with engine.bodies.of(engine.turns.owner_of(key)) as share:
                 body = await read_json(request, engine.config.max_body_bytes, share)
-                async with engine.turns.turn(key):
-                    if is_apart and request.method == "GET" and body is None:
-                        read = await _read_elsewhere(engine, request, operation)
-                        if read is not None:
-                            return read
-                    found = await run_in_threadpool(answer, request, body, met)
+                found = await engine.turns.run(key, partial(answer, request, body, met))
+                engine.turns.loads.add(
+                    engine.turns.owner(key or ""), getattr(request.state, "elsewhere", 0.0)
+                )
             return await finished(engine, found, key)
         except Refusal as refusal:
             return refused(refusal)

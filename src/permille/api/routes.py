@@ -2222,7 +2222,7 @@ APART = (
 
 
 def reads_apart() -> dict[str, Reads]:
-    """Operation -> how the reader answers it."""
+    """Path -> how the reader answers it."""
     return dict(
         read_apart(
             API + each.path,

@@ -6,11 +6,12 @@ A message is its length in four bytes, and MessagePack.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
+import select
 import socket
 import struct
+import threading
 from typing import TypeVar
 from uuid import UUID
 
@@ -21,21 +22,22 @@ log = logging.getLogger(__name__)
 AT_ONCE = 8
 """Reads that the reader does at once; the server does more by itself."""
 PATIENCE_SECONDS = 120.0
-LENGTH = struct.Struct("<I")
+_LENGTH = struct.Struct("<I")
 _PEER = struct.Struct("3i")
-_PIECE = 4 * 1024**2
 
 Message = TypeVar("Message", bound="Reading | Read")
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for a read: its operation (method and path with names), and what of it the read looks at."""
+    """A request for a read: its path with names, which is a GET, and what of it the read looks at."""
 
-    operation: str
+    route: str
     path: dict[str, str]
     query: bytes
     authorization: bytes
     request_id: str | None
+    is_heavy: bool
+    """Whether its organization takes more than its share."""
 
 
 class Read(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,19 +46,10 @@ class Read(msgspec.Struct, frozen=True, kw_only=True):
     status: int
     headers: list[tuple[bytes, bytes]]
     content: bytes
-    key_id: UUID | None = None
-    organization_id: UUID | None = None
-
-
-def encoded(message: Reading | Read) -> bytes:
-    """The message as it is sent."""
-    content = msgspec.msgpack.encode(message)
-    return LENGTH.pack(len(content)) + content
-
-
-def decoded(content: bytes, kind: type[Message]) -> Message:
-    """A message without its length."""
-    return msgspec.msgpack.decode(content, type=kind)
+    key_id: UUID | None
+    organization_id: UUID | None
+    seconds: float
+    """Of a processor."""
 
 
 def address_of(name: str) -> str:
@@ -70,65 +63,99 @@ def is_ours(connected: socket.socket) -> bool:
     return bool(_PEER.unpack(peer)[1] == os.geteuid())
 
 
-def _check_peer(connected: socket.socket) -> None:
-    if not is_ours(connected):
-        raise PermissionError("a process of another user listens in its place")
+def send(connection: socket.socket, message: Reading | Read) -> None:
+    """Send a message. Raises OSError."""
+    content = msgspec.msgpack.encode(message)
+    connection.sendall(_LENGTH.pack(len(content)) + content)
+
+
+def receive(connection: socket.socket, kind: type[Message]) -> Message:
+    """The next message. Raises EOFError when the other end is closed, and OSError."""
+    (length,) = _LENGTH.unpack(_bytes(connection, _LENGTH.size))
+    return msgspec.msgpack.decode(_bytes(connection, length), type=kind)
+
+
+def _bytes(connection: socket.socket, size: int) -> bytearray:
+    found = bytearray(size)
+    room = memoryview(found)
+    while room:
+        count = connection.recv_into(room)
+        if not count:
+            raise EOFError("the other end is closed")
+        room = room[count:]
+    return found
 
 
 class Reader:
-    """The reader, as the server sees it. On one event loop."""
+    """The reader, as the threads of the server see it."""
 
     def __init__(self, name: str) -> None:
         self._address = address_of(name)
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._lock = threading.Lock()
+        self._idle: list[socket.socket] = []
         self._busy = 0
 
-    async def read(self, asked: Reading) -> Read | None:
+    def read(self, asked: Reading) -> Read | None:
         """Its answer. None where it is not there, is busy or fails: then whoever asks reads by itself."""
-        if self._busy >= AT_ONCE:
-            return None
-        self._busy += 1
+        with self._lock:
+            if self._busy >= AT_ONCE:
+                return None
+            self._busy += 1
         try:
-            async with asyncio.timeout(PATIENCE_SECONDS):
-                return await self._read(asked)
+            return self._read(asked)
         except ConnectionRefusedError:
             return None  # it starts
         except (OSError, EOFError) as error:
             log.warning("The reader failed: %s", error)
             return None
         finally:
-            self._busy -= 1
+            with self._lock:
+                self._busy -= 1
 
-    async def _read(self, asked: Reading) -> Read:
-        reader, writer = await self._connection()
+    def _read(self, asked: Reading) -> Read:
+        connection = self._known() or self._new()
         try:
-            writer.write(encoded(asked))
-            (length,) = LENGTH.unpack(await reader.readexactly(LENGTH.size))
-            found = decoded(await reader.readexactly(length), Read)
+            send(connection, asked)
+            found = receive(connection, Read)
         except BaseException:
-            writer.close()
+            connection.close()
             raise
-        self._idle.append((reader, writer))
+        with self._lock:
+            self._idle.append(connection)
         return found
 
-    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        while self._idle:
-            reader, writer = self._idle.pop()
-            if not reader.at_eof() and not writer.is_closing():
-                return reader, writer
-            writer.close()
-        connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    def _known(self) -> socket.socket | None:
+        """A connection that waits, and that the reader has not closed."""
+        while True:
+            with self._lock:
+                if not self._idle:
+                    return None
+                connection = self._idle.pop()
+            looking = select.poll()
+            looking.register(connection, select.POLLIN)
+            if not looking.poll(0):
+                return connection
+            connection.close()
+
+    def _new(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            connecting.setblocking(False)
-            connecting.connect(self._address)
-            _check_peer(connecting)
-            return await asyncio.open_unix_connection(sock=connecting, limit=_PIECE)
+            connection.settimeout(PATIENCE_SECONDS)
+            connection.connect(self._address)
+            _check_peer(connection)
         except BaseException:
-            connecting.close()
+            connection.close()
             raise
+        return connection
 
     def close(self) -> None:
-        """Let go of its connections."""
-        for _, writer in self._idle:
-            writer.close()
-        self._idle.clear()
+        """Let go of the connections that wait."""
+        with self._lock:
+            for connection in self._idle:
+                connection.close()
+            self._idle.clear()
+
+
+def _check_peer(connected: socket.socket) -> None:
+    if not is_ours(connected):
+        raise PermissionError("a process of another user listens in its place")
