@@ -50,7 +50,7 @@ def _serve(connection: socket.socket, engine: Engine, found: Mapping[str, Reads]
 
 
 def accept(listener: socket.socket, engine: Engine) -> None:
-    """Answer whoever connects of our own user, a thread each, until the listener is closed."""
+    """Answer the servers of our own user that connect, each by a thread, until the listener is closed."""
     found = reads_apart()
     while True:
         try:

@@ -49,7 +49,7 @@ class Read(msgspec.Struct, frozen=True, kw_only=True):
     key_id: UUID | None
     organization_id: UUID | None
     seconds: float
-    """Of a processor."""
+    """How long it took a processor."""
 
 
 def address_of(name: str) -> str:
@@ -96,7 +96,7 @@ class Reader:
         self._busy = 0
 
     def read(self, asked: Reading) -> Read | None:
-        """Its answer. None where it is not there, is busy or fails: then whoever asks reads by itself."""
+        """Its answer. None where it is not there, is busy or fails: then the caller reads by itself."""
         with self._lock:
             if self._busy >= AT_ONCE:
                 return None
