@@ -33,7 +33,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """Of jobs with the same name one waits at most."""
+        """One job of a name waits at most."""
         return f"{self.kind}:{self.key}{':beside' if self.is_beside else ''}"
 
     @property
