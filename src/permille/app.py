@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,12 +21,13 @@ from permille.api.addresses import Route
 from permille.api.health import health_routes
 from permille.api.http import Engine, application
 from permille.clock import system_now
-from permille.config import Config
+from permille.config import READER_SOCKET, Config
 from permille.core.llm.call import PreparedCall, SentCall
 from permille.core.llm.intake import by_code
 from permille.database.connections import Limits, Pool, is_unavailable, open_pool
 from permille.events.engine import event_log
 from permille.http.bodies import BodyMemory
+from permille.http.reads import Reader
 from permille.http.refusals import try_again
 from permille.http.shares import Turns, Workshop
 from permille.ingest.asgi import EventIntake
@@ -97,6 +99,8 @@ class Application:
         await asyncio.to_thread(self.engine.api_log.write, self.engine.pool)
         await asyncio.to_thread(self.engine.recent_usages.write, self.engine.pool)
         self.engine.documents.close()
+        if self.engine.reader is not None:
+            self.engine.reader.close()
         for pool in self.pools:
             pool.close()
 
@@ -182,6 +186,7 @@ def build(config: Config) -> Application:
         idle=config.idle_timeout_seconds,
     )
     pool = open_pool(config.database_url, size=POOL_SIZE, name="permille-serve", limits=limits)
+    reader = os.environ.get(READER_SOCKET)
     heavy_pool = open_pool(
         config.database_url, size=HEAVY_POOL_SIZE, name="permille-heavy", limits=limits, gives_way=True
     )
@@ -194,6 +199,7 @@ def build(config: Config) -> Application:
         turns=turns,
         documents=Workshop(config.documents_at_once, loads=turns.loads),
         bodies=BodyMemory(config.bodies_mb * 1024**2),
+        reader=None if reader is None else Reader(reader),
     )
     intake_pool = open_pool(config.database_url, size=4, name="permille-intake", limits=limits)
     intake = intake_of(
