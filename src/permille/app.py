@@ -50,7 +50,8 @@ INTAKE_PATHS = tuple(
     dict.fromkeys([*(each.path for each in FORMATS), *(each.path for each in USAGE_FORMATS)])
 )
 _USUAL_INTAKE_PATHS = frozenset(path.encode() for path in INTAKE_PATHS)
-POOL_SIZE = 20
+POOL_SIZE = 16
+HEAVY_POOL_SIZE = 4
 WRITERS = 2
 """Tasks that store events, in each process."""
 
@@ -181,12 +182,17 @@ def build(config: Config) -> Application:
         idle=config.idle_timeout_seconds,
     )
     pool = open_pool(config.database_url, size=POOL_SIZE, name="permille-serve", limits=limits)
+    heavy_pool = open_pool(
+        config.database_url, size=HEAVY_POOL_SIZE, name="permille-heavy", limits=limits, gives_way=True
+    )
+    turns = Turns(config.requests_at_once, config.requests_waiting)
     engine = Engine(
         config=config,
         pool=pool,
+        heavy_pool=heavy_pool,
         key_use=KeyUse(pool),
-        turns=Turns(config.requests_at_once, config.requests_waiting),
-        documents=Workshop(config.documents_at_once),
+        turns=turns,
+        documents=Workshop(config.documents_at_once, loads=turns.loads),
         bodies=BodyMemory(config.bodies_mb * 1024**2),
     )
     intake_pool = open_pool(config.database_url, size=4, name="permille-intake", limits=limits)
@@ -198,10 +204,11 @@ def build(config: Config) -> Application:
         key_use=engine.key_use,
         notes=engine.recent_usages,
     )
+    turns.loads.in_company = intake.queue.has_others
     rest = application(
         [
             *health_routes(pool),
-            metrics_route(config.metrics_key, [pool, intake_pool]),
+            metrics_route(config.metrics_key, [pool, heavy_pool, intake_pool]),
             *(Route(path, intake, methods=["POST"]) for path in INTAKE_PATHS),
             openapi.document_route(engine),
             *routes.all_routes(engine),
@@ -209,4 +216,4 @@ def build(config: Config) -> Application:
         ],
         down=web.unavailable,
     )
-    return Application(engine=engine, pools=(intake_pool, pool), intake=intake, rest=rest)
+    return Application(engine=engine, pools=(intake_pool, heavy_pool, pool), intake=intake, rest=rest)

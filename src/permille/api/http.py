@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -73,6 +74,8 @@ class Engine:
     config: Config
     pool: ConnectionPool[Connection[Any]]
     key_use: KeyUse
+    heavy_pool: ConnectionPool[Connection[Any]] | None = None
+    """For organizations that take more than their share; None: they use the same as all."""
     api_log: ApiLog = field(default_factory=ApiLog)
     recent_usages: RecentUsages = field(default_factory=RecentUsages)
     turns: Turns = field(default_factory=Turns)
@@ -82,6 +85,10 @@ class Engine:
     bodies: BodyMemory = field(default_factory=lambda: BodyMemory(512 * 1024**2))
     documents: Workshop = field(default_factory=Workshop)
     """Where documents are made."""
+
+    def pool_for(self, *, is_heavy: bool) -> ConnectionPool[Connection[Any]]:
+        """The connections for a turn of an organization."""
+        return self.heavy_pool if is_heavy and self.heavy_pool is not None else self.pool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,10 +233,11 @@ def _answer(
     met: MetKey | None,
     scope: KeyScope | None,
     operation: str,
-    keeps_plans: bool = False,
+    keeps_plans: bool,
+    is_heavy: bool,
 ) -> Response | Raw:
     key = bearer(request)
-    with engine.pool.connection() as conn:
+    with engine.pool_for(is_heavy=is_heavy).connection() as conn:
         if request.method == "GET":
             conn.isolation_level = IsolationLevel.REPEATABLE_READ  # all of an answer is of one instant
         if keeps_plans:
@@ -294,8 +302,7 @@ async def _meet(engine: Engine, key: str) -> MetKey | None:
         engine.turns.learn(key, known.organization.id)
         return MetKey(key=known, at=time.monotonic(), changes=changes)
 
-    async with engine.turns.turn(key):
-        return await run_in_threadpool(look)
+    return await engine.turns.run(key, lambda _: look())
 
 
 async def finished(
@@ -327,7 +334,7 @@ def route(
     A key needs the permission that `scope` names; None: any key will do.
     """
 
-    def answer(request: Request, body: Any, met: MetKey | None) -> Response | Raw:
+    def answer(request: Request, body: Any, met: MetKey | None, is_heavy: bool) -> Response | Raw:
         operation = f"{request.method} {path}"
         return _answer(
             engine,
@@ -338,6 +345,7 @@ def route(
             scope=scope,
             operation=operation,
             keeps_plans=keeps_plans,
+            is_heavy=is_heavy,
         )
 
     async def handle(request: Request) -> Response:
@@ -365,8 +373,7 @@ def route(
                     return unauthorized()
             with engine.bodies.of(engine.turns.owner_of(key)) as share:
                 body = await read_json(request, engine.config.max_body_bytes, share)
-                async with engine.turns.turn(key):
-                    found = await run_in_threadpool(answer, request, body, met)
+                found = await engine.turns.run(key, partial(answer, request, body, met))
             return await finished(engine, found, key)
         except Refusal as refusal:
             return refused(refusal)
