@@ -5,7 +5,7 @@ through the unique index; over both halves two different events collide with a c
 
 Where the transaction id carries its time (a UUIDv7 or a ULID), the first 6 bytes are that time instead: what comes in
 together lies together in the index, whose pages need not be read and written all over. Two different events whose ids
-have the same millisecond collide with a chance of 2^-80, others never.
+have the same millisecond collide with a chance of 2^-80.
 
 Which of both is a function of the transaction id alone (decision 016), the same in every process, database and release:
 the constants here are never changed.
