@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,7 +16,7 @@ from psycopg import BaseConnection, Connection
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool
 
-from permille.database.niceness import give_way
+from permille import niceness
 
 WAIT_SECONDS = 5.0
 """How long anybody waits for a connection, and how long the pool tries to make one before the next who asks for it."""
@@ -133,9 +135,17 @@ def _configured(limits: Limits, *, gives_way: bool) -> Callable[[Connection[Any]
         )
         conn.commit()
         if gives_way:
-            give_way(conn)
+            _give_way(conn)
 
     return configure
+
+
+def _give_way(conn: Connection[Any]) -> None:
+    """Lower the priority of the connection's PostgreSQL process, where that is one of ours on this machine."""
+    info = conn.info
+    with suppress(OSError):
+        if info.host.startswith("/") and Path(f"/proc/{info.backend_pid}/comm").read_text() == "postgres\n":
+            niceness.lower(info.backend_pid)
 
 
 def _reset(conn: Connection[Any]) -> None:

@@ -1238,14 +1238,15 @@ create table webhook (
     webhook_type text not null,
     object_type text not null,
     object_id uuid not null,
-    payload text, -- the JSON as it was first sent; rendered from the object at the first attempt
+    payload text, -- the JSON, where it is given when the webhook is queued; else see `rendered`
     status text not null default 'pending', -- pending, retrying, succeeded, failed
     attempts bigint not null default 0,
     next_attempt_at timestamptz, -- system clock; null when nothing is left to do
     http_status bigint,
     response text,
     last_attempt_at timestamptz,
-    created_at timestamptz not null
+    created_at timestamptz not null,
+    rendered bytea storage external -- rendered from the object at the first attempt, packed (store/packing.py)
 );
 
 create index webhook_to_send_to on webhook (webhook_endpoint_id, next_attempt_at, id) where next_attempt_at is not null;
@@ -2268,7 +2269,7 @@ begin
         ('wallet_transaction', 'id', 'transaction_status', '', 'insert update'),
         ('mail_server', 'organization_id', 'host', '', 'insert update delete'),
         ('webhook_endpoint', 'id', 'webhook_url', 'is_slow', 'insert update delete'),
-        ('webhook', 'id', 'webhook_type', 'payload response last_attempt_at http_status', 'update'),
+        ('webhook', 'id', 'webhook_type', 'payload response last_attempt_at http_status rendered', 'update'),
         ('app_user', 'id', 'email', '', 'insert update delete'),
         ('membership', 'user_id organization_id', 'role', '', 'insert update delete'),
         ('one_time_link', 'path created_at', 'role', '', 'insert')

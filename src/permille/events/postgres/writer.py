@@ -522,6 +522,11 @@ class Writer:
         self._on_loop: AsyncConnection[Any] | None = None
         self._in_thread: Connection[Any] | None = None
 
+    @property
+    def reads_usual(self) -> bool:
+        """Whether there is anything that `read_usual` would read."""
+        return self._memory.table is not None
+
     def read_usual(
         self, organization_id: UUID, body: bytes, *, created_at: int, most: int, is_batch: bool
     ) -> UsualEvents | None:
