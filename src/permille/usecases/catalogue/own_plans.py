@@ -12,7 +12,7 @@ from psycopg import Connection
 
 from permille.core.contract.override import copy_plan
 from permille.core.contract.plan import Plan
-from permille.core.contract.price_versions import in_force
+from permille.core.contract.price_versions import edit_base, in_force
 from permille.core.contract.subscription import Subscription
 from permille.core.errors import NotFound
 from permille.database import locks
@@ -52,14 +52,15 @@ def to_change(
     external_id: str,
     *,
     status: str | None = None,
+    since: datetime | None = None,
     now: datetime,
 ) -> Plan:
     """The subscription's plan with all that it says, made its own and stored if it is not yet; the catalogue is locked.
 
-    Raises NotFound.
+    Its prices are those that an edit valid from `since` on changes. Raises NotFound.
     """
     row = row_to_change(conn, organization_id, external_id, status=status, now=now)
-    plan = current(conn, row, now=now)
+    plan = current(conn, row, since=since, now=now)
     if plan.parent_id is not None:
         return plan
     copy = own_copy(plan, now=now, is_committed=True)
@@ -106,6 +107,8 @@ def store(
     event_log.look_again(conn, row.organization_id, external_subscription_ids=[row.external_id])
 
 
-def current(conn: Connection[Any], row: Subscription, *, now: datetime) -> Plan:
-    """The plan that the subscription is on, with the prices in force."""
-    return in_force(plans.plan_by_id(conn, row.plan_id), now)
+def current(
+    conn: Connection[Any], row: Subscription, *, since: datetime | None = None, now: datetime
+) -> Plan:
+    """The plan that the subscription is on, with the prices that an edit valid from `since` on changes."""
+    return in_force(plans.plan_by_id(conn, row.plan_id), edit_base(since, now))
