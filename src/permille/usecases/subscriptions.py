@@ -58,6 +58,7 @@ from permille.usecases import coupons
 from permille.usecases.invoices import advance, run
 from permille.usecases.invoices.credit_notes import credit_days_before, credit_unused
 from permille.usecases.invoices.run import PlanChange
+from permille.usecases.price_change import amounts_changed
 from permille.usecases.wallets import transactions as prepaid
 
 
@@ -505,6 +506,7 @@ def _run_first(conn: Connection[Any], rows: Sequence[Subscription], *, now: date
     event_log.look_again(
         conn, rows[0].organization_id, external_subscription_ids={row.external_id for row in rows}
     )
+    amounts_changed(conn, rows)
     _queue_webhooks(conn, "subscription.started", rows, now)
 
 
@@ -563,6 +565,7 @@ def _run(
         conn, running[0].organization_id, external_subscription_ids={row.external_id for row in running}
     )
     scheduled = subscriptions.by_ids(conn, ids)
+    amounts_changed(conn, scheduled.values())
     return [scheduled[row_id] for row_id in ids]
 
 

@@ -43,6 +43,11 @@ def latest(plan: Plan) -> PriceVersion:
     return versions_of(plan)[-1]
 
 
+def carries_over(plan: Plan) -> bool:
+    """Whether a period of the plan may begin with usage of earlier ones."""
+    return any(charge.metric.recurring for each in versions_of(plan) for charge in each.charges)
+
+
 def version_at(plan: Plan, at: datetime) -> int:
     """The place among the versions of the one that is valid at an instant."""
     versions = plan.price_versions

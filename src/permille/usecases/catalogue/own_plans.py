@@ -21,7 +21,7 @@ from permille.ids import new_id
 from permille.store import billing_holds, fixed_charges, late_usage, plans, subscriptions
 from permille.usecases.catalogue import fixed_units
 from permille.usecases.catalogue.plans import edited, meter, save_edit
-from permille.usecases.catalogue.price_change import amounts_changed
+from permille.usecases.price_change import amounts_changed
 
 
 def subscribed(
@@ -101,7 +101,7 @@ def store(
         subscriptions.update(conn, subscription_id=row.id, columns={"plan_id": before.id}, now=now)
         billing_holds.retry_soon(conn, row.organization_id, now=now)
         late_usage.price_again(conn, row.organization_id)
-        amounts_changed(conn, row.organization_id, row.external_id)
+        amounts_changed(conn, [row])
         meter(conn, row.organization_id, after.charges)
         fixed_units.follow_plan(conn, before, after, at_once=units_at_once, now=now)
     event_log.look_again(conn, row.organization_id, external_subscription_ids=[row.external_id])

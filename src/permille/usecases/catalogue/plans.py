@@ -31,8 +31,8 @@ from permille.ids import new_id
 from permille.store import billing_holds, plans, progressive, subscriptions, webhooks
 from permille.usecases import metering, subscriptions as lifecycle
 from permille.usecases.catalogue import fixed_units
-from permille.usecases.catalogue.price_change import prices_changed
 from permille.usecases.invoices import drafts
+from permille.usecases.price_change import prices_changed
 
 
 def by_code(conn: Connection[Any], organization_id: UUID, code: str, *, now: datetime) -> Plan:

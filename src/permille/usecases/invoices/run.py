@@ -17,6 +17,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.contract.plan import Plan
+from permille.core.contract.price_versions import carries_over
 from permille.core.contract.subscription import Subscription, due, facts_of
 from permille.core.contract.timeline import BillingPeriods, InvoicePlan, next_billing_at, running_period
 from permille.core.customer import Customer
@@ -39,12 +40,13 @@ from permille.core.tax import Tax
 from permille.database.connections import is_passing
 from permille.events.engine import event_log, usage
 from permille.memory import paused_collector
-from permille.store import customers, invoices, late_usage, subscriptions
+from permille.store import customers, invoices, late_usage, subscriptions, wallets
 from permille.usecases import holds
 from permille.usecases.invoices import adjustments
 from permille.usecases.invoices.facts import Contracts, draft_of, drafts_of, load_contracts, load_facts
 from permille.usecases.invoices.regrouping import regroup
 from permille.usecases.invoices.save import queue_webhooks, save
+from permille.usecases.price_change import amounts_changed
 
 BATCH = 2_000
 
@@ -227,6 +229,10 @@ def _bill_requests(conn: Connection[Any], requests: Sequence[BillingRequest]) ->
     regroup(conn, ended, only_ended=False)
     progress = [progress_after(billing) for billing in billings]
     invoices.settle(conn, progress)
+    wallets.mark_customers(
+        conn, requests[0].subscription.organization_id, {each.customer.id for each in billings}
+    )
+    amounts_changed(conn, [each.subscription for each in billings if carries_over(each.plan)])
     _queue_ended_trials(conn, billings, progress)
 
 
