@@ -112,24 +112,3 @@ def test_a_plan_that_takes_over_has_what_the_one_before_leaves_to_it(
     see(seats, dsn, APRIL)
     assert firings(seats) == 1
     assert "progressive_billing" in [each["invoice_type"] for each in invoices(seats)]
-
-
-def test_ongoing_balances_follow_a_period_that_ends_and_a_draft_that_becomes_final(
-    api: Api, send: Sender, dsn: str
-) -> None:
-    """The draft has the fee of 9.00 as well, and nothing is taken of a wallet that pays for fixed charges alone."""
-    api.plan(charges=[charge(api.metric())], amount_cents=900)
-    api.customer(billing_configuration={"invoice_grace_period": 3})
-    api.subscribe(subscription_at="2024-03-01T00:00:00Z")
-    row = open_wallet(api, "50", applies_to={"fee_types": ["subscription"]})
-    send(tokens=3)
-    move(api, 2024, 3, 7)
-    assert wallet_now(api, row)["ongoing_usage_balance_cents"] == 0
-    bill(api, APRIL)
-    see(api, dsn, APRIL)
-    assert wallet_now(api, row)["ongoing_usage_balance_cents"] == 900
-    (draft,) = invoices(api)
-    api.put(f"/invoices/{draft['lago_id']}/finalize", None)
-    see(api, dsn, APRIL)
-    after = wallet_now(api, row)
-    assert (after["balance_cents"], after["ongoing_usage_balance_cents"]) == (4_100, 0)

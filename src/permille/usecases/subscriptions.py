@@ -491,7 +491,9 @@ def run_paid(
     changes = [
         (rows[row.previous_subscription_id], row) for row in paid if row.previous_subscription_id is not None
     ]
-    credit_days_before(conn, _change(conn, changes, now=now, upgraded=True, is_paid=True), at=now)
+    billed_on = {rule.subscription_id: rule.invoice_id for rule in rules if rule.invoice_id is not None}
+    started = _change(conn, changes, now=now, upgraded=True, is_paid=True)
+    credit_days_before(conn, started, billed_on, at=now)
 
 
 def _run_first(conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime) -> None:

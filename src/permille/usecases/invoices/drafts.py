@@ -40,15 +40,10 @@ def refresh(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: dateti
     """Price drafts again, from the events, the prices and the taxes that there are now. Raises Unbillable."""
     with holds.refusing_unbillable():
         for made in _rounds(conn, invoice_ids, made_at=now, stays_draft=True):
-            _rewrite(conn, [_to_retry(draft, now) for draft in made])
-
-
-def _rewrite(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
-    """Store what drafts come to now; their customers' ongoing balances are reckoned again."""
-    invoices.rewrite(conn, drafts)
-    if drafts:
-        payers = {draft.customer.id for draft in drafts}
-        wallets.mark_customers(conn, drafts[0].customer.organization_id, payers)
+            invoices.rewrite(conn, [_to_retry(draft, now) for draft in made])
+            if made:
+                payers = {draft.customer.id for draft in made}
+                wallets.mark_customers(conn, made[0].customer.organization_id, payers)
 
 
 def _to_retry(draft: InvoiceDraft, now: datetime) -> InvoiceDraft:
@@ -113,7 +108,7 @@ def _finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: datet
         final = [draft for draft in made if draft.status is not InvoiceStatus.DRAFT]
         waiting += len(held)
         numbered = with_numbers(conn, final)
-        _rewrite(conn, [*held, *numbered])
+        invoices.rewrite(conn, [*held, *numbered])
         if numbered:
             invoices.set_arrival(conn, [draft.id for draft in numbered], arrival)
             balances.take(conn, numbered)

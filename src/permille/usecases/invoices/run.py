@@ -40,7 +40,7 @@ from permille.core.tax import Tax
 from permille.database.connections import is_passing
 from permille.events.engine import event_log, usage
 from permille.memory import paused_collector
-from permille.store import customers, invoices, late_usage, subscriptions, wallets
+from permille.store import customers, invoices, late_usage, subscriptions
 from permille.usecases import holds
 from permille.usecases.invoices import adjustments
 from permille.usecases.invoices.facts import Contracts, draft_of, drafts_of, load_contracts, load_facts
@@ -229,9 +229,6 @@ def _bill_requests(conn: Connection[Any], requests: Sequence[BillingRequest]) ->
     regroup(conn, ended, only_ended=False)
     progress = [progress_after(billing) for billing in billings]
     invoices.settle(conn, progress)
-    wallets.mark_customers(
-        conn, requests[0].subscription.organization_id, {each.customer.id for each in billings}
-    )
     amounts_changed(conn, [each.subscription for each in billings if carries_over(each.plan)])
     _queue_ended_trials(conn, billings, progress)
 
