@@ -241,19 +241,20 @@ def test_fixed_charges_in_advance_are_credited_for_the_days_before_the_payment(a
 
 
 @pytest.mark.parametrize(
-    ("asked", "paid", "fee", "old", "new"),
+    ("days", "fee", "old", "new"),
     [
-        (10, 12, True, seats(2, "3.1"), seats(4, "6.2")),
-        (7, 29, True, seats(5, "1.73"), seats(7, "2.19")),
-        (11, 11, True, seats(1, "9.99"), seats(3, "0.47")),
-        (6, 30, False, seats(9, "4.44", prorated=False), seats(2, "8.08")),
-        (13, 21, False, seats(3, "2.5"), seats(3, "77.77", prorated=False)),
-        (9, 31, False, seats(3, "2.5", add_on_code="desk"), seats(11, "13.37")),
+        ((10, 12), True, seats(2, "3.1"), seats(4, "6.2")),
+        ((7, 29), True, seats(5, "1.73"), seats(7, "2.19")),
+        ((11, 11), True, seats(1, "9.99"), seats(3, "0.47")),
+        ((6, 30), False, seats(9, "4.44", prorated=False), seats(2, "8.08")),
+        ((13, 21), False, seats(3, "2.5"), seats(3, "77.77", prorated=False)),
+        ((9, 31), False, seats(3, "2.5", add_on_code="desk"), seats(11, "13.37")),
     ],
 )
 def test_a_change_that_waits_costs_what_it_costs_made_at_the_payment(
-    api: Api, asked: int, paid: int, fee: bool, old: Any, new: Any
+    api: Api, days: tuple[int, int], fee: bool, old: Any, new: Any
 ) -> None:
+    asked, paid = days
     add_seats(api)
     api.plan("pro", amount_cents=310, pay_in_advance=fee, fixed_charges=[old])
     api.plan("max", amount_cents=930, pay_in_advance=fee, fixed_charges=[new])

@@ -40,6 +40,7 @@ from permille.http.shares import Shares, too_many_requests
 from permille.http.words import in_words
 from permille.ingest.calls import CallStore
 from permille.ingest.decoders import FORMATS, USAGE_FORMATS
+from permille.ingest.evaluators import Evaluators
 from permille.ingest.intakes import SortedEvents, answered, sort_events
 from permille.ingest.queue import AwaitedRequest, Queue, WaitingRequest
 from permille.ingest.senders import Answers, ApiSender, SenderMemory
@@ -57,7 +58,7 @@ RECONNECT_SECONDS = 0.2
 REPEAT_SECONDS = 0.05
 """How soon a request is stored again of which the metering was being changed."""
 EVALUATORS = 2
-"""Threads for expressions that take long."""
+"""Requests whose expressions take long, at once: each has a thread that waits for a process."""
 EVALUATIONS_WAITING = 20
 """Requests of an organization that wait for theirs."""
 LARGE_BODY_BYTES = 65_536
@@ -114,7 +115,8 @@ class EventIntake:
         self.evaluations = Shares(1, EVALUATIONS_WAITING, refusal=too_many_requests)
         self.readings = Shares(1, READINGS_WAITING, refusal=too_many_requests)
         self.lookups = self.keys.lookups
-        self.evaluators = ThreadPoolExecutor(EVALUATORS, thread_name_prefix="expressions")
+        self.evaluators = Evaluators()
+        self.evaluating = ThreadPoolExecutor(EVALUATORS, thread_name_prefix="expressions")
 
     async def start(self) -> None:
         self.tasks = [asyncio.create_task(self._write(writer)) for writer in self.writers]
@@ -124,7 +126,8 @@ class EventIntake:
         self.queue.close()
         await asyncio.gather(*self.tasks)
         await asyncio.gather(*self.repeating)
-        self.evaluators.shutdown()
+        self.evaluating.shutdown()
+        self.evaluators.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -335,9 +338,11 @@ class EventIntake:
         return self.writers[0].words(request) > EXPRESSION_WORK_AT_ONCE
 
     async def _derive(self, request: Request) -> None:
-        """Evaluate long expressions in a thread, one request of an organization at a time."""
+        """Evaluate long expressions in a process beside this one, one request of an organization at a time."""
         async with self.evaluations.turn(request.organization_id):
-            await asyncio.get_running_loop().run_in_executor(self.evaluators, self.writers[0].derive, request)
+            await asyncio.get_running_loop().run_in_executor(
+                self.evaluating, self.writers[0].derive, request, self.evaluators.evaluate
+            )
 
     async def _store(self, requests: Sequence[Request]) -> None:
         """Wait until each is decided; one that fails is sent again by its client."""

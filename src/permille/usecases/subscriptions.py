@@ -257,6 +257,7 @@ def _change(
         return []
     organization_id = changes[0][0].organization_id
     advance.bill_customers(conn, organization_id, {old.customer_id for old, _ in changes}, now=now)
+    run.bill_missed(conn, [old.id for old, _ in changes], until=now)
     ended = subscriptions.update_all(
         conn, [old.id for old, _ in changes], columns={**_ended(now), "upgraded": upgraded}, now=now
     )
@@ -716,6 +717,7 @@ def _terminate(
 ) -> None:
     ids, customer_ids = [row.id for row in rows], {row.customer_id for row in rows}
     advance.bill_customers(conn, rows[0].organization_id, customer_ids, now=at)
+    run.bill_missed(conn, ids, until=at)
     ended = subscriptions.update_all(conn, ids, columns={**_ended(at), **columns}, now=at)
     credit_unused(conn, [row for row in ended if _gives_back(row)], at=at)
     run.bill_terminations(conn, ids, at=at)
