@@ -340,7 +340,8 @@ create table customer (
     tax_ids uuid[] not null default '{}',
     dunning_campaign_id uuid references dunning_campaign (id),
     exclude_from_dunning_campaign boolean not null default false,
-    custom_section_ids uuid[] not null default '{}'
+    custom_section_ids uuid[] not null default '{}',
+    taxes_are_chosen boolean not null default false
 );
 
 create unique index customer_external_id on customer (organization_id, external_id) where deleted_at is null;
