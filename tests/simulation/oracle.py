@@ -1009,6 +1009,8 @@ class Oracle:
     def _bill(self, customer: Customer, parts: list[tuple[Subscription, str]]) -> None:
         fees: list[Fee] = []
         for row, why in parts:
+            if self._carries_over(row) or why in ("start", "follow"):
+                self.marked.add(row.id)
             own = [*self._own_fee(row, why), *self.usage(row, why, parts), *self._fixed(row, why, parts)]
             row.fees += own
             own += (missing := [*self.commitment(row, why)])
@@ -1023,6 +1025,10 @@ class Oracle:
             for fee in bill.fees:
                 if fee.subscription is row and fee.kind == "subscription" and row.plan["advance"]:
                     row.paid = fee, bill
+
+    def _carries_over(self, row: Subscription) -> bool:
+        """Whether its periods may begin with units of earlier ones."""
+        return any(self.metrics[each["metric"]]["recurring"] for each in row.plan["charges"])
 
     def finish(self, customer: Customer, bill: Bill) -> None:
         """Take all credits, and give back what was billed too much before."""

@@ -61,10 +61,10 @@ ATTEMPTS_MAX = 50
 _json = msgspec.json.Encoder(decimal_format="number").encode
 
 _STORE = (
-    "select store_events(%s::uuid[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::uuid[],"
+    "select append_events(%s::uuid[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::uuid[],"
     " %s::numeric[], %s::text[], %s::numeric[], %s::jsonb[])"
 )
-_STORE_IN_ADVANCE = _STORE.replace("store_events(", "store_events_in_advance(").replace(
+_STORE_IN_ADVANCE = _STORE.replace("append_events(", "append_events_in_advance(").replace(
     "%s::jsonb[])", "%s::jsonb[], %s::uuid[], %s::uuid[])"
 )
 _COUNT_ONCE = "select count_once(%s::uuid[])"
