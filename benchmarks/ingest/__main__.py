@@ -3,7 +3,8 @@
     .venv/bin/python -m benchmarks.ingest [--events N] [--stored N] [--series N] [--short]
 
 Server, database, roll-up and load generator share this machine. `--stored` loads so many events beforehand
-(50000000 to see how it holds); `--series` sets how many series the case of many has; `--short` runs the hard cases on a smaller scale.
+(50000000 to see how it holds) of as many series as `--series` says, which the case of many series has, too; `--short` runs
+the hard cases on a smaller scale.
 """
 
 from __future__ import annotations
@@ -182,8 +183,12 @@ def main() -> None:
             )
         )
         if options.stored:
-            seconds = earlier.load(stack.dsn, organization, options.stored)
-            print(f"{options.stored:,} events stored beforehand in {seconds:.0f} s", flush=True)
+            series = min(options.series, options.stored)
+            seconds = earlier.load(stack.dsn, organization, options.stored, series=series)
+            print(
+                f"{options.stored:,} events of {series:,} series stored beforehand in {seconds:.0f} s",
+                flush=True,
+            )
         run.send(traffics.USUAL[0], 50_000)  # warm
         raw = bases.raw_rate(stack.dsn, organization, count)
         heap = bases.heap_rate(stack.dsn, stack.folder, min(count, 400_000))

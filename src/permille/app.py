@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+import os
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
@@ -20,19 +21,20 @@ from permille.api.addresses import Route
 from permille.api.health import health_routes
 from permille.api.http import Engine, application
 from permille.clock import system_now
-from permille.config import Config
+from permille.config import READER_SOCKET, Config
 from permille.core.llm.call import PreparedCall, SentCall
 from permille.core.llm.intake import by_code
 from permille.database.connections import Limits, Pool, is_unavailable, open_pool
 from permille.events.engine import event_log
 from permille.http.bodies import BodyMemory
+from permille.http.reads import Reader
 from permille.http.refusals import try_again
 from permille.http.shares import Turns, Workshop
 from permille.ingest.asgi import EventIntake
 from permille.ingest.decoders import FORMATS, USAGE_FORMATS
 from permille.ingest.senders import Answers
 from permille.monitoring import metrics_route
-from permille.store import api_keys, llm_intakes
+from permille.store import api_keys, held_usages, llm_intakes
 from permille.usecases import llm_usages
 from permille.usecases.event_warnings import warnings_of
 from permille.usecases.key_use import KeyUse, hear_changes
@@ -50,7 +52,8 @@ INTAKE_PATHS = tuple(
     dict.fromkeys([*(each.path for each in FORMATS), *(each.path for each in USAGE_FORMATS)])
 )
 _USUAL_INTAKE_PATHS = frozenset(path.encode() for path in INTAKE_PATHS)
-POOL_SIZE = 20
+POOL_SIZE = 16
+HEAVY_POOL_SIZE = 4
 WRITERS = 2
 """Tasks that store events, in each process."""
 
@@ -96,6 +99,8 @@ class Application:
         await asyncio.to_thread(self.engine.api_log.write, self.engine.pool)
         await asyncio.to_thread(self.engine.recent_usages.write, self.engine.pool)
         self.engine.documents.close()
+        if self.engine.reader is not None:
+            self.engine.reader.close()
         for pool in self.pools:
             pool.close()
 
@@ -123,6 +128,27 @@ class _Calls:
 
     def counted(self, organization_id: UUID, calls: Sequence[PreparedCall], *, now: datetime) -> None:
         self.asked(lambda conn: llm_usages.counted(conn, organization_id, calls, now=now))
+
+    def look(
+        self,
+        organization_id: UUID,
+        *,
+        identities: Sequence[str],
+        subscriptions: Collection[str],
+        customers: Collection[str],
+    ) -> llm_usages.Look:
+        return self.asked(
+            lambda conn: llm_usages.look(
+                conn,
+                organization_id,
+                identities=identities,
+                subscriptions=subscriptions,
+                customers=customers,
+            )
+        )
+
+    def counted_for(self, organization_id: UUID, payers: Mapping[str, str], *, now: datetime) -> None:
+        self.asked(lambda conn: held_usages.counted(conn, organization_id, payers, now=now))
 
 
 def intake_of(
@@ -181,13 +207,20 @@ def build(config: Config) -> Application:
         idle=config.idle_timeout_seconds,
     )
     pool = open_pool(config.database_url, size=POOL_SIZE, name="permille-serve", limits=limits)
+    reader = os.environ.get(READER_SOCKET)
+    heavy_pool = open_pool(
+        config.database_url, size=HEAVY_POOL_SIZE, name="permille-heavy", limits=limits, gives_way=True
+    )
+    turns = Turns(config.requests_at_once, config.requests_waiting)
     engine = Engine(
         config=config,
         pool=pool,
+        heavy_pool=heavy_pool,
         key_use=KeyUse(pool),
-        turns=Turns(config.requests_at_once, config.requests_waiting),
-        documents=Workshop(config.documents_at_once),
+        turns=turns,
+        documents=Workshop(config.documents_at_once, loads=turns.loads),
         bodies=BodyMemory(config.bodies_mb * 1024**2),
+        reader=None if reader is None else Reader(reader),
     )
     intake_pool = open_pool(config.database_url, size=4, name="permille-intake", limits=limits)
     intake = intake_of(
@@ -198,10 +231,11 @@ def build(config: Config) -> Application:
         key_use=engine.key_use,
         notes=engine.recent_usages,
     )
+    turns.loads.in_company = intake.queue.has_others
     rest = application(
         [
             *health_routes(pool),
-            metrics_route(config.metrics_key, [pool, intake_pool]),
+            metrics_route(config.metrics_key, [pool, heavy_pool, intake_pool]),
             *(Route(path, intake, methods=["POST"]) for path in INTAKE_PATHS),
             openapi.document_route(engine),
             *routes.all_routes(engine),
@@ -209,4 +243,4 @@ def build(config: Config) -> Application:
         ],
         down=web.unavailable,
     )
-    return Application(engine=engine, pools=(intake_pool, pool), intake=intake, rest=rest)
+    return Application(engine=engine, pools=(intake_pool, heavy_pool, pool), intake=intake, rest=rest)

@@ -14,6 +14,8 @@ import msgspec
 from msgspec import Meta
 
 PREFIX = "PERMILLE_"
+READER_SOCKET = "PERMILLE_READER_SOCKET"
+"""The variable by which `permille up` says its programs where heavy reads are done: the name of a Unix socket without a file."""
 
 
 class ConfigError(Exception):
@@ -244,6 +246,13 @@ class Config:
         Meta(
             description="Whether usual events are read by the accelerator in C, where it was built; "
             "`off` reads all of them by Python."
+        ),
+    ] = "on"
+    reader: Annotated[
+        Literal["on", "off"],
+        Meta(
+            description="Whether heavy reads (usage, analytics, margin, lists of invoices and fees) have a process of their own in "
+            "`permille up`, so that events don't wait for them; `off` saves its memory."
         ),
     ] = "on"
     audit_days: Annotated[

@@ -48,7 +48,8 @@ def _build_when_ready(config: Config) -> Application:
         _adopt_prices(application)
         _invite(config)
     except BaseException:
-        application.engine.pool.close()
+        for pool in application.pools:
+            pool.close()
         raise
     return application
 

@@ -325,6 +325,23 @@ def waiting(owner: UUID, size: int) -> WaitingRequest:
     return AwaitedRequest(Request(owner, drafts, 0), asyncio.get_running_loop().create_future())
 
 
+def test_the_queue_knows_whether_others_send_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run() -> None:
+        queue, one, other = Queue(), UUID(int=1), UUID(int=2)
+        assert not queue.has_others(one)
+        queue.put(waiting(one, 1))
+        await queue.take()
+        assert not queue.has_others(one)
+        assert queue.has_others(other)
+        assert queue.has_others("a key that is not known yet")
+        queue.put(waiting(other, 1))
+        assert queue.has_others(other)
+        monkeypatch.setattr(queue_module, "COMPANY_SECONDS", 0)
+        assert not queue.has_others(one), "not any more"
+
+    asyncio.run(run())
+
+
 def test_a_flood_of_one_organization_keeps_no_place_of_another() -> None:
     async def run() -> None:
         queue, flood, other = Queue(), UUID(int=1), UUID(int=2)

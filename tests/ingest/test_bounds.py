@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import psycopg
@@ -17,8 +17,10 @@ from permille.core.bounds import (
     PROPERTY_MAX,
 )
 from permille.core.metering.encoding import SeriesLayout
+from permille.core.metering.expression import Evaluation, EvaluationError
 from permille.events.draft import properties_errors
-from permille.events.log import Request
+from permille.events.log import Evaluate, Request
+from permille.ingest.evaluators import Evaluators
 
 from .test_asgi import Client, add_metric, event, keys, post, talk, values
 
@@ -63,18 +65,24 @@ def test_an_event_is_bounded_by_the_name_of_what_is_too_long(
     talk(dsn, keys["live"], conversation)
 
 
-def test_long_expressions_are_evaluated_in_a_thread_of_their_own(
+def test_long_expressions_are_evaluated_in_a_process_of_their_own(
     dsn: str, db: psycopg.Connection[Any], keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add_metric(db, " / ".join(["event.properties.a"] * 100))  # 199 words
     seen: list[tuple[int, str]] = []
-    real = Request.derive
+    beside: list[int] = []
+    real, really = Request.derive, Evaluators.evaluate
 
-    def noted(self: Request, meterings: Mapping[str, SeriesLayout]) -> None:
+    def noted(self: Request, meterings: Mapping[str, SeriesLayout], *evaluate: Evaluate) -> None:
         seen.append((len(self.drafts), threading.current_thread().name))
-        real(self, meterings)
+        real(self, meterings, *evaluate)
+
+    def noted_beside(self: Evaluators, evaluations: Sequence[Evaluation]) -> list[str | EvaluationError]:
+        beside.append(len(evaluations))
+        return really(self, evaluations)
 
     monkeypatch.setattr(Request, "derive", noted)
+    monkeypatch.setattr(Evaluators, "evaluate", noted_beside)
 
     def sent(name: str, size: int) -> dict[str, Any]:
         return {"events": [event(f"{name}{number}", properties={"a": 1}) for number in range(size)]}
@@ -96,6 +104,7 @@ def test_long_expressions_are_evaluated_in_a_thread_of_their_own(
         assert "MainThread" not in {name for _, name in seen[seen_before:]}
 
     talk(dsn, keys["live"], conversation, events_batch_max=2_000)
+    assert beside == [500]
     assert len(values(db)) == 1 + EXPRESSION_WORK_AT_ONCE // 199 + 500
 
 

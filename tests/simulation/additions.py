@@ -6,8 +6,26 @@ from random import Random
 from typing import Any
 
 DAY = 86_400
-LLM: dict[str, Any] = {"do": "metric", "code": "llm_tokens", "kind": "sum_agg", "recurring": False}
+LLM: dict[str, Any] = {
+    "do": "metric",
+    "code": "llm_tokens",
+    "kind": "sum_agg",
+    "recurring": False,
+    "models": ["m1", "m2"],
+}
 KINDS = ("input", "output", "cached_input", "reasoning")
+
+
+def below(chance: Random) -> dict[str, Any]:
+    """A rule of a wallet that is topped up once it has fallen to a threshold."""
+    return {
+        "trigger": "threshold",
+        "threshold": chance.choice(["0", "5", "20"]),
+        "target": chance.choice(["", "25", "60.5"]),
+        "grants": chance.choice([True, False]),
+        "paid": chance.choice(["10", "3"]),
+        "granted": chance.choice(["0", "2"]),
+    }
 
 
 class Gates:
@@ -16,6 +34,8 @@ class Gates:
     def __init__(self, seed: int) -> None:
         self.random = Random(f"gates {seed}")
         self.plays = self.random.random() < 0.6
+        self.is_late = Random(f"late payers {seed}").random() < 0.5
+        """Whether what has to be paid first is paid late."""
         self.gated: list[str] = []
 
     def rule(self, name: str) -> dict[str, Any]:
@@ -23,10 +43,10 @@ class Gates:
         if not self.plays or self.random.random() > 0.7:
             return {}
         self.gated.append(name)
-        return {"timeout": self.random.choice([0, 5, 48, 400])}
+        return {"timeout": self.random.choice([0, 0, 2_000] if self.is_late else [0, 5, 48, 400])}
 
     def then(self) -> dict[str, Any] | None:
-        if not self.gated or self.random.random() > 0.4:
+        if not self.gated or self.random.random() > (0.1 if self.is_late else 0.4):
             return None
         kind = self.random.choice(["pay_gate", "pay_gate", "fail_gate"])
         return {"do": kind, "subscription": self.random.choice(self.gated)}
@@ -37,6 +57,7 @@ class Catalogue:
 
     def __init__(self, seed: int) -> None:
         self.random = Random(f"catalogue {seed}")
+        self.more = Random(f"catalogue with filters {seed}")
         self.plays = self.random.random() < 0.4
         self.versions = 0
 
@@ -56,7 +77,18 @@ class Catalogue:
         return {"do": "version", "label": f"file {self.versions}", "prices": prices, "days": days}
 
     def charge(self, currency: str) -> dict[str, Any]:
-        chance = self.random
+        models = self.more.choice([[], [["m1"]], [["m2"], ["m1"]]])
+        return {
+            "metric": "llm_tokens",
+            "model": "catalogue",
+            "terms": self._terms(currency, self.random),
+            "minimum": self.random.choice([0, 0, 7_777]),
+            "advance": False,
+            "filters": [{"models": each, "terms": self._terms(currency, self.more)} for each in models],
+            "invoiceable": True,
+        }
+
+    def _terms(self, currency: str, chance: Random) -> dict[str, Any]:
         markup_by = [
             {"model": "m1", "markup": "1.35"},
             {"type": "output", "markup": "0.9"},
@@ -73,15 +105,7 @@ class Catalogue:
         }
         if currency != "USD":
             terms["exchange_rate"] = chance.choice(["0.9", "151.37", "1"])
-        return {
-            "metric": "llm_tokens",
-            "model": "catalogue",
-            "terms": terms,
-            "minimum": chance.choice([0, 0, 7_777]),
-            "advance": False,
-            "filters": [],
-            "invoiceable": True,
-        }
+        return terms
 
     def then(self, name: str, subscriptions: list[str]) -> dict[str, Any] | None:
         """What may follow an action: a call of a model, or a price file."""

@@ -9,7 +9,7 @@ from fractions import Fraction
 from math import floor
 from typing import TYPE_CHECKING, Any
 
-from .prices import rounded, terms_at
+from .prices import place_of, rounded, terms_at
 from .settle import Fee
 
 if TYPE_CHECKING:
@@ -37,31 +37,34 @@ def version(prices: Any, since: date) -> Version:
 def lines(
     oracle: Oracle, row: Subscription, charge: Any, period: tuple[datetime, datetime], owner: date
 ) -> list[Fee]:
-    """A fee for each model, type and price; their cents add up to the rounded sum."""
+    """A fee for each filter, model, type and price; their cents add up to the rounded sum."""
     start, end = period
-    terms = terms_at(charge, start, 0)
-    units: dict[tuple[str, str, date | None], Fraction] = defaultdict(Fraction)
+    units: dict[tuple[int, str, str, date], Fraction] = defaultdict(Fraction)
     for event in oracle.events.values():
         is_own = (event.subscription, event.metric) == (row.id, charge["metric"])
         if is_own and not event.is_void and start <= event.at < end:
+            place = place_of(charge, event.model)
+            terms = terms_at(charge, start, place)
             since = _since(oracle, terms, event.model, event.type, event.at.date())
-            units[event.model, event.type, since] += event.value
-    unit = 10 ** oracle.decimals(row.customer)
+            units[place, event.model, event.type, since] += event.value
+    unit, always = 10 ** oracle.decimals(row.customer), min(each.since for each in oracle.versions)
     fees = []
-    for (model, kind, since), used in units.items():
-        precise = used * _price(oracle, terms, model, kind, since or date.min) * unit
-        fee = oracle.charge_fee(row, charge["metric"], used, precise, owner)
-        fees.append(replace(fee, charge=charge, end=end, cents=floor(precise)))
-    fees.sort(key=lambda fee: floor(fee.precise) - fee.precise)
+    for group in sorted(units, key=lambda group: (*group[:3], group[3] == always, group[3])):
+        place, model, kind, since = group
+        precise = units[group] * _price(oracle, terms_at(charge, start, place), model, kind, since) * unit
+        fee = oracle.charge_fee(row, charge["metric"], units[group], precise, owner)
+        fees.append(replace(fee, charge=charge, place=place, group=group, end=end, cents=floor(precise)))
     left = rounded(sum((fee.precise for fee in fees), Fraction(0))) - sum(fee.cents for fee in fees)
-    for fee in fees[:left]:
+    for fee in sorted(fees, key=lambda fee: floor(fee.precise) - fee.precise)[:left]:
         fee.cents += 1
+    if any(fee.cents and fee.place < len(charge["filters"]) for fee in fees):
+        oracle.played.add("catalogue_filters")
     if any(fee.cents for fee in fees):
         oracle.played.add("catalogue")
     return fees
 
 
-def _since(oracle: Oracle, terms: Any, model: str, kind: str, on: date) -> date | None:
+def _since(oracle: Oracle, terms: Any, model: str, kind: str, on: date) -> date:
     """Since when the price is what it is on a day."""
     dates = [each.since for each in oracle.versions] + [
         date.fromisoformat(each["from"]) for each in terms["prices"]
@@ -71,7 +74,7 @@ def _since(oracle: Oracle, terms: Any, model: str, kind: str, on: date) -> date 
     place = len(known) - 1
     while place > 0 and prices[place - 1] == prices[place]:
         place -= 1
-    return known[place] if known else None
+    return known[place]
 
 
 def _price(oracle: Oracle, terms: Any, model: str, kind: str, on: date) -> Fraction:

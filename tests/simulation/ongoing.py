@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import floor
 from typing import TYPE_CHECKING
 
-from . import days
+from . import days, progressive
 from .prices import digits, rounded
 
 if TYPE_CHECKING:
@@ -79,10 +79,12 @@ def _buckets(oracle: Oracle, who: Customer) -> dict[tuple[str, str], Fraction]:
         if row.customer is who and row.runs:
             first, after = row.usage_period(row.day(oracle.now))
             start, end = max(days.opens(first, row.zone), row.started), days.opens(after, row.zone)
-            for charge in row.plan["charges"]:
-                for fee in [] if charge["advance"] else oracle.usage_fees(row, charge, start, end, first):
-                    rate = sum((rate for _, rate in fee.taxes), Fraction(0))
-                    found["charge", fee.code] += fee.cents * (1 + rate / 100)
+            charges = [charge for charge in row.plan["charges"] if not charge["advance"]]
+            fees = [fee for each in charges for fee in oracle.usage_fees(row, each, start, end, first)]
+            progressive.take_off_running(oracle, row, fees)
+            for fee in fees:
+                rate = sum((rate for _, rate in fee.taxes), Fraction(0))
+                found["charge", fee.code] += fee.left * (1 + rate / 100)
     for bill in who.bills:
         for fee in bill.fees if bill.status == "draft" else ():
             key = fee.kind, fee.code if fee.kind == "charge" else ""

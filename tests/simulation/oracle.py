@@ -109,9 +109,10 @@ class Subscription:
     """Whether an upgrade has ended it, and what becomes of days that were paid and are not used."""
     waits: bool = False
     """Whether its start is to come."""
-    owes_today: bool = False
-    """Whether it was entered on a billing day, with an earlier start: that day's bill is due."""
+    behind: datetime | None = None
+    """The first instant that a bill was due at, where it is not made yet: it was entered on that day, or paid later."""
     next_plan: Action | None = None
+    changes_at: datetime | None = None
     is_gated: bool = False
     """Whether its start has to be paid before it runs: within so many hours, if any, by the invoice."""
     timeout: int = 0
@@ -705,7 +706,8 @@ class Oracle:
         elif row.day(start) == row.day(self.now):
             self._begin(row)
         else:
-            row.owes_today = row.usage_period(row.day(self.now))[0] == row.day(self.now)
+            first, _ = row.usage_period(row.day(self.now))
+            row.behind = days.opens(first, row.zone) if first == row.day(self.now) else None
         return True
 
     def _start(self) -> None:
@@ -735,6 +737,9 @@ class Oracle:
         if row is not None:
             gates.pay(self, row)
             self.marked.add(row.id)
+            if self.first_end(row) <= self.now:
+                self.played.add("gates_paid_late")
+                row.behind = self.first_end(row)
         return row is not None
 
     def _fail_gate(self, action: Action) -> bool:
@@ -747,6 +752,7 @@ class Oracle:
         row = self.active(action["subscription"])
         if row is None:
             return False
+        self._catch_up(row)
         row.ended, row.gives_back = self.now, (False, action["note"])
         row.next_plan = None
         self.give_back(row)
@@ -763,7 +769,9 @@ class Oracle:
         costs = [each["amount"] * COST_PER_YEAR[each["interval"]] for each in (row.plan, plan)]
         if costs[1] < costs[0]:
             row.next_plan = plan
+            row.changes_at = days.opens(row.period(row.day(self.now))[1], row.zone)
             return True
+        self._catch_up(row)
         row.ended, row.next_plan = self.now, None
         row.gives_back = True, "credit"
         following = self._follow(row, plan, self.now)
@@ -904,17 +912,21 @@ class Oracle:
     def _move(self, action: Action) -> bool:
         until = self.arrives(action)
         self._look()
-        self._bill_entered()
-        self._look()
         while due := [*self._due(until)]:
-            self.now = min(at for at, _ in due)
+            at = min(at for at, _ in due)
+            clock, self.now = max(at, self.now), at
             self._expire()
             gates.give_up_due(self)
             self._start()
-            self._bill_due([row for at, row in due if at == self.now and row is not None])
+            rows = [row for each, row in due if each == at and row is not None]
+            self._bill_due(rows)
+            for row in rows:
+                self._go_on(row, clock)
             drafts.finalize_due(self)
             self._top_up_by_rules()
-            self._look()
+            self.now = clock
+            if not any(True for _ in self._due(clock)):
+                self._look()
         self.now = until
         self._expire()
         self._look()
@@ -928,19 +940,23 @@ class Oracle:
     def arrives(self, action: Action) -> datetime:
         """Where a move ends: after so many seconds or, where it is to stop there, at the first instant that is due."""
         until = self.now + timedelta(seconds=action["seconds"])
-        return min([at for at, _ in self._due(until)] if action["stops"] else [], default=until)
+        due = [at for at, _ in self._due(until)] if action["stops"] else []
+        return max(min(due, default=until), self.now)
 
-    def _bill_entered(self) -> None:
-        """Rows that were entered on a billing day after its bills: these are made as of the beginning of that day."""
-        entered = [row for row in self.rows if row.runs and row.owes_today]
+    def _catch_up(self, row: Subscription) -> None:
+        """Bill the periods that were over before today, each on its own and as of its end; today's is left to what ends it."""
         now = self.now
-        for row in entered:
-            row.owes_today = False
-        for customer in {id(row.customer): row.customer for row in entered}.values():
-            own = [row for row in entered if row.customer is customer]
-            self.now = days.opens(days.day_of(now, customer.zone), customer.zone)
-            self._bill(customer, [(row, "period") for row in own])
-        self.now = now
+        while row.behind is not None and row.day(row.behind) < row.day(now):
+            self.played.add("catches_up")
+            self.now = row.behind
+            self._bill(row.customer, self._turn(row))
+            self._go_on(row, now)
+        self.now, row.behind = now, None
+
+    def _go_on(self, row: Subscription, clock: datetime) -> None:
+        """A row was billed as of now: it is behind where its next bill is due by the clock, too."""
+        at = self._next(row)
+        row.behind = at if row.behind is not None and at <= clock else None
 
     def _due(self, until: datetime) -> Iterator[tuple[datetime, Subscription | None]]:
         for who, wallet in self._with_rules():
@@ -957,7 +973,7 @@ class Oracle:
             if row.waits and row.gate is None and row.started <= until:
                 yield row.started, None
             if row.runs:
-                at = self._next(row)
+                at = row.behind or self._next(row)
                 if at <= until:
                     yield at, row
 
@@ -979,9 +995,7 @@ class Oracle:
 
     def _turn(self, row: Subscription) -> list[tuple[Subscription, str]]:
         """What a row brings to the bill of an instant; one with a pending change of plan ends."""
-        first, _ = row.period(row.day(self.now))
-        is_boundary = self.now == days.opens(first, row.zone)
-        if row.next_plan is not None and is_boundary:
+        if row.next_plan is not None and self.now == row.changes_at:
             row.ended = self.now - timedelta(microseconds=1)
             return [(row, "downgrade"), (self._follow(row, row.next_plan, self.now), "follow")]
         if row.trial_end == self.now:
@@ -995,6 +1009,8 @@ class Oracle:
     def _bill(self, customer: Customer, parts: list[tuple[Subscription, str]]) -> None:
         fees: list[Fee] = []
         for row, why in parts:
+            if self._carries_over(row) or why in ("start", "follow"):
+                self.marked.add(row.id)
             own = [*self._own_fee(row, why), *self.usage(row, why, parts), *self._fixed(row, why, parts)]
             row.fees += own
             own += (missing := [*self.commitment(row, why)])
@@ -1009,6 +1025,10 @@ class Oracle:
             for fee in bill.fees:
                 if fee.subscription is row and fee.kind == "subscription" and row.plan["advance"]:
                     row.paid = fee, bill
+
+    def _carries_over(self, row: Subscription) -> bool:
+        """Whether its periods may begin with units of earlier ones."""
+        return any(self.metrics[each["metric"]]["recurring"] for each in row.plan["charges"])
 
     def finish(self, customer: Customer, bill: Bill) -> None:
         """Take all credits, and give back what was billed too much before."""

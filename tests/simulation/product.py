@@ -140,7 +140,7 @@ class Product:
                     "code": action["code"],
                     "aggregation_type": action["kind"],
                     "recurring": action["recurring"],
-                    "filters": [{"key": "model", "values": ["a", "b", "c"]}],
+                    "filters": [{"key": "model", "values": action["models"]}],
                     **field,
                 }
             },

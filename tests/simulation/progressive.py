@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def look(oracle: Oracle) -> None:
     """Bill what has reached a threshold among the subscriptions with new events."""
-    owing = {row.id for row in oracle.rows if row.runs and row.owes_today}
+    owing = {row.id for row in oracle.rows if row.runs and row.behind}
     marked, oracle.marked = oracle.marked - owing, oracle.marked & owing
     found = [
         each
@@ -29,6 +29,8 @@ def look(oracle: Oracle) -> None:
             continue
         oracle.highest[row.id] = lifetime
         oracle.played.add("progressive")
+        if any(fee.charge["model"] == "catalogue" for fee in bill.fees):
+            oracle.played.add("catalogue_at_thresholds")
         before = _last(oracle, row, oracle.now)
         excess = _take(bill, row, before) if before is not None else None
         oracle.settle(row.customer, bill)
@@ -100,7 +102,8 @@ def take_off(oracle: Oracle, row: Subscription, why: str, bill: Bill) -> tuple[B
     return _take(bill, row, before) if before is not None else None
 
 
-def _take(bill: Bill, row: Subscription, before: Bill) -> tuple[Bill, int] | None:
+def _left_of(row: Subscription, before: Bill) -> int:
+    """What an invoice at a threshold has billed that neither came off another one nor came back."""
     taken = sum(
         cents
         for each in row.customer.bills
@@ -108,16 +111,18 @@ def _take(bill: Bill, row: Subscription, before: Bill) -> tuple[Bill, int] | Non
         for of, cents in each.takes_off
         if of is before
     )
-    left = before.fees_cents - before.coupons - taken - sum(note.credit for note in before.credit_notes)
-    if left <= 0:
-        return None
+    return max(
+        before.fees_cents - before.coupons - taken - sum(note.credit for note in before.credit_notes), 0
+    )
+
+
+def _spread(left: int, fees: list[Fee], before: Bill) -> int:
+    """Take what is left of an invoice at a threshold off usage; how much of it that is."""
     charges = [fee.code for fee in before.fees]
-    fees = [
-        fee for fee in bill.fees if fee.subscription is row and fee.kind == "charge" and fee.code in charges
-    ]
+    fees = [fee for fee in fees if fee.kind == "charge" and fee.code in charges]
     amount = min(left, sum(fee.cents for fee in fees))
-    billed = {(fee.code, fee.place): fee.cents for fee in before.fees}
-    was = [billed.get((fee.code, fee.place), 0) if fee.charge is not None else 0 for fee in fees]
+    billed = {(fee.code, fee.place, fee.group): fee.cents for fee in before.fees}
+    was = [billed.get((fee.code, fee.place, fee.group), 0) if fee.charge is not None else 0 for fee in fees]
     for fee, cents in zip(fees, was, strict=True):
         if cents:
             fee.off += min(cut(Fraction(amount * cents, sum(was)), 5), Fraction(fee.cents))
@@ -126,6 +131,22 @@ def _take(bill: Bill, row: Subscription, before: Bill) -> tuple[Bill, int] | Non
         more = min(rest, fee.left)
         fee.off += more
         rest -= more
+    return amount
+
+
+def take_off_running(oracle: Oracle, row: Subscription, fees: list[Fee]) -> None:
+    """Take off the usage of the running period what was billed of it before."""
+    before = _last(oracle, row, oracle.now)
+    if before is not None and (left := _left_of(row, before)):
+        oracle.played.add("thresholds_of_wallets_and_usage")
+        _spread(left, fees, before)
+
+
+def _take(bill: Bill, row: Subscription, before: Bill) -> tuple[Bill, int] | None:
+    left = _left_of(row, before)
+    if not left:
+        return None
+    amount = _spread(left, [fee for fee in bill.fees if fee.subscription is row], before)
     bill.earlier += amount
     bill.takes_off.append((before, amount))
     return (before, left - amount) if left > amount else None

@@ -5,19 +5,22 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from .additions import Catalogue, Gates
+from .additions import Catalogue, Gates, below
 
 ZONES = ("UTC", "Asia/Tokyo", "America/New_York", "Europe/Paris", "Asia/Kolkata")
 CURRENCIES = ("EUR", "JPY", "USD", "KWD", "BHD", "CLP")
 INTERVALS = ("weekly", "monthly", "monthly", "quarterly", "semiannual", "yearly")
 MODELS = ("standard", "package", "graduated", "volume", "percentage")
 METRICS: list[dict[str, Any]] = [
-    {"do": "metric", "code": "calls", "kind": "count_agg", "recurring": False},
-    {"do": "metric", "code": "tokens", "kind": "sum_agg", "recurring": False},
-    {"do": "metric", "code": "peak", "kind": "max_agg", "recurring": False},
-    {"do": "metric", "code": "models", "kind": "unique_count_agg", "recurring": False},
-    {"do": "metric", "code": "seats", "kind": "sum_agg", "recurring": True},
-    {"do": "metric", "code": "users", "kind": "unique_count_agg", "recurring": True},
+    {"do": "metric", "code": code, "kind": kind, "recurring": recurring, "models": ["a", "b", "c"]}
+    for code, kind, recurring in (
+        ("calls", "count_agg", False),
+        ("tokens", "sum_agg", False),
+        ("peak", "max_agg", False),
+        ("models", "unique_count_agg", False),
+        ("seats", "sum_agg", True),
+        ("users", "unique_count_agg", True),
+    )
 ]
 ADD_ONS: list[dict[str, Any]] = [{"do": "add_on", "code": "seat"}, {"do": "add_on", "code": "desk"}]
 TAXES: list[dict[str, Any]] = [
@@ -38,6 +41,7 @@ class Script:
         self.more = Random(f"plans of their own {seed}")
         """Another, so that worlds without these stay as they are."""
         self.has_own_plans = self.more.random() < 0.3
+        self.below = Random(f"thresholds of wallets {seed}")
         self.plays = {each for each in COMPONENTS if self.random.random() < 0.5}
         self.catalogue = Catalogue(seed)
         self.gates = Gates(seed)
@@ -94,7 +98,7 @@ class Script:
         }
         if "progressive" in self.plays and not any(each["advance"] for each in made["charges"]):
             made["thresholds"] = self._thresholds()
-        if self.catalogue.plays and not made["thresholds"]:
+        if self.catalogue.plays:
             made["charges"].append(self.catalogue.charge(self.currency))
         return made
 
@@ -319,20 +323,17 @@ class Script:
             "granted": self._credits(),
             "kinds": self._some([], [], ["subscription"], ["charge"], ["fixed_charge", "commitment"]),
             "metrics": self._some([], [], [], ["tokens"]),
-            "rule": self._rule() if "wallet_rules" in self.plays and self._some(True, False) else None,
+            "rule": self._rule(),
             "lives": self._some(0, 0, self.random.randint(DAY, 100 * DAY)),
         }
 
-    def _rule(self) -> dict[str, Any]:
+    def _rule(self) -> dict[str, Any] | None:
+        rule = self._some_rule() if "wallet_rules" in self.plays and self._some(True, False) else None
+        return below(self.below) if "progressive" in self.plays and self.below.random() < 0.4 else rule
+
+    def _some_rule(self) -> dict[str, Any]:
         if "progressive" not in self.plays and self._some(True, False):
-            return {
-                "trigger": "threshold",
-                "threshold": self._some("0", "5", "20"),
-                "target": self._some("", "25", "60.5"),
-                "grants": self._some(True, False),
-                "paid": self._some("10", "3"),
-                "granted": self._some("0", "2"),
-            }
+            return below(self.random)
         granted = self._some("0", "4", "2.22222")
         return {
             "trigger": "interval",

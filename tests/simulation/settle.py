@@ -37,6 +37,8 @@ class Fee:
     """The charge that usage is priced by; none for what lacks of a minimum."""
     place: int = 0
     """Which filter of the charge it is for; the one after the last is for the rest."""
+    group: tuple[Any, ...] = ()
+    """What else its usage is told apart by."""
     ahead: bool = False
     """Whether it is paid for a period to come."""
     price: int = 0

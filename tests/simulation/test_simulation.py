@@ -15,17 +15,22 @@ from .oracle import Oracle
 from .play import run, run_with_deaths
 from .script import COMPONENTS, Script
 
-FIXED = (1, 2, 3, 4, *range(6, 17), 31, 47, 93, 95, 96)
+FIXED = (1, 2, 3, 4, 6, 7, 9, *range(11, 17), 31, 47, 93, 95, 96, 172, 276)
 """Together they play all that there is."""
 FRESH = 5
 BESIDES = (
     "waits",
     "thresholds_of_wallets",
+    "thresholds_of_wallets_and_usage",
     "own_plans",
     "cascades",
     "catalogue",
+    "catalogue_filters",
+    "catalogue_at_thresholds",
     "gates",
     "gates_timed_out",
+    "gates_paid_late",
+    "catches_up",
     "own_plans_with_dated_prices",
 )
 """What else there is, of which any world may have some."""

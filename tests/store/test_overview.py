@@ -15,10 +15,10 @@ from permille.core.metering.aggregations import aggregation_of
 from permille.core.metering.event import numeric_value, property_text
 from permille.events.draft import Draft
 from permille.events.log import Request
-from permille.events.postgres import rollup
-from permille.events.postgres.overview import KINDS_MAX, size_of_days, units_by_day
+from permille.events.postgres import overview, rollup
+from permille.events.postgres.overview import KINDS_MAX, events_per_second, size_of_days, units_by_day
 from permille.events.postgres.writer import store
-from permille.events.usage import OTHERS, Shown, shown_of
+from permille.events.usage import OTHERS, RATE_SECONDS, Shown, shown_of
 from tests.store.test_usage import NOW, START, Feed
 
 Kind = tuple[date, str]
@@ -157,3 +157,28 @@ def test_the_size_of_days_is_what_is_added_up_of_their_months(
         return size_of_days(db, feed.organization, code=code, shown=shown, **window, most=most)
 
     assert (size(10_000), size(10)) == (row[0], 10)
+
+
+def rate_of(feed: Feed, now: datetime) -> Decimal:
+    return events_per_second(feed.db, feed.organization, since=now - timedelta(seconds=RATE_SECONDS))
+
+
+def test_the_rate_is_that_of_the_last_minute_or_of_the_newest_events_where_more_came_in(
+    dsn: str, db: psycopg.Connection[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    feed, other = Feed(dsn, db, seed=1), Feed(dsn, db, seed=2)
+    assert rate_of(feed, NOW) == 0
+    for second in range(0, 120, 4):  # two a second, and one of another organization
+        at = microseconds(NOW + timedelta(seconds=second))
+        for each, count in ((feed, 8), (other, 4)):
+            store(each.conn, each.memory, [Request(each.organization, each.drafts(count), at)])
+    now = NOW + timedelta(seconds=120)
+    assert (
+        rate_of(feed, now) == Decimal(14 * 8) / 60
+    )  # what came in a minute ago to the second does not count
+    assert rate_of(other, now) == Decimal(14 * 4) / 60
+    monkeypatch.setattr(overview, "EVENTS_LOOKED_AT", 60)
+    assert rate_of(feed, now) == 2  # 40 in the 20 seconds since the oldest of the 60
+    assert rate_of(other, now) == 1
+    assert rate_of(feed, now + timedelta(seconds=20)) == 1
+    assert rate_of(feed, now + timedelta(seconds=60)) == 0

@@ -88,7 +88,7 @@ class Feed:
         self.db.commit()
 
     def send(self, count: int) -> None:
-        drafts = [self._draft() for _ in range(count)]
+        drafts = self.drafts(count)
         while drafts:
             size = self.chance.randint(1, 40)
             batch, drafts = drafts[:size], drafts[size:]
@@ -96,6 +96,9 @@ class Feed:
             store(self.conn, self.memory, [request])
             assert request.duplicates == []
             self.sent += [(len(self.sent) + i, draft) for i, draft in enumerate(batch)]
+
+    def drafts(self, count: int) -> list[Draft]:
+        return [self._draft() for _ in range(count)]
 
     def _draft(self) -> Draft:
         seconds = self.chance.choice(

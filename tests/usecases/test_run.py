@@ -119,16 +119,29 @@ def test_the_end_bills_what_was_used_and_nothing_comes_after(world: World) -> No
     check_invariants(world)
 
 
-def test_the_end_bills_first_what_a_late_run_has_missed(world: World) -> None:
+@pytest.mark.parametrize("invoice", ["generate", "skip"])
+def test_the_end_bills_first_what_a_late_run_has_missed(world: World, invoice: str) -> None:
     plan = world.plan(amount_cents=3100, charges=[(world.metric(), "1")])
-    world.subscribe(world.customer(), plan, now=ts(2024, 1, 1))
+    world.subscribe(world.customer(), plan, now=ts(2024, 1, 1), on_termination_invoice=invoice)
     world.use("sub", "tokens", 2, at=ts(2024, 2, 3))
     world.terminate(at=ts(2024, 3, 10))  # nobody has moved the clock
+    at_the_end = [(ts(2024, 3, 10), "subscription_terminating", 1000)]
     assert bills(world) == [
         (ts(2024, 2, 1), "subscription_periodic", 3100),
         (ts(2024, 3, 1), "subscription_periodic", 3100 + 200),
-        (ts(2024, 3, 10), "subscription_terminating", 1000),
+        *(at_the_end if invoice == "generate" else []),
     ]
+    check_invariants(world)
+
+
+def test_days_after_the_end_are_credited_also_where_a_late_run_has_missed_their_bill(world: World) -> None:
+    world.subscribe(world.customer(), world.plan(amount_cents=3100, pay_in_advance=True), now=ts(2024, 1, 1))
+    world.terminate(at=ts(2024, 3, 10))  # nobody has moved the clock
+    assert [(at, cents) for at, _, cents in bills(world)][-2:] == [
+        (ts(2024, 3, 1), 3100),
+        (ts(2024, 3, 10), 0),
+    ]
+    assert world.rows("select total_amount_cents from credit_note") == [(2100,)]
     check_invariants(world)
 
 

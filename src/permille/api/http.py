@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -30,7 +31,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Match, Route as StarletteRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from permille import telemetry
+from permille import request_ids, telemetry
 from permille.api.addresses import Route, canonical_path
 from permille.api.noting import logged
 from permille.api.objects.pagination import Pagination
@@ -43,6 +44,7 @@ from permille.database.connections import encode_answer, is_cut_off, is_passing,
 from permille.http.bodies import BodyMemory, BodyShare, brings_body, read_body
 from permille.http.clients import client_address, household
 from permille.http.guesses import Guesses
+from permille.http.reads import Read, Reader, Reading
 from permille.http.refusals import STATUS_HEADERS, cut_off, error_body, refusal_body, try_again
 from permille.http.shares import Turns, Workshop
 from permille.http.words import in_words
@@ -73,6 +75,8 @@ class Engine:
     config: Config
     pool: ConnectionPool[Connection[Any]]
     key_use: KeyUse
+    heavy_pool: ConnectionPool[Connection[Any]] | None = None
+    """For organizations that take more than their share; None: they use the same as all."""
     api_log: ApiLog = field(default_factory=ApiLog)
     recent_usages: RecentUsages = field(default_factory=RecentUsages)
     turns: Turns = field(default_factory=Turns)
@@ -82,6 +86,12 @@ class Engine:
     bodies: BodyMemory = field(default_factory=lambda: BodyMemory(512 * 1024**2))
     documents: Workshop = field(default_factory=Workshop)
     """Where documents are made."""
+    reader: Reader | None = None
+    """Who does heavy reads, if not this process itself."""
+
+    def pool_for(self, *, is_heavy: bool) -> ConnectionPool[Connection[Any]]:
+        """The connections for a turn of an organization."""
+        return self.heavy_pool if is_heavy and self.heavy_pool is not None else self.pool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,10 +236,11 @@ def _answer(
     met: MetKey | None,
     scope: KeyScope | None,
     operation: str,
-    keeps_plans: bool = False,
+    keeps_plans: bool,
+    is_heavy: bool,
 ) -> Response | Raw:
     key = bearer(request)
-    with engine.pool.connection() as conn:
+    with engine.pool_for(is_heavy=is_heavy).connection() as conn:
         if request.method == "GET":
             conn.isolation_level = IsolationLevel.REPEATABLE_READ  # all of an answer is of one instant
         if keeps_plans:
@@ -294,8 +305,7 @@ async def _meet(engine: Engine, key: str) -> MetKey | None:
         engine.turns.learn(key, known.organization.id)
         return MetKey(key=known, at=time.monotonic(), changes=changes)
 
-    async with engine.turns.turn(key):
-        return await run_in_threadpool(look)
+    return await engine.turns.run(key, lambda _: look())
 
 
 async def finished(
@@ -313,6 +323,98 @@ async def finished(
     return Response(content, media_type=answer.media_type, headers={**(headers or {}), **answer.headers})
 
 
+Reads = Callable[[Engine, Reading], Read]
+"""A heavy read, as the reader does it."""
+
+
+def read_apart(
+    path: str, endpoint: Endpoint, *, scope: KeyScope | None, keeps_plans: bool
+) -> tuple[str, Reads]:
+    """The path, and how the reader answers it: as the server does, by what it is asked.
+
+    Raises what the server answers in its own way, but not what was cut off: that is not tried twice.
+    """
+
+    def read(engine: Engine, asked: Reading) -> Read:
+        began = time.thread_time()
+        request = Request(
+            {
+                "type": "http",
+                "method": "GET",
+                "path": path,
+                "path_params": asked.path,
+                "query_string": asked.query,
+                "headers": [(b"authorization", asked.authorization)],
+            }
+        )
+        try:
+            answer = _answer(
+                engine,
+                endpoint,
+                request,
+                None,
+                met=None,
+                scope=scope,
+                operation=f"GET {path}",
+                keeps_plans=keeps_plans,
+                is_heavy=asked.is_heavy,
+            )
+        except Refusal as refusal:
+            answer = refused(refusal)
+        except psycopg.Error as error:
+            if not _is_cut_off(error):
+                raise
+            log.warning("A request was cut off: %s", error)
+            answer = refused(cut_off())
+        found = _response(answer)
+        known: ApiKey | None = getattr(request.state, "known", None)
+        return Read(
+            status=found.status_code,
+            headers=found.raw_headers,
+            content=bytes(found.body),
+            key_id=None if known is None else known.id,
+            organization_id=None if known is None else known.organization.id,
+            seconds=time.thread_time() - began,
+        )
+
+    return path, read
+
+
+def _response(answer: Response | Raw) -> Response:
+    """The response of an answer whose content is there already."""
+    if not isinstance(answer, Raw):
+        return answer
+    assert isinstance(answer.content, bytes), "what the reader answers makes no documents"
+    return Response(answer.content, media_type=answer.media_type, headers=answer.headers)
+
+
+def _read_elsewhere(engine: Engine, request: Request, path: str, *, is_heavy: bool) -> Response | None:
+    """The reader's answer, with what this process keeps of a request noted; None: this process has to read."""
+    key = bearer(request)
+    if engine.reader is None or key is None:
+        return None
+    found = engine.reader.read(
+        Reading(
+            route=path,
+            path=request.path_params,
+            query=request.scope["query_string"],
+            authorization=request.headers["authorization"].encode("latin-1"),
+            request_id=request_ids.current.get(),
+            is_heavy=is_heavy,
+        )
+    )
+    if found is None:
+        return None
+    request.state.elsewhere = found.seconds
+    if found.key_id is not None and found.organization_id is not None:
+        engine.turns.learn(key, found.organization_id)
+        telemetry.belongs_to(found.organization_id)
+        engine.key_use.note(found.key_id, system_now())
+    response = Response(found.content, status_code=found.status)
+    response.raw_headers = found.headers
+    return response
+
+
 def route(
     engine: Engine,
     methods: Sequence[str],
@@ -321,14 +423,19 @@ def route(
     *,
     scope: KeyScope | None,
     keeps_plans: bool = False,
+    is_apart: bool = False,
 ) -> Route:
     """An authenticated route of the API; one that `keeps_plans` reads by keys alone, and often.
 
-    A key needs the permission that `scope` names; None: any key will do.
+    A key needs the permission that `scope` names; None: any key will do. One that `is_apart` is a GET that the reader answers
+    where there is one.
     """
 
-    def answer(request: Request, body: Any, met: MetKey | None) -> Response | Raw:
-        operation = f"{request.method} {path}"
+    def answer(request: Request, body: Any, met: MetKey | None, is_heavy: bool) -> Response | Raw:
+        if is_apart and request.method == "GET" and body is None:
+            found = _read_elsewhere(engine, request, path, is_heavy=is_heavy)
+            if found is not None:
+                return found
         return _answer(
             engine,
             endpoint,
@@ -336,8 +443,9 @@ def route(
             body,
             met=met,
             scope=scope,
-            operation=operation,
+            operation=f"{request.method} {path}",
             keeps_plans=keeps_plans,
+            is_heavy=is_heavy,
         )
 
     async def handle(request: Request) -> Response:
@@ -365,8 +473,10 @@ def route(
                     return unauthorized()
             with engine.bodies.of(engine.turns.owner_of(key)) as share:
                 body = await read_json(request, engine.config.max_body_bytes, share)
-                async with engine.turns.turn(key):
-                    found = await run_in_threadpool(answer, request, body, met)
+                found = await engine.turns.run(key, partial(answer, request, body, met))
+                engine.turns.loads.add(
+                    engine.turns.owner(key or ""), getattr(request.state, "elsewhere", 0.0)
+                )
             return await finished(engine, found, key)
         except Refusal as refusal:
             return refused(refusal)

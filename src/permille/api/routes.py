@@ -69,7 +69,7 @@ from permille.api import (
 )
 from permille.api.addresses import Route
 from permille.api.alerts import AlertEndpoints
-from permille.api.http import AdminEndpoint, Endpoint, Engine, admin_route, route
+from permille.api.http import AdminEndpoint, Endpoint, Engine, Reads, admin_route, read_apart, route
 from permille.api.not_built import NOT_BUILT, not_built
 from permille.api.objects import (
     activity_log,
@@ -2203,6 +2203,39 @@ USAGE = (
 )
 
 
+APART = (
+    *USAGE,
+    usage.list_past_usage,
+    analytics.gross_revenue,
+    analytics.invoice_collection,
+    analytics.invoiced_usage,
+    analytics.mrr,
+    analytics.overdue_balance,
+    analytics.usage,
+    margin.margin,
+    explanations.explain_fee,
+    invoices.list_invoices,
+    invoices.list_customer_invoices,
+    fees.list_fees,
+)
+"""Reads that may take long, of the interpreter's time: a process of its own does them where there is one."""
+
+
+def reads_apart() -> dict[str, Reads]:
+    """Path -> how the reader answers it."""
+    return dict(
+        read_apart(
+            API + each.path,
+            each.endpoint,
+            scope=(group.resource, Mode.READ),
+            keeps_plans=each.endpoint in USAGE,
+        )
+        for group in GROUPS
+        for each in group.operations
+        if each.endpoint in APART
+    )
+
+
 def all_routes(engine: Engine) -> list[Route]:
     return [
         *(
@@ -2213,6 +2246,7 @@ def all_routes(engine: Engine) -> list[Route]:
                 each.endpoint,
                 scope=(group.resource, Mode.READ if each.method == "GET" else Mode.WRITE),
                 keeps_plans=each.endpoint in USAGE,
+                is_apart=each.endpoint in APART,
             )
             for group in GROUPS
             for each in group.operations

@@ -12,13 +12,12 @@ from permille.api.validation import Fields
 from permille.api.wallet_values import NOTES_MAX, read_credits, read_notes
 from permille.core.money import ZERO, decimal_text
 from permille.core.period import Interval
-from permille.core.wallet_rule import Method, Trigger, WalletRule
-from permille.usecases.wallet_rules import NewRule
+from permille.core.wallet_rule import Method, RuleTerms, Trigger, WalletRule
 
 
 def read_rule(
     fields: Fields, *, paid: Decimal | None, granted: Decimal | None, now: datetime
-) -> NewRule | None:
+) -> RuleTerms | None:
     """The one rule of `recurring_transaction_rules`, None for an empty list. A rule that names no credits has those given."""
     entries = fields.objects("recurring_transaction_rules") or []
     if len(entries) > 1:
@@ -26,7 +25,7 @@ def read_rule(
     return _rule(entries[0], paid, granted, now=now) if entries else None
 
 
-def _rule(entry: Fields, paid: Decimal | None, granted: Decimal | None, *, now: datetime) -> NewRule:
+def _rule(entry: Fields, paid: Decimal | None, granted: Decimal | None, *, now: datetime) -> RuleTerms:
     refuse_other_payment_method(entry)
     trigger = entry.choice("trigger", list(Trigger), mandatory=True, code="invalid_recurring_rule")
     method = entry.choice("method", list(Method), code="invalid_recurring_rule") or Method.FIXED
@@ -45,7 +44,7 @@ def _rule(entry: Fields, paid: Decimal | None, granted: Decimal | None, *, now: 
     expiration_at = entry.instant("expiration_at")
     if expiration_at is not None and expiration_at <= now:
         entry.refuse("expiration_at", "invalid_date")
-    return NewRule(
+    return RuleTerms(
         trigger=Trigger(trigger or Trigger.INTERVAL),
         method=Method(method),
         interval=Interval(interval) if interval and trigger == Trigger.INTERVAL else None,

@@ -180,6 +180,18 @@ def work() -> None:
     run(config)
 
 
+@app.command(show=False)
+def read() -> None:
+    """Do heavy reads for the server of the same `permille up`, which starts this by itself."""
+    from permille.embedded.unprivileged import prepare
+
+    config = _given_database("read")
+    prepare(config)
+    from permille.reader import run
+
+    run(config)
+
+
 @app.command
 def doctor(
     *,

@@ -30,13 +30,9 @@ class Method(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WalletRule:
-    """A rule of a wallet; a wallet has one active rule at most."""
+class RuleTerms:
+    """What a rule does, as it was asked for."""
 
-    id: UUID
-    organization_id: UUID
-    wallet_id: UUID
-    status: str
     trigger: Trigger
     method: Method
     interval: Interval | None
@@ -52,6 +48,16 @@ class WalletRule:
     transaction_name: str | None
     transaction_metadata: Sequence[Mapping[str, Any]]
     purchase_order_number: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalletRule(RuleTerms):
+    """A rule of a wallet; a wallet has one active rule at most."""
+
+    id: UUID
+    organization_id: UUID
+    wallet_id: UUID
+    status: str
     next_top_up_at: datetime | None
     """When an interval is over."""
     terminated_at: datetime | None

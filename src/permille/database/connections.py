@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,6 +15,8 @@ import psycopg
 from psycopg import BaseConnection, Connection
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool
+
+from permille import niceness
 
 WAIT_SECONDS = 5.0
 """How long anybody waits for a connection, and how long the pool tries to make one before the next who asks for it."""
@@ -117,7 +121,7 @@ class Limits:
     """For what a transaction does beside its statements, at a time."""
 
 
-def _configured(limits: Limits) -> Callable[[Connection[Any]], None]:
+def _configured(limits: Limits, *, gives_way: bool) -> Callable[[Connection[Any]], None]:
     values = {
         "TimeZone": "UTC",
         "statement_timeout": f"{limits.statement}s",
@@ -131,8 +135,18 @@ def _configured(limits: Limits) -> Callable[[Connection[Any]], None]:
             [list(values), list(values.values())],
         )
         conn.commit()
+        if gives_way:
+            _give_way(conn)
 
     return configure
+
+
+def _give_way(conn: Connection[Any]) -> None:
+    """Lower the priority of the connection's PostgreSQL process, where that is one of ours on this machine."""
+    info = conn.info
+    with suppress(OSError):
+        if info.host.startswith("/") and Path(f"/proc/{info.backend_pid}/comm").read_text() == "postgres\n":
+            niceness.lower(info.backend_pid)
 
 
 def _reset(conn: Connection[Any]) -> None:
@@ -149,17 +163,18 @@ def keep_plans(conn: Connection[Any]) -> None:
     conn.execute("set local plan_cache_mode = force_generic_plan")
 
 
-def open_pool(dsn: str, *, size: int, name: str, limits: Limits = Limits()) -> Pool:
+def open_pool(dsn: str, *, size: int, name: str, limits: Limits = Limits(), gives_way: bool = False) -> Pool:
     """An open pool of at most `size` connections; each block of `with pool.connection()` is one transaction.
 
-    Raises PoolTimeout when none is to be had in time.
+    One that `gives_way` lets everything else on the machine of its database go first, as far as that is ours, and keeps no
+    connection that nobody uses. Raises PoolTimeout when none is to be had in time.
     """
     return Pool(
         dsn,
-        min_size=1,
+        min_size=0 if gives_way else 1,
         max_size=size,
         open=True,
-        configure=_configured(limits),
+        configure=_configured(limits, gives_way=gives_way),
         reset=_reset,
         max_idle=IDLE_SECONDS,
         timeout=WAIT_SECONDS,

@@ -14,6 +14,7 @@ import importlib
 import logging
 import os
 import runpy
+import secrets
 import signal
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from pathlib import Path
 import psycopg
 
 from permille import logs
-from permille.config import Config
+from permille.config import READER_SOCKET, Config
 from permille.database.migrate import UnableToMigrateError, migrate
 from permille.embedded import running
 from permille.embedded.postgres import EmbeddedPostgres, StartGivenUpError, UnableToStartError
@@ -104,7 +105,7 @@ class Loading:
 
 
 OURS = (sys.executable, "-m", "permille")
-LOADED = ("permille.server", "permille.worker")
+LOADED = ("permille.server", "permille.worker", "permille.reader")
 
 
 def programs(config: Config) -> tuple[Program, ...]:
@@ -114,8 +115,14 @@ def programs(config: Config) -> tuple[Program, ...]:
         Program(
             name="serve", command=(*permille, "serve", "--host", config.host, "--port", str(config.port))
         ),
+        *([Program(name="read", command=(*permille, "read"))] if has_reader(config) else []),
         *(Program(name=f"work {n}", command=(*permille, "work")) for n in range(1, config.workers + 1)),
     )
+
+
+def has_reader(config: Config) -> bool:
+    """Whether heavy reads have a process of their own. Sockets without a file are Linux's."""
+    return config.reader == "on" and sys.platform == "linux"
 
 
 @dataclass(slots=True)
@@ -249,6 +256,7 @@ def _environment(config: Config, dsn: str) -> dict[str, str]:
         **os.environ,
         "PERMILLE_DATABASE_URL": dsn,
         "PERMILLE_DATA_DIR": str(Path(config.data_dir).absolute()),
+        **({READER_SOCKET: f"permille-{secrets.token_hex(16)}"} if has_reader(config) else {}),
     }
 
 

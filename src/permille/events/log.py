@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -16,11 +16,11 @@ from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.encoding import SeriesLayout
 from permille.core.metering.event import Arrival, Arrived, PlacedEvent, Series
 from permille.core.metering.expression import (
+    Evaluation,
     EvaluationError,
-    Event,
+    evaluate_all,
     is_too_much,
     read_expression,
-    value_text,
 )
 from permille.core.wallet import NamedWallet
 from permille.events.columns import OnDemand, UsualEvents
@@ -30,6 +30,9 @@ from permille.events.identity import event_identities, transaction_identity
 TOO_MUCH_WORK = (
     "expression_evaluation_failed: The expressions are too long for so many events: send fewer at once"
 )
+
+
+Evaluate = Callable[[Sequence[Evaluation]], Sequence[str | EvaluationError]]
 
 
 @dataclass(slots=True)
@@ -85,9 +88,10 @@ class Request:
         }
         return sum(found.get(draft.code, 0) for draft in self.drafts) if found else 0
 
-    def derive(self, meterings: Mapping[str, SeriesLayout]) -> None:
+    def derive(self, meterings: Mapping[str, SeriesLayout], evaluate: Evaluate = evaluate_all) -> None:
         """Let the expressions of these codes make their properties, from what was sent."""
         self.unevaluable = {}
+        wanted: dict[int, tuple[str, Evaluation]] = {}
         is_over = is_too_much(self.words(meterings), len(self.drafts))
         for index, draft in enumerate(self.drafts):
             how = meterings[draft.code]
@@ -99,14 +103,14 @@ class Request:
             if is_over:
                 self.unevaluable[index] = TOO_MUCH_WORK
                 continue
-            try:
-                value = read_expression(how.expression).evaluate(
-                    Event(draft.code, draft.at // 1_000_000, sent)
-                )
-            except EvaluationError as error:
-                self.unevaluable[index] = f"expression_evaluation_failed: {error}"
+            evaluation = Evaluation(how.expression, draft.code, draft.at // 1_000_000, sent)
+            wanted[index] = how.expression_field, evaluation
+        values = evaluate([evaluation for _, evaluation in wanted.values()]) if wanted else []
+        for (index, (name, evaluation)), value in zip(wanted.items(), values, strict=True):
+            if isinstance(value, EvaluationError):
+                self.unevaluable[index] = f"expression_evaluation_failed: {value}"
             else:
-                draft.properties = {**sent, how.expression_field: value_text(value)}
+                self.drafts[index].properties = {**evaluation.properties, name: value}
 
     def __post_init__(self) -> None:
         if self.usual is not None:
@@ -257,6 +261,10 @@ class UnacceptableError(Exception):
 class Writer(Protocol):
     """One that appends groups of requests to the log, one group after the other."""
 
+    @property
+    def reads_usual(self) -> bool:
+        """Whether there is anything that `read_usual` would read."""
+
     def read_usual(
         self, organization_id: UUID, body: bytes, *, created_at: int, most: int, is_batch: bool
     ) -> UsualEvents | None:
@@ -268,7 +276,7 @@ class Writer(Protocol):
     def words(self, request: Request) -> int:
         """Words of the expressions that `derive` would evaluate, as far as they are known without a look."""
 
-    def derive(self, request: Request) -> None:
+    def derive(self, request: Request, evaluate: Evaluate) -> None:
         """Evaluate the request's expressions before it is appended. It takes its time: call it in a thread."""
 
     async def append(self, requests: Sequence[Request]) -> None:

@@ -3,41 +3,143 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Hashable
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 from uuid import UUID
+
+from starlette.concurrency import run_in_threadpool
 
 from permille.core.errors import Refusal
 
 Made = TypeVar("Made")
 
 CREDENTIALS_REMEMBERED = 10_000
+LATELY_SECONDS = 2.0
+"""What was longer ago counts little."""
+LITTLE = 0.1
+"""A tenth of a processor is never more than a fair share."""
+
+
+@dataclass(slots=True)
+class _Load:
+    """How much of a processor an owner took on average of late."""
+
+    at: float
+    average: float = 0.0
+
+    def of_late(self, now: float) -> float:
+        return self.average * math.exp((self.at - now) / LATELY_SECONDS)
+
+    def add(self, seconds: float, now: float) -> None:
+        self.average, self.at = self.of_late(now) + seconds / LATELY_SECONDS, now
+
+
+class Loads:
+    """Who takes most: an owner is heavy while others are there and it takes more of the processors than they do on average.
+
+    Time on a processor counts, not time that passes: waiting for others makes nobody heavy. `clock` is a monotonic one;
+    `in_company` says of an owner whether others are there of which nothing is counted here.
+    """
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        in_company: Callable[[Hashable], bool] = lambda _: False,
+    ) -> None:
+        self._clock = clock
+        self.in_company = in_company
+        self._all = _Load(clock())
+        self._of: dict[Hashable, _Load] = {}
+        self._looked = clock()
+
+    def add(self, owner: Hashable, seconds: float) -> None:
+        """The owner took so much of a processor."""
+        now = self._clock()
+        load = self._of.get(owner)
+        if load is None:
+            self._forget(now)
+            load = self._of[owner] = _Load(now)
+        load.add(seconds, now)
+        self._all.add(seconds, now)
+
+    async def counted(
+        self,
+        owner: Hashable,
+        work: Callable[[], Made],
+        run: Callable[[Callable[[], Made]], Awaitable[Made]],
+    ) -> Made:
+        """What the work makes, which `run` does in a thread; the time of that thread counts."""
+        took = 0.0
+
+        def timed() -> Made:
+            nonlocal took
+            began = time.thread_time()
+            try:
+                return work()
+            finally:
+                took = time.thread_time() - began
+
+        try:
+            return await run(timed)
+        finally:
+            self.add(owner, took)
+
+    def is_heavy(self, owner: Hashable) -> bool:
+        """Whether it takes more than its share, at the cost of others."""
+        load = self._of.get(owner)
+        if load is None:
+            return False
+        now = self._clock()
+        self._forget(now)
+        owners = len(self._of) + self.in_company(owner)
+        return owners > 1 and load.of_late(now) > max(LITTLE, self._all.of_late(now) / owners)
+
+    def _forget(self, now: float) -> None:
+        """Owners that are not there any more; they are looked for now and then."""
+        if now - self._looked > LATELY_SECONDS:
+            self._looked = now
+            self._of = {owner: load for owner, load in self._of.items() if now - load.at < 2 * LATELY_SECONDS}
 
 
 @dataclass(slots=True)
 class _Share:
     turns: asyncio.Semaphore
+    alone: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """While its owner is heavy."""
     users: int = 0
 
 
 class Shares:
-    """On one event loop. Whose turns they are is whatever can be compared: an organization, or a key that is not known yet."""
+    """On one event loop. Whose turns they are is whatever can be compared: an organization, or a key that is not known yet.
+
+    With `loads`, an owner has one turn at a time while it is heavy.
+    """
 
     def __init__(
-        self, at_once: int, waiting: int, *, refusal: Callable[[], Refusal], seconds: float = 20.0
+        self,
+        at_once: int,
+        waiting: int,
+        *,
+        refusal: Callable[[], Refusal],
+        seconds: float = 20.0,
+        loads: Loads | None = None,
     ) -> None:
         self._at_once = at_once
         self._most = at_once + waiting
         self._refusal = refusal
         self._seconds = seconds
+        self._loads = loads
         self._shares: dict[Hashable, _Share] = {}
 
     @asynccontextmanager
-    async def turn(self, owner: Hashable) -> AsyncIterator[None]:
-        """A turn, as soon as the owner has fewer than it may. Raises a refusal when too many wait, or for too long."""
+    async def turn(self, owner: Hashable) -> AsyncIterator[bool]:
+        """A turn, as soon as the owner has fewer than it may, and whether it is heavy. Raises a refusal when too many wait, or for too long."""
         share = self._shares.get(owner)
         if share is None:
             share = self._shares[owner] = _Share(asyncio.Semaphore(self._at_once))
@@ -45,15 +147,16 @@ class Shares:
             raise self._refusal()
         share.users += 1
         try:
-            try:
-                async with asyncio.timeout(self._seconds):
-                    await share.turns.acquire()
-            except TimeoutError:
-                raise self._refusal() from None
-            try:
-                yield
-            finally:
-                share.turns.release()
+            async with AsyncExitStack() as taken:
+                try:
+                    async with asyncio.timeout(self._seconds):
+                        await taken.enter_async_context(share.turns)
+                        is_heavy = self._loads is not None and self._loads.is_heavy(owner)
+                        if is_heavy:
+                            await taken.enter_async_context(share.alone)
+                except TimeoutError:
+                    raise self._refusal() from None
+                yield is_heavy
         finally:
             share.users -= 1
             if not share.users:
@@ -73,15 +176,22 @@ def too_many_documents() -> Refusal:
 class Turns:
     """Turns of requests, by organization. Whose a credential is turns out with its first request; then it is remembered."""
 
-    def __init__(self, at_once: int = 4, waiting: int = 36) -> None:
-        self._shares = Shares(at_once, waiting, refusal=too_many_requests)
+    def __init__(self, at_once: int = 4, waiting: int = 36, *, loads: Loads | None = None) -> None:
+        self.loads = loads or Loads()
+        self._shares = Shares(at_once, waiting, refusal=too_many_requests, loads=self.loads)
         self._owners: dict[str, UUID] = {}
 
-    def turn(self, credential: str | None) -> AbstractAsyncContextManager[None]:
-        """A turn for a request with this key or session; one that has none is refused without much ado."""
+    async def run(self, credential: str | None, work: Callable[[bool], Made]) -> Made:
+        """What the work makes, in a thread, as soon as the owner of this key or session has a turn.
+
+        It is called with whether its owner is heavy. A request without a credential waits for no turn: it is refused
+        without much ado. Raises what `Shares.turn` and the work raise.
+        """
         if not credential:
-            return nullcontext()
-        return self._shares.turn(self.owner(credential))
+            return await run_in_threadpool(work, False)
+        owner = self.owner(credential)
+        async with self._shares.turn(owner) as is_heavy:
+            return await self.loads.counted(owner, partial(work, is_heavy), run_in_threadpool)
 
     def owner(self, credential: str) -> Hashable:
         """Whose the credential is, as far as that is known."""
@@ -102,15 +212,19 @@ class Turns:
 class Workshop:
     """Threads of its own for what takes long: few at once, one of them for each owner, and a short queue for more."""
 
-    def __init__(self, at_once: int = 2, waiting: int = 20, waiting_of_one: int = 8) -> None:
+    def __init__(
+        self, at_once: int = 2, waiting: int = 20, waiting_of_one: int = 8, *, loads: Loads | None = None
+    ) -> None:
+        self._loads = loads or Loads()
         self._of_one = Shares(1, waiting_of_one, refusal=too_many_documents)
         self._all = Shares(at_once, waiting, refusal=too_many_documents)
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="documents")
 
     async def make(self, owner: Hashable, work: Callable[[], Made]) -> Made:
         """What the work makes. Raises Refusal with 503 when too many wait."""
+        run = partial(asyncio.get_running_loop().run_in_executor, self._threads)
         async with self._of_one.turn(owner), self._all.turn(None):
-            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+            return await self._loads.counted(owner, work, run)
 
     def close(self) -> None:
         """Begin nothing more."""

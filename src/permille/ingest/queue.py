@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from uuid import UUID
 
 from permille.events.log import Request
 
@@ -193,6 +194,14 @@ class Queue:
         if not self.being_written or self.closed or time.monotonic() - self.mixed_at >= COMPANY_SECONDS:
             return next(iter(self.waiting), None)
         return next((owner for owner in self.waiting if owner not in self.being_written), None)
+
+    def has_others(self, owner: Hashable) -> bool:
+        """Whether others than this organization sent events of late."""
+        now = time.monotonic()
+        if now - self.mixed_at < COMPANY_SECONDS:
+            return True
+        last = owner.int if isinstance(owner, UUID) else None
+        return self.last not in (None, last) and now - self.taken_at < COMPANY_SECONDS
 
     def close(self) -> None:
         self.closed = True

@@ -5,8 +5,8 @@ Source: semantics-billing.md section 5.6.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,12 +15,10 @@ from psycopg import Connection
 
 from permille.core.custom_section import SectionChoice
 from permille.core.money import ZERO
-from permille.core.period import Interval
 from permille.core.wallet import LOWEST_PRIORITY, Source, Wallet, worth_of
 from permille.core.wallet_rule import (
-    Method,
     RuleCredits,
-    Trigger,
+    RuleTerms,
     WalletRule,
     is_below,
     next_top_up,
@@ -34,31 +32,10 @@ PAUSE = timedelta(hours=1)
 """After an automatic payment that failed nothing is bought for so long, unless bought credits were paid since."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewRule:
-    """A rule that a wallet is to have; its fields are those of `WalletRule`."""
-
-    trigger: Trigger
-    method: Method
-    interval: Interval | None
-    threshold_credits: Decimal
-    paid_credits: Decimal
-    granted_credits: Decimal
-    target_ongoing_balance: Decimal | None
-    grants_target_top_up: bool
-    started_at: datetime | None
-    expiration_at: datetime | None
-    invoice_requires_successful_payment: bool
-    ignore_paid_top_up_limits: bool
-    transaction_name: str | None
-    transaction_metadata: Sequence[Mapping[str, Any]]
-    purchase_order_number: str | None
-
-
 def set_rule(
     conn: Connection[Any],
     wallet: Wallet,
-    wanted: NewRule | None,
+    wanted: RuleTerms | None,
     *,
     section_choice: SectionChoice | None = None,
     now: datetime,

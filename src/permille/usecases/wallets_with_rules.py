@@ -12,9 +12,10 @@ from psycopg import Connection
 from permille.core.custom_section import SectionChoice
 from permille.core.customer import Customer
 from permille.core.wallet import Wallet
+from permille.core.wallet_rule import RuleTerms
 from permille.store import section_choices
 from permille.usecases.top_ups import TopUp, top_up
-from permille.usecases.wallet_rules import NewRule, set_rule
+from permille.usecases.wallet_rules import set_rule
 from permille.usecases.wallets import wallets
 from permille.usecases.wallets.wallets import NewWallet
 
@@ -25,7 +26,7 @@ class OpenedWallet:
 
     wallet: NewWallet
     first: TopUp
-    rule: NewRule | None
+    rule: RuleTerms | None
     section_choice: SectionChoice | None = None
     """What its invoices print instead of its customer's sections."""
     rule_section_choice: SectionChoice | None = None
@@ -37,7 +38,7 @@ class WalletChanges:
 
     columns: Mapping[str, Any]
     sets_rule: bool
-    rule: NewRule | None
+    rule: RuleTerms | None
     section_choice: SectionChoice | None = None
     """None leaves what it has chosen."""
     rule_section_choice: SectionChoice | None = None

@@ -13,7 +13,6 @@ from typing import Any
 from urllib.parse import quote
 
 from psycopg import Connection
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
@@ -96,12 +95,15 @@ def page(
         try:
             refuse_nul(request)
             form = await own_form(engine, request, takes_files) if request.method == "POST" else None
-            async with engine.turns.turn(_secret(engine, request)):
-                if form is not None:
-                    assert submit is not None, "only pages with a form have the method POST"
-                    return await run_in_threadpool(_submitted, engine, request, form, (show, submit), writers)
-                found = await run_in_threadpool(_shown, engine, request, show, readers)
-            return await finished(engine, found, _secret(engine, request), {**HEADERS, **FRAMED_BY_US})
+            secret = _secret(engine, request)
+            if form is not None:
+                assert submit is not None, "only pages with a form have the method POST"
+                ways = (show, submit)
+                return await engine.turns.run(
+                    secret, lambda _: _submitted(engine, request, form, ways, writers)
+                )
+            found = await engine.turns.run(secret, lambda _: _shown(engine, request, show, readers))
+            return await finished(engine, found, secret, {**HEADERS, **FRAMED_BY_US})
         except SignedOutError:
             return _to_sign_in(request)
         except _NoMembershipError:

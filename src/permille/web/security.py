@@ -55,7 +55,7 @@ _NOBODY = "$argon2id$v=19$m=65536,t=3,p=4$gBQvI7KA+hU95pwX8V9UOA$siZIZeq7+rKOLRp
 """A hash as ours are, of no password: a constant, since each start of a program would pay for making one."""
 
 
-def password_turn() -> AbstractAsyncContextManager[None]:
+def password_turn() -> AbstractAsyncContextManager[bool]:
     """A turn at passwords, all of which take the same few. Raises Refusal with 429 when too many wait for one."""
     return _turns.turn("passwords")
 

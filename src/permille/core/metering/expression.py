@@ -19,7 +19,7 @@ from decimal import (
     localcontext,
 )
 from functools import lru_cache, wraps
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from permille.core.bounds import (
     DIGITS_MAX,
@@ -118,6 +118,28 @@ class Expression:
                 return bounded(found) if isinstance(found, Decimal) else found
         except DecimalException as error:
             raise EvaluationError("The result is too large") from error
+
+
+class Evaluation(NamedTuple):
+    """An expression that is to be evaluated for an event."""
+
+    expression: str
+    code: str
+    timestamp: int
+    """Whole seconds since 1970."""
+    properties: Mapping[str, Any]
+
+
+def evaluate_all(evaluations: Sequence[Evaluation]) -> list[str | EvaluationError]:
+    """The value of each as a text, or why it has none."""
+    found: list[str | EvaluationError] = []
+    for expression, code, timestamp, properties in evaluations:
+        try:
+            value = read_expression(expression).evaluate(Event(code, timestamp, properties))
+            found.append(value_text(value))
+        except EvaluationError as error:
+            found.append(error)
+    return found
 
 
 def is_too_much(words: int, events: int) -> bool:

@@ -12,7 +12,7 @@ from psycopg import Connection
 
 from permille.events.usage import OTHERS, RATE_SECONDS, Shown
 
-EVENTS_LOOKED_AT = 500_000
+EVENTS_LOOKED_AT = 20_000
 KINDS_MAX = 50
 """The most values of a dimension that are named; charts show fewer."""
 
@@ -77,11 +77,19 @@ _SIZES = {
     for shown in Shown
 }
 
-# The newest events by arrival, through the index on seq, bounded however many there are.
+# The newest events by arrival, bounded however many there are, and how far back they reach where all of them came in since: the
+# places that failed groups left empty in the order of arrival are no events. "+ interval '0'" has them found by arrival, not among
+# all that came in since; "offset 0" looks up their series alone, not all that there are.
 _RATE = """
-select count(*) from sent_event e join series s on s.id = e.series_id
-where e.seq > (select last_value from event_seq_seq) - %(most)s and e.created_at > %(since)s
-    and s.organization_id = %(organization)s
+with last as (select last_value as seq from event_seq_seq),
+looked_at as (
+    select e.series_id, count(*) as events, min(e.created_at) as first_at, min(e.seq) as first_seq
+    from sent_event e where e.seq > (select seq from last) - %(most)s and e.created_at + interval '0' > %(since)s
+    group by e.series_id
+)
+select coalesce(sum(l.events) filter (where s.organization_id = %(organization)s), 0),
+    min(l.first_at) filter (where l.first_seq < (select seq from last) - %(nearly_most)s)
+from looked_at l cross join lateral (select organization_id from series where id = l.series_id offset 0) s
 """
 
 
@@ -139,9 +147,13 @@ def _after(month: datetime) -> datetime:
 
 
 def events_per_second(conn: Connection[Any], organization_id: UUID, *, since: datetime) -> Decimal:
-    """Over the last RATE_SECONDS, of which `since` is the beginning."""
+    """Over the last RATE_SECONDS, of which `since` is the beginning; or since the oldest of the EVENTS_LOOKED_AT newest."""
+    now = since + timedelta(seconds=RATE_SECONDS)
     values = {"organization": organization_id, "since": since, "most": EVENTS_LOOKED_AT}
     conn.execute("set local enable_seqscan = off")
-    row = conn.execute(_RATE, values).fetchone()
+    row = conn.execute(_RATE, {**values, "nearly_most": EVENTS_LOOKED_AT * 9 // 10}).fetchone()
     conn.execute("set local enable_seqscan = on")
-    return Decimal(row[0] if row else 0) / RATE_SECONDS
+    assert row is not None, "sums have a row"
+    count, oldest = row
+    seconds = RATE_SECONDS if oldest is None else min(RATE_SECONDS, max(1, (now - oldest).total_seconds()))
+    return Decimal(count) / Decimal(seconds)

@@ -26,10 +26,11 @@ from permille import accelerator
 from permille.core.bounds import NAME_MAX
 from permille.core.instants import EPOCH
 from permille.core.metering.encoding import encode
+from permille.core.metering.expression import evaluate_all
 from permille.database.connections import is_alive, is_passing, is_unavailable
 from permille.events.columns import Columns, UsualEvents, joined
 from permille.events.draft import Draft
-from permille.events.log import ChangingError, Request, UnacceptableError, UnavailableError
+from permille.events.log import ChangingError, Evaluate, Request, UnacceptableError, UnavailableError
 from permille.events.postgres import arrays, event_errors, metering
 from permille.events.postgres.memory import SERIES_BYTES, KnownSeries, Memory, Meterings
 
@@ -60,10 +61,10 @@ ATTEMPTS_MAX = 50
 _json = msgspec.json.Encoder(decimal_format="number").encode
 
 _STORE = (
-    "select store_events(%s::uuid[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::uuid[],"
+    "select append_events(%s::uuid[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::uuid[],"
     " %s::numeric[], %s::text[], %s::numeric[], %s::jsonb[])"
 )
-_STORE_IN_ADVANCE = _STORE.replace("store_events(", "store_events_in_advance(").replace(
+_STORE_IN_ADVANCE = _STORE.replace("append_events(", "append_events_in_advance(").replace(
     "%s::jsonb[])", "%s::jsonb[], %s::uuid[], %s::uuid[])"
 )
 _COUNT_ONCE = "select count_once(%s::uuid[])"
@@ -271,14 +272,14 @@ def _statement(memory: Memory, requests: Sequence[Request]) -> tuple[LiteralStri
     return None if group.unknown else _insert(known, usual, others, group)
 
 
-def _derive(known: Meterings, requests: Sequence[Request]) -> bool:
+def _derive(known: Meterings, requests: Sequence[Request], evaluate: Evaluate = evaluate_all) -> bool:
     """Let expressions make their properties, unless they have; whether every one of them had a value."""
     for request in requests:
         layouts = known[request.organization_id]
         if request.derived_under == layouts.version:
             continue
         if request.originals or any(layouts.by_code[code].expression for code in request.codes):
-            request.derive(layouts.by_code)
+            request.derive(layouts.by_code, evaluate)
             request.derived_under = layouts.version
     return not any(request.unevaluable for request in requests)
 
@@ -521,6 +522,11 @@ class Writer:
         self._on_loop: AsyncConnection[Any] | None = None
         self._in_thread: Connection[Any] | None = None
 
+    @property
+    def reads_usual(self) -> bool:
+        """Whether there is anything that `read_usual` would read."""
+        return self._memory.table is not None
+
     def read_usual(
         self, organization_id: UUID, body: bytes, *, created_at: int, most: int, is_batch: bool
     ) -> UsualEvents | None:
@@ -534,11 +540,11 @@ class Writer:
         known = self._memory.known({request.organization_id: request.codes})
         return 0 if known is None else request.words(known[request.organization_id].by_code)
 
-    def derive(self, request: Request) -> None:
+    def derive(self, request: Request, evaluate: Evaluate) -> None:
         """Evaluate the request's expressions; if their metering changes before it is appended, that is repeated."""
         known = self._memory.known({request.organization_id: request.codes})
         if known is not None:
-            _derive(known, [request])
+            _derive(known, [request], evaluate)
 
     async def append(self, requests: Sequence[Request]) -> None:
         """Store what is not stored of it; once more if the database says that it has ended the attempt.

@@ -17,7 +17,8 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.contract.plan import Plan
-from permille.core.contract.subscription import Subscription, due, facts_of
+from permille.core.contract.price_versions import carries_over
+from permille.core.contract.subscription import Subscription, facts_of
 from permille.core.contract.timeline import BillingPeriods, InvoicePlan, next_billing_at, running_period
 from permille.core.customer import Customer
 from permille.core.invoice.billing import (
@@ -45,6 +46,7 @@ from permille.usecases.invoices import adjustments
 from permille.usecases.invoices.facts import Contracts, draft_of, drafts_of, load_contracts, load_facts
 from permille.usecases.invoices.regrouping import regroup
 from permille.usecases.invoices.save import queue_webhooks, save
+from permille.usecases.price_change import amounts_changed
 
 BATCH = 2_000
 
@@ -132,11 +134,7 @@ def bill_activations(conn: Connection[Any], rows: Sequence[Subscription], *, at:
 
 
 def bill_terminations(conn: Connection[Any], subscription_ids: Sequence[UUID], *, at: datetime) -> None:
-    """Bill what subscriptions that end at `at` still owe, each on its own invoice, unless they say that this is skipped.
-
-    Periods that ended on an earlier day and were not billed by then, as the run came late, are billed
-    before, as of their own ends.
-    """
+    """Bill what subscriptions that end at `at` still owe, each on its own invoice, unless they say that this is skipped."""
     known = subscriptions.for_update(conn, subscription_ids)
     rows = [known[row_id] for row_id in subscription_ids]
     skipped = [row for row in rows if row.on_termination_invoice != "generate"]
@@ -146,7 +144,7 @@ def bill_terminations(conn: Connection[Any], subscription_ids: Sequence[UUID], *
             BillingRequest(subscription=row, at=at, reason=InvoicingReason.TERMINATING) for row in skipped
         ]
         regroup(conn, [contracts.billing(each) for each in requests], only_ended=False)
-    owing = _catch_up(conn, [row for row in rows if row.on_termination_invoice == "generate"], at)
+    owing = [row for row in rows if row.on_termination_invoice == "generate"]
     _bill(
         conn,
         [
@@ -166,45 +164,42 @@ class PlanChange:
 
 
 def bill_changes(conn: Connection[Any], changes: Sequence[PlanChange], *, at: datetime) -> None:
-    """Bill changes of plan, each on one invoice: what the old plan still owes, and what the new one costs from its start.
-
-    Periods of the old plan that were missed are billed before, as at a termination.
-    """
+    """Bill changes of plan, each on one invoice: what the old plan still owes, and what the new one costs from its start."""
     rows = subscriptions.for_update(
         conn, [each for change in changes for each in (change.old_id, change.new_id)]
     )
-    ended = _catch_up(conn, [rows[change.old_id] for change in changes], at)
     requests = [
         replace(request, group=group)
-        for group, (change, old) in enumerate(zip(changes, ended, strict=True))
-        for request in change_requests(old, rows[change.new_id], at=at, owes_at_start=change.owes_at_start)
+        for group, change in enumerate(changes)
+        for request in change_requests(
+            rows[change.old_id], rows[change.new_id], at=at, owes_at_start=change.owes_at_start
+        )
     ]
     _bill(conn, requests)
 
 
-def _catch_up(conn: Connection[Any], rows: Sequence[Subscription], ended_at: datetime) -> list[Subscription]:
-    """Bill the periods that ended on an earlier day than the subscriptions and were not billed by then."""
-    contracts = load_contracts(conn, rows)
-    late = {row.id: days for row in rows if (days := list(_missed(contracts, row, ended_at)))}
-    for row in rows:
-        for missed in late.get(row.id, ()):
+def bill_missed(conn: Connection[Any], subscription_ids: Sequence[UUID], *, until: datetime) -> None:
+    """Call it before subscriptions end: bill their periods that ended before the day of `until`, where the run comes late.
+
+    Each is billed as of its own end: it was due before anything ended.
+    """
+    rows = subscriptions.for_update(conn, subscription_ids).values()
+    behind = [row for row in rows if row.next_billing_at is not None and row.next_billing_at < until]
+    if not behind:
+        return
+    contracts = load_contracts(conn, behind)
+    for row in behind:
+        for missed in _missed(contracts, row, until):
             current = subscriptions.by_ids(conn, [row.id])[row.id]
-            running = replace(current, status="active", terminated_at=None)
-            _bill(conn, [BillingRequest(subscription=running, at=missed)])
-    billed = subscriptions.by_ids(conn, late) if late else {}
-    return [billed.get(row.id, row) for row in rows]
+            _bill(conn, [BillingRequest(subscription=current, at=missed)])
 
 
-def _missed(contracts: Contracts, row: Subscription, ended_at: datetime) -> Iterator[datetime]:
-    """The billing days before the day of the end that no run has come to."""
+def _missed(contracts: Contracts, row: Subscription, until: datetime) -> Iterator[datetime]:
+    """The billing days before that of `until` that no run has come to."""
     plan, timezone = contracts.plans[row.plan_id], contracts.customers[row.customer_id].applicable_timezone
-    running = replace(row, status="active", terminated_at=None)
-    first_started_at = contracts.first_starts.get(row.id)
-    facts = facts_of(running, plan, timezone=timezone, first_started_at=first_started_at)
-    missed = due(
-        running, plan, timezone=timezone, now=row.created_at, first_started_at=first_started_at
-    ).next_billing_at
-    while missed is not None and local_date(missed, timezone) < local_date(ended_at, timezone):
+    facts = facts_of(row, plan, timezone=timezone, first_started_at=contracts.first_starts.get(row.id))
+    missed = row.next_billing_at
+    while missed is not None and local_date(missed, timezone) < local_date(until, timezone):
         yield missed
         missed = next_billing_at(facts, after=missed)
 
@@ -227,6 +222,7 @@ def _bill_requests(conn: Connection[Any], requests: Sequence[BillingRequest]) ->
     regroup(conn, ended, only_ended=False)
     progress = [progress_after(billing) for billing in billings]
     invoices.settle(conn, progress)
+    amounts_changed(conn, [each.subscription for each in billings if carries_over(each.plan)])
     _queue_ended_trials(conn, billings, progress)
 
 
