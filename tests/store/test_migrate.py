@@ -168,21 +168,17 @@ def test_the_lock_of_a_migration_keeps_others_waiting(empty_dsn: str, tmp_path: 
     assert done.is_set()
 
 
-def test_a_migration_that_is_chosen_to_end_a_deadlock_is_applied_all_the_same(
+def test_a_migration_that_is_chosen_to_end_a_deadlock_is_applied_again(
     empty_dsn: str, tmp_path: Path
 ) -> None:
-    """It waits first, so that it is the one that notices."""
-    write(tmp_path, "0001_first.sql", "create table a (n int); create table b (n int)")
+    """A sequence counts what is undone, too."""
+    write(tmp_path, "0001_first.sql", "create sequence attempts")
+    deadlock = "do $$ begin if nextval('attempts') < {} then raise exception using errcode = '40P01'; end if; end $$;"
+    write(tmp_path, "0002_second.sql", deadlock.format(3) + "create table a (n int)")
     migrate(empty_dsn, folder=tmp_path)
-    write(tmp_path, "0002_second.sql", "lock table a; lock table b; create table c (n int)")
-    with psycopg.connect(empty_dsn, autocommit=True) as looking, psycopg.connect(empty_dsn) as other:
-        other.execute("lock table b")
-        thread = threading.Thread(target=migrate, args=(empty_dsn,), kwargs={"folder": tmp_path})
-        thread.start()
-        waiting = "select count(*) from pg_locks where locktype = 'relation' and not granted"
-        while looking.execute(waiting).fetchone() == (0,):
-            pass
-        other.execute("lock table a")
-        other.commit()
-    thread.join(10)
-    assert "c" in tables(empty_dsn)
+    assert tables(empty_dsn) == {"a", "schema_migration"}
+    write(tmp_path, "0003_third.sql", deadlock.format(1_000))
+    with pytest.raises(psycopg.errors.DeadlockDetected):
+        migrate(empty_dsn, folder=tmp_path)
+    with psycopg.connect(empty_dsn) as conn:
+        assert conn.execute("select last_value from attempts").fetchone() == (3 + runner._ATTEMPTS_MAX,)
