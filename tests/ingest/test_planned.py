@@ -140,7 +140,8 @@ def test_what_is_more_than_events_is_read(talk: Callable[[Talk], None], read: li
             (chat(timestamp=1_000_000_000), "held", [1]),
             (chat(external_subscription_id=None), "held", [1]),
             ({**chat(), "model": "gpt-5.4"}, "counted", [1]),
-            (chat(properties={"user": "u"}), "counted", [1]),
+            (chat(properties={"user": "u"}, payer_names={"tag": ["a"]}), "counted", []),
+            (chat(payer_names={"tag": [""]}), None, []),
             ({**chat(), "cost": "0.5"}, "counted", [2]),
             (
                 chat(external_subscription_id=None, external_customer_id="cus", properties={"a": 1}),
@@ -149,9 +150,17 @@ def test_what_is_more_than_events_is_read(talk: Callable[[Talk], None], read: li
             ),
         ):
             read.clear()
+            if status is None:
+                await client.post("/llm/usage", {"usages": [odd, chat()]}, status=422)
+                continue
             found, beside = await client.send(odd, chat())
             assert (beside["status"], found["status"]) == ("counted", status)
             assert read == is_read
+        rule = {"field": "user", "value": "v", "external_subscription_id": "sub"}
+        await client.post("/llm/payer_rules", {"payer_rule": rule})
+        read.clear()
+        await client.send(chat(properties={"user": "u"}), chat())
+        assert read == [1]
         same = chat()
         first, second = await client.send(same, same)
         assert (first["status"], second["status"]) == ("counted", "repeated")

@@ -41,7 +41,8 @@ encode_answer = msgspec.json.Encoder(decimal_format="string", enc_hook=as_number
 """JSON of an object as answers and webhooks carry it: decimals are texts, but for those that were sent as numbers."""
 
 
-def _loads(data: str | bytes) -> Any:
+def exact_value(data: str | bytes) -> Any:
+    """The value of JSON, numbers with a fraction as Decimals."""
     return _decoder.decode(data)
 
 
@@ -52,7 +53,7 @@ def exact_json(value: Any) -> str:
 
 def use_exact_json() -> None:
     """Make psycopg read and write JSON without floats, for the whole process."""
-    set_json_loads(_loads)
+    set_json_loads(exact_value)
     set_json_dumps(_encoder.encode)
 
 

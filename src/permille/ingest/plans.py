@@ -17,7 +17,7 @@ from permille.core.llm.plan import CallTerms, Plan, plan_of
 from permille.core.llm.shape import Shape, shape_of
 from permille.core.metering.event import timestamp_microseconds
 from permille.events.draft import properties_errors
-from permille.ingest.decoders.llm_usage import TEXT_MAX, call_of, problems
+from permille.ingest.decoders.llm_usage import TEXT_MAX, are_names, call_of, problems
 from permille.ingest.planned_call import PlannedCall
 
 PLANS_MAX = 20_000
@@ -41,6 +41,8 @@ _FIELDS = frozenset(
         "external_customer_id",
         "timestamp",
         "properties",
+        "payer_names",
+        "payer_requested",
         "client",
     ]
 )
@@ -165,18 +167,20 @@ def _planned(
     sent_at, sent = usage.get("timestamp"), usage.get("properties")
     if not (_is_name(subscription) and _is_name(customer)) or (subscription or customer) is None:
         return None
+    if type(usage.get("payer_requested")) not in {bool, type(None)}:
+        return None
     at = now if sent_at is None else _instant(sent_at)
-    properties = _properties(sent) if sent else ""
-    if at is None or properties is None:
+    if at is None or properties_errors(sent) or not are_names(names := usage.get("payer_names")):
         return None
     return PlannedCall(
         plan=plan,
         identity=plan.identity(shape),
         external_subscription_id=subscription,
         external_customer_id=customer,
+        has_payer_names=bool(names or (sent and not _PAYER_NAMES.isdisjoint(sent))),
         client=usage.get("client") if names_clients else None,
         at=at,
-        properties=properties,
+        properties=_properties(sent) if sent else "",
         shape=shape,
     )
 
@@ -212,9 +216,7 @@ def _is_name(value: Any) -> bool:
     )
 
 
-def _properties(sent: Any) -> str | None:
-    """Free properties as the beginning of an object in JSON; None where they are wrong, or may say who pays."""
-    if properties_errors(sent) or not _PAYER_NAMES.isdisjoint(sent):
-        return None
+def _properties(sent: Mapping[str, Any]) -> str:
+    """Free properties as the beginning of an object in JSON."""
     free = {name: value for name, value in sent.items() if name not in OWN_PROPERTIES}
     return f"{in_json(free)[1:-1]}," if free else ""

@@ -321,9 +321,9 @@ class TaxTexts:
         if ids is None:
             ids = self._ids[at] = id_texts(at)
         shown = [
-            f'{self._beginning(each.tax, currency, at)},"lago_id":"{dashed(next(ids))}"'
-            f',"amount_cents":{each.amount_cents},"fees_amount_cents":{each.fees_amount_cents}}}'
-            for each in taxed.applied
+            f'{self._beginning(tax, currency, at)},"lago_id":"{dashed(next(ids))}"'
+            f',"amount_cents":{amount},"fees_amount_cents":{base}}}'
+            for tax, amount, base in taxed.applied
         ]
         return f"[{','.join(shown)}]"
 
