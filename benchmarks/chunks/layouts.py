@@ -31,7 +31,7 @@ class Row(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """1,000 events or so as parameters, made beforehand; the columns in the order of `store_events`."""
+    """1,000 events or so as parameters, made beforehand; the columns in the order of `append_events`."""
 
     organization_id: UUID
     created_at: datetime
@@ -336,7 +336,7 @@ def _cells(blocks: Sequence[Sequence[tuple[Row, int]]]) -> list[Any]:
 
 
 _STORE = (
-    "select store_events(%s::uuid[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::uuid[],"
+    "select append_events(%s::uuid[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::uuid[],"
     " %s::numeric[], %s::text[], %s::numeric[], %s::jsonb[])"
 )
 _CHUNK_COLUMNS = (

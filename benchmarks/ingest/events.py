@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import random
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from permille.clock import system_now
+from permille.ids import new_id
 
 MODELS = ("8K", "32K")
 TYPES = ("input", "output")
+_STEP = timedelta(microseconds=10)
+"""From an id that carries its time to the next: 100,000 events a second."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,6 +26,7 @@ class Traffic:
     batch: int
     connections: int
     ordered_ids: bool = False
+    """UUIDv7, as they are made by the way."""
     subscriptions: int = 1_000
     """Of each there are four series of a code."""
     codes: int = 1
@@ -61,11 +67,11 @@ def many_series(series: int) -> Traffic:
 def requests(traffic: Traffic, keys: Sequence[str], count: int) -> Iterator[bytes]:
     """Each is a whole HTTP request with `traffic.batch` events."""
     chance = random.Random(uuid.uuid4().bytes)
-    prefix, now = uuid.uuid4().hex[:8], int(time.time())
+    begin = system_now()
     path = "/api/v1/events" if traffic.batch == 1 else "/api/v1/events/batch"
     for first in range(0, count, traffic.batch):
         key = keys[first // traffic.batch % traffic.organizations]
-        events = [_event(traffic, chance, first + place, prefix, now) for place in range(traffic.batch)]
+        events = [_event(traffic, chance, first + place, begin) for place in range(traffic.batch)]
         sent = {"event": events[0]} if traffic.batch == 1 else {"events": events}
         body = json.dumps(sent, separators=(",", ":"))
         head = (
@@ -75,15 +81,15 @@ def requests(traffic: Traffic, keys: Sequence[str], count: int) -> Iterator[byte
         yield (head + body).encode()
 
 
-def _event(traffic: Traffic, chance: random.Random, place: int, prefix: str, now: int) -> dict[str, object]:
+def _event(traffic: Traffic, chance: random.Random, place: int, begin: datetime) -> dict[str, object]:
     tokens = chance.randrange(1, 4_000)
     return {
-        "transaction_id": f"{prefix}{place:012d}"
+        "transaction_id": str(new_id(begin + place * _STEP))
         if traffic.ordered_ids
         else uuid.UUID(int=chance.getrandbits(128)).hex,
         "external_subscription_id": f"sub-{chance.randrange(traffic.subscriptions)}",
         "code": f"tokens{place % traffic.codes or ''}",
-        "timestamp": now - chance.randrange(3_600),
+        "timestamp": int(begin.timestamp()) - chance.randrange(3_600),
         "properties": {
             "model": chance.choice(MODELS),
             "type": chance.choice(TYPES),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
@@ -34,7 +34,7 @@ from permille.ingest.asgi import EventIntake
 from permille.ingest.decoders import FORMATS, USAGE_FORMATS
 from permille.ingest.senders import Answers
 from permille.monitoring import metrics_route
-from permille.store import api_keys, llm_intakes
+from permille.store import api_keys, held_usages, llm_intakes
 from permille.usecases import llm_usages
 from permille.usecases.event_warnings import warnings_of
 from permille.usecases.key_use import KeyUse, hear_changes
@@ -128,6 +128,29 @@ class _Calls:
 
     def counted(self, organization_id: UUID, calls: Sequence[PreparedCall], *, now: datetime) -> None:
         self.asked(lambda conn: llm_usages.counted(conn, organization_id, calls, now=now))
+
+    def look(
+        self,
+        organization_id: UUID,
+        *,
+        identities: Sequence[str],
+        subscriptions: Collection[str],
+        customers: Collection[str],
+        have_payer_names: bool,
+    ) -> llm_usages.Look:
+        return self.asked(
+            lambda conn: llm_usages.look(
+                conn,
+                organization_id,
+                identities=identities,
+                subscriptions=subscriptions,
+                customers=customers,
+                have_payer_names=have_payer_names,
+            )
+        )
+
+    def counted_for(self, organization_id: UUID, payers: Mapping[str, str], *, now: datetime) -> None:
+        self.asked(lambda conn: held_usages.counted(conn, organization_id, payers, now=now))
 
 
 def intake_of(

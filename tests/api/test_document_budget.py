@@ -105,6 +105,17 @@ def test_the_pdf_of_a_final_invoice_is_kept_while_it_shows_the_same(api: Api, ma
     assert kept == (1, len(pdf(api, invoice)))
 
 
+def test_a_kept_pdf_is_found_without_laying_it_out(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    invoice = bill(api)
+    first = pdf(api, invoice)
+
+    def layout(*_: Any) -> None:
+        raise AssertionError("it is laid out again")
+
+    monkeypatch.setattr("permille.out.pdf.invoice._layout", layout)
+    assert pdf(api, invoice) == first
+
+
 def test_a_draft_is_not_kept(api: Api, made: list[str]) -> None:
     api.put("/billing_entities/default", {"billing_entity": {"invoice_grace_period": 3}})
     invoice = bill(api)

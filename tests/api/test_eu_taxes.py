@@ -48,9 +48,13 @@ def test_taxes_that_somebody_chose_stay_until_the_customer_moves(api: Api) -> No
     assert save(api, country="BE") == {}
     manage(api)
     assert save(api, name="Bie") == {"lago_eu_be_standard": 21}
+    assert save(api, tax_codes=["lago_eu_be_standard"]) == {"lago_eu_be_standard": 21}
+    chosen = "select taxes_are_chosen from customer where organization_id = %(organization)s"
+    assert api.row(chosen, organization=api.organization.id) == (True,), "no look-up changes it"
     assert save(api, tax_codes=["mine"]) == {"mine": 6}
     assert save(api, name="Bié") == {"mine": 6}
     assert save(api, country="LU") == {"lago_eu_lu_standard": 17}
+    assert api.row(chosen, organization=api.organization.id) == (False,)
     api.delete("/taxes/lago_eu_lu_standard")
     assert save(api, country="AT") == {"lago_eu_at_standard": 20}
     assert save(api, country="LU") == {"lago_eu_lu_standard": 17}

@@ -82,6 +82,28 @@ def test_an_upgrade_takes_over_once_it_is_paid(running: Api, send: Sender) -> No
     )
 
 
+def test_days_that_had_passed_are_no_part_of_what_an_end_gives_back(running: Api) -> None:
+    """Of 22 days at 2.00 two had passed when they were paid; the plan ends on the 20th, 11 days before they do."""
+    api = running
+    move(api, 2024, 3, 10, 9)
+    made = gate(api, rule=FOREVER, plan="max")
+    move(api, 2024, 3, 12, 9)
+    pay(api, made, 4_400)
+    move(api, 2024, 3, 20, 9)
+    api.delete("/subscriptions/sub")
+    assert notes(api) == [("order_cancellation", 2_000), ("order_cancellation", 2_200), ("order_change", 400)]
+
+
+def test_days_that_had_passed_come_back_also_of_a_plan_with_a_trial_that_is_over(running: Api) -> None:
+    api = running
+    api.plan("tried", amount_cents=6_200, pay_in_advance=True, trial_period=2)
+    move(api, 2024, 3, 10, 9)
+    made = gate(api, rule=FOREVER, plan="tried")
+    move(api, 2024, 3, 12, 9)
+    pay(api, made, 4_400)
+    assert notes(api) == [("order_cancellation", 2_000), ("order_change", 400)]
+
+
 @pytest.mark.parametrize("ends_by", ["period", "delete", "old", "customer"])
 def test_the_old_plan_goes_on_where_the_new_one_is_never_paid(running: Api, ends_by: str) -> None:
     api = running
@@ -199,3 +221,90 @@ def test_of_twenty_changes_and_twenty_payments_at_once_one_is_made(running: Api)
     assert notes(api) == [("order_cancellation", 2_200)], (
         "paid on its day, it is billed as one without a rule"
     )
+
+
+def seats(units: int, amount: str, **fields: Any) -> dict[str, Any]:
+    return {
+        "add_on_code": "seat",
+        "charge_model": "standard",
+        "units": units,
+        "properties": {"amount": amount},
+        "pay_in_advance": True,
+        "prorated": True,
+        **fields,
+    }
+
+
+def add_seats(api: Api) -> None:
+    for code in ("seat", "desk"):
+        terms = {"name": code, "code": code, "amount_cents": 100, "amount_currency": "EUR"}
+        api.post("/add_ons", {"add_on": terms})
+
+
+def test_fixed_charges_in_advance_are_credited_for_the_days_before_the_payment(api: Api) -> None:
+    """4 seats at 6.20 are 0.80 a day, 3 desks at 3.10 0.30, for 22 days, and a plate of 5.00 is no matter of days.
+
+    Two days pass until the payment. The old plan has 2 seats at 3.10, 0.20 a day, which are paid to the month's end.
+    """
+    add_seats(api)
+    api.plan("pro", fixed_charges=[seats(2, "3.1")])
+    desks = seats(3, "3.1", add_on_code="desk")
+    plate = seats(1, "5", add_on_code="desk", code="plate", prorated=False)
+    api.plan("max", amount_cents=100, fixed_charges=[seats(4, "6.2"), desks, plate])
+    api.customer(currency="EUR")
+    api.subscribe()
+    move(api, 2024, 3, 10, 9)
+    waiting = gate(api, rule=FOREVER, plan="max")
+    move(api, 2024, 3, 12, 9)
+    pay(api, waiting, 22 * (80 - 20 + 30) + 500)
+    (note,) = api.get("/credit_notes")["credit_notes"]
+    assert note["reason"] == "order_change"
+    assert sorted(each["amount_cents"] for each in note["items"]) == [2 * 30, 2 * (80 - 20)]
+
+
+@pytest.mark.parametrize(
+    ("days", "fee", "old", "new"),
+    [
+        ((10, 12), True, seats(2, "3.1"), seats(4, "6.2")),
+        ((7, 29), True, seats(5, "1.73"), seats(7, "2.19")),
+        ((11, 11), True, seats(1, "9.99"), seats(3, "0.47")),
+        ((6, 30), False, seats(9, "4.44", prorated=False), seats(2, "8.08")),
+        ((13, 21), False, seats(3, "2.5"), seats(3, "77.77", prorated=False)),
+        ((9, 31), False, seats(3, "2.5", add_on_code="desk"), seats(11, "13.37")),
+    ],
+)
+def test_a_change_that_waits_costs_what_it_costs_made_at_the_payment(
+    api: Api, days: tuple[int, int], fee: bool, old: Any, new: Any
+) -> None:
+    asked, paid = days
+    add_seats(api)
+    api.plan("pro", amount_cents=310, pay_in_advance=fee, fixed_charges=[old])
+    api.plan("max", amount_cents=930, pay_in_advance=fee, fixed_charges=[new])
+    for customer in ("cus", "other"):
+        api.customer(customer, currency="EUR")
+        api.subscribe(customer, external_customer_id=customer)
+    move(api, 2024, 3, asked, 9)
+    waiting = gate(api, "cus", rule=FOREVER, plan="max")
+    move(api, 2024, 3, paid, 9)
+    rule = waiting["activation_rules"][0]
+    (owed,) = api.row("select total_amount_cents from invoice where id = %(id)s", id=rule["lago_invoice_id"])
+    pay(api, waiting, owed)
+    api.subscribe("other", external_customer_id="other", plan="max")
+    assert by_status_of(api, "cus") == by_status_of(api, "other") == {"terminated": "pro", "active": "max"}
+    move(api, 2024, 4, 1, 1)
+    assert cost(api, "cus") == cost(api, "other")
+
+
+def by_status_of(api: Api, external_id: str) -> dict[str, str]:
+    rows = api.get(
+        "/subscriptions", external_customer_id=external_id, **{"status[]": ["active", "terminated"]}
+    )
+    return {each["status"]: each["plan_code"] for each in rows["subscriptions"]}
+
+
+def cost(api: Api, customer: str) -> int:
+    """What all invoices of a customer come to, less what notes have given back of them."""
+    billed = api.get("/invoices", external_customer_id=customer)["invoices"]
+    given = api.get("/credit_notes", external_customer_id=customer)["credit_notes"]
+    fees: int = sum(each["fees_amount_cents"] for each in billed)
+    return fees - sum(each["total_amount_cents"] for each in given)

@@ -17,7 +17,7 @@ from permille.api.routes import ADMIN, ADMIN_OPERATIONS, API, ENDPOINTS
 from permille.api.webhooks import RENDERERS
 from permille.app import INTAKE_PATHS
 from permille.ingest.decoders import litellm, traces
-from permille.store.webhooks import body_text
+from permille.store.webhooks import body_of
 from tests.api.conftest import Api, charge
 from tests.api.contract import problems, validator
 
@@ -142,7 +142,7 @@ def test_webhooks_carry_the_objects_of_the_document_and_numbers_that_were_sent(a
     for kind, shown in made.items():
         object_id = UUID(shown["lago_id"])
         found = RENDERERS[kind](api.conn, [object_id])[object_id]
-        body = json.loads(body_text(api.organization.id, f"{kind}.created", kind, found))
+        body = json.loads(body_of(api.organization.id, f"{kind}.created", kind, found))
         check = validator(kind, {"$ref": f"#/components/schemas/{OBJECTS[kind]}"})
         assert [error.message for error in check.iter_errors(body[kind])] == [], kind
         if kind == "plan":

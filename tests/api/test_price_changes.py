@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -271,6 +272,7 @@ def test_what_ends_in_its_period_is_billed_at_the_old_price(api: Api, sold: Any,
             {"subscription": {"plan_overrides": {"amount_cents": 5, "name": "x"}}},
             {"name"},
         ),
+        ("/subscriptions/sub", {"subscription": {"name": "x"}}, {"name"}),
     ],
 )
 def test_what_cannot_be_scheduled_is_refused_by_name(
@@ -282,6 +284,31 @@ def test_what_cannot_be_scheduled_is_refused_by_name(
     both = {"effective": "now", "effective_at": "2024-04-01"}
     assert api.details("PUT", path, {**body, **both}) == {"effective_at": ["value_is_invalid"]}
     assert api.details("PUT", path, {**body, "effective_at": "x"}) == {"effective_at": ["invalid_date"]}
+
+
+def test_fixed_charges_cannot_be_scheduled(api: Api) -> None:
+    """Units of a subscription alone neither: nothing that waits is done at once without a word."""
+    api.customer()
+    api.post(
+        "/add_ons", {"add_on": {"name": "S", "code": "seat", "amount_cents": 100, "amount_currency": "USD"}}
+    )
+    seat = {"add_on_code": "seat", "charge_model": "standard", "units": 1, "properties": price(1)}
+    made = api.plan(fixed_charges=[seat])["fixed_charges"][0]
+    api.subscribe()
+    later = {"effective": "next_period"}
+    refused = {"fixed_charges": ["cannot_be_scheduled"]}
+    path = "/plans/pro/fixed_charges"
+    assert api.details("POST", path, {"fixed_charge": seat, **later}) == refused
+    assert api.details("PUT", f"{path}/seat", {"fixed_charge": {"units": 2}, **later}) == refused
+    assert api.details("DELETE", f"{path}/seat", None, **later) == refused
+    own = {"units": 2, "id": made["lago_id"]}
+    body = {"subscription": {"plan_overrides": {"fixed_charges": [own]}}}
+    assert api.details("PUT", "/subscriptions/sub", {**body, **later}) == refused
+    found = api.details(
+        "PUT", "/subscriptions/sub/fixed_charges/seat", {"fixed_charge": {"units": 2}, **later}
+    )
+    assert found == {"units": ["cannot_be_scheduled"]}
+    assert api.get("/subscriptions/sub/fixed_charges/seat")["fixed_charge"]["units"] == 1
 
 
 def test_plans_of_single_subscriptions_keep_and_follow_by_the_same_rules(
@@ -376,7 +403,7 @@ def test_a_metric_that_loses_a_value_loses_it_in_every_version(api: Api, tokens:
     assert bill(api) == 0
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(12))
 def test_each_period_costs_what_a_slow_oracle_says(api: Api, sold: Any, send: Any, seed: int) -> None:
     """The oracle keeps the list of edits, and finds the price of each period by walking through it."""
     chance = random.Random(seed)
@@ -386,7 +413,7 @@ def test_each_period_costs_what_a_slow_oracle_says(api: Api, sold: Any, send: An
         for number in sorted(chance.sample(range(6, 28), 3)):
             now = day(month, number)
             move_to(api, now)
-            amount = chance.randint(2, 99)
+            amount = chance.randint(1, 3)
             kind = chance.choice(["now", "next_period", "at", "use"])
             if kind == "use":
                 send(now)
@@ -412,20 +439,124 @@ def oracle(edits: list[tuple[datetime | None, datetime, int]], month: int) -> in
     """The price of a month's period by all edits so far.
 
     Each edit sets the price from its instant on. One that is made later and begins earlier ends where a change
-    begins that is later than both it and the day it was made on.
+    begins that is later than both it and the day it was made on. One that says what is so already changes nothing.
     """
     begins = START if month == 3 else day(month, 1)
     line: dict[datetime, int] = {datetime.min.replace(tzinfo=UTC): 1}
+
+    def worth(then: datetime) -> int:
+        return line[max(at for at in line if at <= then)]
+
     for since, made, amount in edits:
         first = since or datetime.min.replace(tzinfo=UTC)
+        if worth(max(first, made)) == amount:
+            continue
         line.setdefault(first, amount)
-        line = {at: amount if first <= at <= max(first, made) else worth for at, worth in line.items()}
-    return line[max(at for at in line if at <= begins)]
+        line = {at: amount if first <= at <= max(first, made) else was for at, was in line.items()}
+        line = dict(sorted(line.items()))
+        before = [None, *line.values()]
+        line = {at: was for (at, was), one in zip(line.items(), before, strict=False) if was != one}
+    return worth(begins)
 
 
 def billed_prices(edits: list[tuple[datetime | None, datetime, int]]) -> list[int]:
     """The price of each month by the edits that were made before its end."""
     return [oracle([each for each in edits if each[1] < day(month + 1, 1)], month) for month in (3, 4, 5, 6)]
+
+
+Scheduled = Callable[[Api, Any, int, str], Any]
+
+
+def of_plan_charge(api: Api, sold: Any, amount: int, at: str) -> Any:
+    return reprice(api, amount, effective_at=at)
+
+
+def of_whole_plan(api: Api, sold: Any, amount: int, at: str) -> Any:
+    entry = {"id": sold["charges"][0]["lago_id"], "properties": price(amount)}
+    return api.put("/plans/pro", {"plan": {"charges": [entry]}, "effective_at": at})
+
+
+def of_own_charge(api: Api, sold: Any, amount: int, at: str) -> Any:
+    return reprice(api, amount, path="/subscriptions/sub/charges/tokens", effective_at=at)
+
+
+def of_overrides(api: Api, sold: Any, amount: int, at: str) -> Any:
+    entry = {"id": sold["charges"][0]["lago_id"], "properties": price(amount)}
+    overrides = {"plan_overrides": {"charges": [entry]}}
+    return api.put("/subscriptions/sub", {"subscription": overrides, "effective_at": at})
+
+
+@pytest.mark.parametrize("schedule", [of_plan_charge, of_whole_plan, of_own_charge, of_overrides])
+def test_a_price_is_scheduled_back_to_that_of_today(
+    api: Api, sold: Any, send: Any, schedule: Scheduled
+) -> None:
+    schedule(api, sold, 2, "2024-04-01")
+    schedule(api, sold, 1, "2024-05-01")
+    for month in (3, 4, 5):
+        send(day(month, 20))
+    for month in (4, 5, 6):
+        move_to(api, day(month, 1, 1))
+    assert invoiced(api) == [100, 200, 100]
+
+
+@pytest.mark.parametrize("path", ["/plans/pro", "/subscriptions/sub"])
+def test_a_fee_is_scheduled_back_to_that_of_today(api: Api, tokens: Any, path: str) -> None:
+    api.plan(charges=[charge(tokens)], amount_cents=3_100)
+    api.subscribe()
+    change_fee(api, 6_200, path=path, effective_at="2024-04-01")
+    change_fee(api, 3_100, path=path, effective_at="2024-05-01")
+    for month in (4, 5, 6):
+        move_to(api, day(month, 1, 1))
+    assert plan_fees(api) == [2_700, 6_200, 3_100]
+
+
+def test_filters_are_scheduled_back_and_those_that_come_later_are_found(api: Api, sold: Any) -> None:
+    path = "/plans/pro/charges/tokens/filters"
+    made = api.post(
+        path,
+        {
+            "filter": {"values": {"model": ["8K"]}, "properties": price(2)},
+            "effective_at": "2024-04-01",
+        },
+    )["filter"]
+    one = f"{path}/{made['lago_id']}"
+    api.put(one, {"filter": {"properties": price(3)}, "effective_at": "2024-05-01"})
+    api.put(one, {"filter": {"properties": price(2)}, "effective_at": "2024-06-01"})
+    api.delete(one, effective_at="2024-07-01")
+    changes = api.get("/plans/pro")["plan"]["scheduled_changes"]
+    found = [[each["properties"]["amount"] for each in one["charges"][0]["filters"]] for one in changes]
+    assert found == [["2"], ["3"], ["2"], []]
+    assert api.get(path)["filters"] == []
+    assert api.call("PUT", one, {"filter": {"properties": price(9)}}).status_code == 404
+
+
+def test_plans_of_single_subscriptions_are_scheduled_back_too(api: Api, sold: Any, send: Any) -> None:
+    api.put("/subscriptions/sub", {"subscription": {"plan_overrides": {"name": "own"}}})
+    reprice(api, 2, effective_at="2024-04-01", cascade_updates=True)
+    reprice(api, 1, effective_at="2024-05-01", cascade_updates=True)
+    for month in (3, 4, 5):
+        send(day(month, 20))
+    for month in (4, 5, 6):
+        move_to(api, day(month, 1, 1))
+    assert invoiced(api) == [100, 200, 100]
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_what_comes_before_changes_and_those_behind_it_stay_what_they_are(
+    api: Api, sold: Any, is_cancelled: bool
+) -> None:
+    """The price of May is that of today, and of June that of April: neither follows what happens to these."""
+    for amount, at in ((2, "2024-04-01"), (1, "2024-05-01"), (2, "2024-06-01")):
+        reprice(api, amount, effective_at=at)
+    first = api.get("/plans/pro")["plan"]["scheduled_changes"][0]
+    if is_cancelled:
+        api.delete(f"/plans/pro/scheduled_changes/{first['lago_id']}")
+    reprice(api, 5)
+    amounts = [
+        each["charges"][0]["properties"]["amount"]
+        for each in api.get("/plans/pro")["plan"]["scheduled_changes"]
+    ]
+    assert amounts == (["2"] if is_cancelled else ["2", "1", "2"])
 
 
 def plan_fees(api: Api, sub: str = "sub") -> list[int]:

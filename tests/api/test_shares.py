@@ -19,8 +19,8 @@ from permille.api.http import Call, Engine, application, route
 from permille.config import from_environment
 from permille.core.errors import Refusal
 from permille.database.connections import Limits, open_pool
-from permille.database.niceness import NICE
 from permille.http.shares import LATELY_SECONDS, Loads, Shares, Turns, Workshop, too_many_requests
+from permille.niceness import NICE
 from permille.store import api_keys, organizations
 from permille.usecases.key_use import KeyUse
 

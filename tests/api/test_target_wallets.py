@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from permille.api.webhooks import RENDERERS
-from permille.store.webhooks import body_text
+from permille.store.webhooks import body_of
 from tests.api.contract import validator
 
 from .conftest import Api, charge
@@ -158,7 +158,7 @@ def test_a_name_of_no_active_wallet_is_reported_with_the_hour(api: Api, stranger
         {"target_wallet_code": ["target_wallet_code_not_found"]},
     )
     assert first.event.properties[NAMED] in ("nobody", "gone")
-    body = json.loads(body_text(api.organization.id, "event.error", "event_error", first))["event_error"]
+    body = json.loads(body_of(api.organization.id, "event.error", "event_error", first))["event_error"]
     check = validator("event_error", {"$ref": "#/components/schemas/EventError"})
     assert [error.message for error in check.iter_errors(body)] == []
     assert len(reported(api, 6, 3)) == 3

@@ -30,11 +30,12 @@ from permille.core.errors import Refusal
 from permille.core.instants import microseconds
 from permille.core.metering.encoding import NO_LAYOUT, SeriesLayout
 from permille.events.columns import UsualEvents
-from permille.events.identity import transaction_identity
+from permille.events.identity import transaction_range
 from permille.events.log import KnownLayouts, Request
 from permille.events.postgres import writer
 from permille.events.postgres.memory import Memory
 from permille.ingest.decoders import lago
+from tests.ingest.timed_ids import ids
 
 pytestmark = pytest.mark.skipif(not accelerator.IS_BUILT, reason=f"the accelerator is {accelerator.WHY_NOT}")
 
@@ -92,8 +93,8 @@ def compare(body: bytes, *, is_batch: bool = True, most: int = 5) -> bool:
     usual_request = Request(ORGANIZATION, request.drafts, CREATED_AT, usual=usual)
     for index, draft in enumerate(request.drafts):
         if draft.external_subscription_id is None:  # half of such an identity is chance
-            half = transaction_identity(ORGANIZATION.bytes, draft.transaction_id)[:8]
-            assert usual_request.identities[index][:8] == half
+            first, last = transaction_range(ORGANIZATION.bytes, draft.transaction_id)
+            assert first <= UUID(bytes=usual_request.identities[index]) <= last
         else:
             assert usual_request.identities[index] == request.identities[index]
     request.identities = list(usual_request.identities)
@@ -284,6 +285,13 @@ def bodies(draw: st.DrawFn) -> bytes:
 @given(bodies())
 def test_whatever_is_sent_c_says_what_python_says_or_nothing(body: bytes) -> None:
     compare(body)
+
+
+def test_ids_with_a_time_have_the_same_identities() -> None:
+    chance = random.Random(1)
+    for _ in range(40):
+        sent = [event(transaction_id=text) for text in ids(chance, 50)]
+        assert compare(batch(*sent, ensure_ascii=chance.random() < 0.5), most=50)
 
 
 @settings(max_examples=100, deadline=None)

@@ -12,8 +12,8 @@ import pytest
 
 from permille.core.metering.expression import Evaluation, EvaluationError, evaluate_all
 from permille.ingest import evaluators as evaluators_module
-from permille.ingest.evaluator_child import NICE
 from permille.ingest.evaluators import Evaluators
+from permille.niceness import NICE
 
 WANTED = [
     Evaluation("event.properties.a * 2", "m", 0, {"a": Decimal("1.50")}),
@@ -49,7 +49,8 @@ def test_a_child_of_low_priority_finds_the_same_values(evaluators: Evaluators) -
         assert isinstance(found[2], EvaluationError)
         assert str(found[2]) == str(here[2])
     (child,) = set(children()) - set(before)
-    assert os.getpriority(os.PRIO_PROCESS, child) == min(19, os.getpriority(os.PRIO_PROCESS, 0) + NICE)
+    assert os.getpriority(os.PRIO_PROCESS, child) == max(NICE, os.getpriority(os.PRIO_PROCESS, 0))
+    assert os.getsid(child) == child, "what it takes is not taken from its parent's session"
     evaluators.close()
     assert children() == before
 

@@ -230,7 +230,7 @@ def item(field_name: str, aggregation_type: str = "sum_agg") -> FeeItem:
         )
     )
     names: dict[str, Any] = dict.fromkeys(("charge_code", "charge_model", "metric_name", "metric_code"), "x")
-    ids: dict[str, Any] = dict.fromkeys(("fee_id", "charge_id", "metric_id"), UUID(int=1))
+    ids: dict[str, Any] = dict.fromkeys(("charge_id", "metric_id"), UUID(int=1))
     plain = FeeItem(
         **blank,
         **names,

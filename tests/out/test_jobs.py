@@ -138,6 +138,29 @@ def test_the_same_job_waits_once(db: psycopg.Connection[Any], dsn: str) -> None:
     assert count(db, "procrastinate_jobs") == 2
 
 
+def test_a_job_may_run_beside_the_one_of_its_key_and_beside_no_other_such(
+    db: psycopg.Connection[Any], dsn: str, pool: ConnectionPool[Any]
+) -> None:
+    under_way: list[str] = []
+    go_on = threading.Event()
+
+    def work(_context: Context, key: str) -> None:
+        under_way.append(key)
+        go_on.wait(20)
+        under_way.remove(key)
+
+    beside = [Job(kind="k", key=key, owner="1", is_beside=True) for key in ("1", "1", "2")]
+    defer(db, [job("k", "1"), *beside])
+    db.commit()
+    assert count(db, "procrastinate_jobs") == 3
+    with worker(dsn, pool, (Kind(name="k", run=work),)):
+        until(lambda: len(under_way) >= 2)
+        time.sleep(1.0)  # time for the third, which must wait
+        assert under_way == ["1", "1"]
+        go_on.set()
+        until(lambda: count(db, "procrastinate_jobs") == 0)
+
+
 def test_jobs_run_soon_after_the_commit_and_leave_nothing(
     db: psycopg.Connection[Any], dsn: str, pool: ConnectionPool[Any]
 ) -> None:

@@ -29,7 +29,7 @@ from permille.ids import new_id
 from permille.out import webhooks as out_webhooks
 from permille.out.kind import Context
 from permille.out.signing import draw_private_key, public_pem
-from permille.out.webhooks import deliver
+from permille.out.webhooks import AT_ONCE, deliver
 from permille.store import fences, organizations, webhook_endpoints, webhook_log, webhooks
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
@@ -270,6 +270,21 @@ def test_two_deliverers_send_each_once(world: World) -> None:
     assert sum(counts) == 150
     keys = [headers["x-lago-unique-key"] for headers, _ in world.receiver.received]
     assert len(keys) == len(set(keys)) == 150
+
+
+def test_a_second_job_helps_where_more_is_due_than_is_claimed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("permille.out.webhooks.CLAIMED_MAX", AT_ONCE)
+    organization = world.organization()
+    world.listen(organization)
+    for count, helpers in ((AT_ONCE - 1, 0), (AT_ONCE, 1), (3 * AT_ONCE, 1)):
+        world.db.execute("delete from procrastinate_jobs")
+        world.happen(organization, count=count)
+        assert world.deliver() == count
+        found = world.db.execute("select args from procrastinate_jobs where lock = 'beside'").fetchall()
+        world.db.commit()
+        assert len(found) == helpers
 
 
 def test_a_crash_between_claim_and_answer_repeats_the_attempt(world: World) -> None:

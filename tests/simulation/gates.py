@@ -4,14 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from .settle import Bill, Fee
+from .prices import cut, digits, rounded
+from .settle import Bill, Fee, Note
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from .oracle import Action, Oracle, Subscription
+
+
+def begin_change(oracle: Oracle, old: Subscription, new: Subscription, timeout: int | None) -> str:
+    """Whether a change of plan `waits` to be paid first, was `paid` by credits, or is `free`, where nothing is paid first."""
+    fees = [] if timeout is None else [*oracle.own_fee(new, "follow")]
+    if not fees:
+        return "free"
+    new.is_gated, new.timeout = True, timeout or 0
+    oracle.played.add("gated_changes")
+    if not waits(oracle, new, fees):
+        return "paid"
+    new.follows = old
+    [fee] = fees
+    assert fee.end is not None
+    new.gives_up = min(fee.end, new.gives_up or fee.end)
+    return "waits"
 
 
 def waits(oracle: Oracle, row: Subscription, fees: list[Fee]) -> bool:
@@ -52,6 +70,34 @@ def pay(oracle: Oracle, row: Subscription) -> None:
     assert row.gate is not None
     row.waits, row.gate.paid = False, row.gate.total
     oracle.keep(row.customer, row.gate)
+    if row.follows is not None:
+        fee = next(each for each in row.gate.all_fees if each.kind == "subscription")
+        row.started = row.created = oracle.now
+        row.begin_seats()
+        oracle.take_over(row.follows, row, "upgrade", "paid")
+        oracle.played.add("gated_changes_paid")
+        _credit_days_before(oracle, row, fee)
+
+
+def _credit_days_before(oracle: Oracle, row: Subscription, fee: Fee) -> None:
+    """Give back the days of a fee on which the plan before went on."""
+    assert row.gate is not None
+    assert fee.start is not None
+    assert fee.end is not None
+    bill, last = row.gate, row.day(fee.end - timedelta(microseconds=1))
+    since, from_now = (
+        cut(min(Fraction(fee.price * ((last - day).days + 1), fee.whole_days), Fraction(fee.cents)), 5)
+        for day in (row.day(fee.start), row.day(oracle.now))
+    )
+    amount = since - from_now
+    base = amount - fee.off * amount / fee.cents
+    taxes = sum((base * rate / 100 for _, rate in fee.taxes), Fraction(0))
+    if total := rounded(base) + rounded(taxes):
+        oracle.played.add("gated_changes_late")
+        bill.rounded_up += rounded(taxes) - digits(taxes, 5)
+        fee.credited += rounded(amount)
+        fee.passed += rounded(amount)
+        oracle.give(row.customer, bill, Note(total, total, total, oracle.now))
 
 
 def give_up(oracle: Oracle, row: Subscription) -> None:

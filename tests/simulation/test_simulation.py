@@ -15,7 +15,7 @@ from .oracle import Oracle
 from .play import run, run_with_deaths
 from .script import COMPONENTS, Script
 
-FIXED = (1, 2, 3, 4, 6, 7, 9, *range(11, 17), 31, 47, 93, 95, 96, 172, 276)
+FIXED = (1, 2, 3, 4, 6, 9, 11, 12, 14, 15, 24, 31, 47, 49, 88, 93, 95, 96, 172, 276)
 """Together they play all that there is."""
 FRESH = 5
 BESIDES = (
@@ -26,10 +26,14 @@ BESIDES = (
     "cascades",
     "catalogue",
     "catalogue_filters",
+    "corrections",
     "catalogue_at_thresholds",
     "gates",
     "gates_timed_out",
     "gates_paid_late",
+    "gated_changes",
+    "gated_changes_paid",
+    "gated_changes_late",
     "catches_up",
     "own_plans_with_dated_prices",
 )

@@ -166,3 +166,19 @@ def test_the_lock_of_a_migration_keeps_others_waiting(empty_dsn: str, tmp_path: 
         conn.execute("select pg_advisory_unlock(%s)", (runner._LOCK,))
     thread.join(10)
     assert done.is_set()
+
+
+def test_a_migration_that_is_chosen_to_end_a_deadlock_is_applied_again(
+    empty_dsn: str, tmp_path: Path
+) -> None:
+    """A sequence counts what is undone, too."""
+    write(tmp_path, "0001_first.sql", "create sequence attempts")
+    deadlock = "do $$ begin if nextval('attempts') < {} then raise exception using errcode = '40P01'; end if; end $$;"
+    write(tmp_path, "0002_second.sql", deadlock.format(3) + "create table a (n int)")
+    migrate(empty_dsn, folder=tmp_path)
+    assert tables(empty_dsn) == {"a", "schema_migration"}
+    write(tmp_path, "0003_third.sql", deadlock.format(1_000))
+    with pytest.raises(psycopg.errors.DeadlockDetected):
+        migrate(empty_dsn, folder=tmp_path)
+    with psycopg.connect(empty_dsn) as conn:
+        assert conn.execute("select last_value from attempts").fetchone() == (3 + runner._ATTEMPTS_MAX,)

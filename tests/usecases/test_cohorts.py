@@ -29,6 +29,7 @@ _OWN = [
     ),
     *("charge_filter_id", "plan_id", "webhook_endpoint_id", "object_id", "wallet_id", "applied_coupon_id"),
     *("coupon_id", "true_up_parent_fee_id", "refresh_at", "position", "counted_to", "seen_to"),
+    *("inbound_id", "outbound_id"),
 ]
 _OF_CUSTOMER = {
     "invoice": "t.customer_id",
@@ -38,6 +39,8 @@ _OF_CUSTOMER = {
     "wallet": "t.customer_id",
     "applied_coupon": "t.customer_id",
     "wallet_transaction": "(select customer_id from wallet where id = t.wallet_id)",
+    "wallet_consumption": "(select w.customer_id from wallet w join wallet_transaction o on o.wallet_id = w.id"
+    " where o.id = t.outbound_id)",
     "coupon_credit": "(select customer_id from applied_coupon where id = t.applied_coupon_id)",
     "invoice_subscription": "(select customer_id from subscription where id = t.subscription_id)",
     "webhook": "(select customer_id from invoice where id = t.object_id)",
@@ -139,13 +142,25 @@ def _rows(world: World) -> dict[str, list[tuple[Any, ...]]]:
     }
 
 
+def _writes(world: World) -> dict[str, int]:
+    """Table -> how many of its rows this transaction has written so far."""
+    return dict(
+        world.rows(
+            "select relname, n_tup_ins + n_tup_upd + n_tup_del from pg_stat_xact_user_tables order by 1"
+        )
+    )
+
+
 def test_rows_are_the_same_as_one_subscription_at_a_time(db: psycopg.Connection[Any]) -> None:
     found = []
     for limit in (1, 100):
         world = make_world(db, name=f"by {limit}")
         _filled(world, seed=11)
+        before = _writes(world)
         while run.bill_due(db, organization_id=world.id, until=UNTIL, limit=limit):
             pass
+        written = {table for table, count in _writes(world).items() if count > before.get(table, 0)}
+        assert written - {"procrastinate_jobs"} == _OF_CUSTOMER.keys()
         found.append(_rows(world))
     alone, together = found
     for table, rows in alone.items():

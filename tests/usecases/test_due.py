@@ -219,6 +219,28 @@ def test_no_batch_is_begun_once_it_is_to_stop(
     assert first + due.run_live(pool, NOW) == 120
 
 
+def test_a_live_organization_waits_for_no_other_one_to_be_done(
+    live: World, pool: ConnectionPool[psycopg.Connection[Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    organizations = {
+        live.id,
+        _crowd(make_world(live.conn, name="Other", test_now=None), customers_count=4).id,
+    }
+    done: list[UUID] = []
+    step = due._step
+
+    def noted(conn: psycopg.Connection[Any], organization_id: UUID, at: datetime, **beside: Any) -> int:
+        done.append(organization_id)
+        return step(conn, organization_id, at, **beside)
+
+    monkeypatch.setattr(due, "_step", noted)
+    monkeypatch.setattr(due, "BATCH", 1)
+    monkeypatch.setattr(due, "TURN_SECONDS", 0)
+    due.run_live(pool, NOW)
+    for nth in range(4):
+        assert set(done[2 * nth : 2 * nth + 2]) == organizations
+
+
 @pytest.mark.parametrize("batch", [1, 7, 1000])
 def test_batches_of_any_size_give_the_same(
     live: World, pool: ConnectionPool[psycopg.Connection[Any]], monkeypatch: pytest.MonkeyPatch, batch: int

@@ -162,8 +162,20 @@ def test_a_tax_that_somebody_chose_stays(seller: Seller) -> None:
     seller.save(country="AT", tax_identification_number=ROME)
     seller.save("other", country="BE")
     chosen = seller.customer("other").taxes[0].id
-    seller.save(tax_ids=[chosen])
+    seller.save(tax_ids=[chosen], taxes_are_chosen=True)
     assert (seller.look(), seller.tax(), seller.said()[0]["valid"]) == (1, ["be_standard"], False)
+
+
+def test_a_tax_that_somebody_chose_stays_also_where_it_is_the_one_that_follows(seller: Seller) -> None:
+    """Until what decides it changes, or nobody's choice is left."""
+    seller.save(country="AT", tax_identification_number=ROME)
+    chosen = [seller.customer().taxes[0].id]
+    seller.save(tax_ids=chosen, taxes_are_chosen=True)
+    assert (seller.look(), seller.tax()) == (1, ["reverse_charge"])
+    seller.save(country="BE")
+    assert seller.tax() == ["be_standard"]
+    seller.vies.answers[ROME] = REGISTERED
+    assert (seller.look(timedelta(seconds=1)), seller.tax()) == (1, ["reverse_charge"])
 
 
 @pytest.mark.parametrize(

@@ -441,6 +441,25 @@ def test_what_a_new_subscription_fee_changes_is_seen_before_it_is_saved(
     assert browser.row(kept, browser.organization.id) == (changes,)
 
 
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/edit-plan/payg", "amount"),
+        ("/edit-own-plan/sub", "amount"),
+        ("/edit-charge/payg?charge=tokens", "price:0:0"),
+        ("/edit-own-charge/sub?charge=tokens", "price:0:0"),
+    ],
+)
+def test_prices_of_today_are_scheduled_behind_others(browser, running, path, name):
+    today = sent_by(browser.ok(path.split("?")[0], charge="tokens"))
+    browser.confirmed(path, {**today, name: "31"}, effective="day", effective_at="2030-01-01")
+    page = browser.post(path, today).text
+    assert "Other prices are scheduled from 1 Jan 2030." in text_of(page)
+    browser.sent(path, {**sent_by(page), "effective": "day", "effective_at": "2030-03-01"})
+    kept = "select count(*) from plan where organization_id = %s and version_of is not null and deleted_at is null"
+    assert browser.row(kept, browser.organization.id) == (2,)
+
+
 @pytest.mark.parametrize("path", ["/edit-plan/payg", "/edit-own-plan/sub"])
 def test_what_costs_nothing_is_saved_at_once(browser, running, path):
     named = {**sent_by(browser.ok(path)), "plan_invoice_name": "Tokens"}

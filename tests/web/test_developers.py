@@ -59,6 +59,14 @@ def test_the_log_and_sending_again(browser, server):
             payload={"customer": {"name": "<b>Acme</b>"}},
             now=system_now(),
         )
+        webhooks.enqueue_of(
+            conn, "invoice.created", browser.organization.id, [browser.organization.id], now=system_now()
+        )
+        (rendered,) = conn.execute(
+            "select id from webhook where organization_id = %s and webhook_type = 'invoice.created'",
+            [browser.organization.id],
+        ).fetchall()
+        webhooks.freeze(conn, {rendered[0]: b'{"invoice":{"number":"BOLT-001"}}'})
         conn.execute(
             "update webhook set status = 'failed', http_status = 500, response = 'no', attempts = 5"
             " where organization_id = %s and webhook_type = 'customer.created'",
@@ -68,6 +76,7 @@ def test_the_log_and_sending_again(browser, server):
     words = text_of(page)
     assert "customer.created https://example.com/hooks failed 5 500" in words
     assert "<b>Acme</b>" not in page
+    assert "BOLT-001" in text_of(browser.ok("/developers"))
     assert "Nothing was sent" in text_of(browser.ok("/developers", status="succeeded"))
     (webhook_id,) = re.findall(r'action="/app/webhooks/([^/]+)/replay"', page)
     assert join(server).post(f"/webhooks/{webhook_id}/replay").status_code == 404

@@ -40,6 +40,7 @@
 #include "layout.h"
 #include "json.h"
 #include "event.h"
+#include "identity.h"
 #include "columns.h"
 
 /* ---- an organization, and its codes of one version of the metering ---- */

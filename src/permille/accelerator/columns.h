@@ -272,33 +272,6 @@ static int put_extra(columns *c, const event *e, buffer *scratch)
     return put_array_text(&c->extras, document->p, document->n);
 }
 
-typedef struct {
-    uint8_t organization[16];
-    uint8_t chance[256];
-    size_t chance_left;
-} identifier;
-
-/* One without a subscription is never a duplicate. */
-static int make_identity(identifier *by, const event *e, const uint8_t *subscription, uint8_t *identity)
-{
-    uint8_t named[16 + 4 * NAME_MAX_CHARS];
-    memcpy(named, by->organization, 16);
-    memcpy(named + 16, e->transaction_id.p, e->transaction_id.n);
-    blake2b(identity, 16, named, 16 + e->transaction_id.n);
-    if (!e->has_subscription) {
-        if (by->chance_left < 8) {
-            if (getentropy(by->chance, sizeof by->chance))
-                return 0;
-            by->chance_left = sizeof by->chance;
-        }
-        by->chance_left -= 8;
-        subscription = by->chance + by->chance_left;
-    }
-    for (int i = 0; i < 8; i++)
-        identity[8 + i] ^= subscription[i];
-    return 1;
-}
-
 static int add_event(columns *c, event *e, const Layout *layout, identifier *by, const uint8_t *created, buffer *scratch)
 {
     series_key key;

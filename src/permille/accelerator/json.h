@@ -70,14 +70,22 @@ static int character_length(const uint8_t *p, const uint8_t *end)
     return a >= 0xF1 && a <= 0xF3 ? 4 : 0;
 }
 
+/* The value of a hexadecimal digit, -1 of another byte. */
+static int hex_value(uint8_t c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c |= 0x20;
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
 static int hex_digits(const uint8_t *p, const uint8_t *end, uint32_t *number)
 {
     if (end - p < 4)
         return 0;
     *number = 0;
     for (int i = 0; i < 4; i++) {
-        uint8_t c = p[i];
-        int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+        int digit = hex_value(p[i]);
         if (digit < 0)
             return 0;
         *number = *number << 4 | (uint32_t)digit;

@@ -160,10 +160,12 @@ def _status(call: Call) -> str | None:
 
 def plan_to_change(call: Call) -> Plan:
     """Likewise, to change it: a subscription gets a plan of its own. Raises NotFound."""
+    organization_id, since = call.organization.id, read_since(call)
     if not is_of_subscription(call):
-        return catalogue.to_change(call.conn, call.organization.id, call.path["code"], now=call.now)
+        return catalogue.to_change(call.conn, organization_id, call.path["code"], since=since, now=call.now)
+    external_id = call.path["external_id"]
     return own_plans.to_change(
-        call.conn, call.organization.id, call.path["external_id"], status=_status(call), now=call.now
+        call.conn, organization_id, external_id, status=_status(call), since=since, now=call.now
     )
 
 

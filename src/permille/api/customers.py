@@ -134,7 +134,7 @@ def read_columns(
     if billing:
         columns["billing_configuration"] = {**(before.billing_configuration if before else {}), **billing}
     if (own := read_taxes(fields, known_taxes(conn, organization_id, [fields]))) is not None:
-        columns["tax_ids"] = ids(own)
+        columns |= {"tax_ids": ids(own), "taxes_are_chosen": bool(own)}
     if (entries := fields.objects("metadata")) is not None:
         columns["metadata"] = _metadata(fields, entries, before, now=now)
     return columns

@@ -84,7 +84,7 @@ def _name(sent: Any) -> str:
 
 
 def _item(one: Estimate | InstantEstimate) -> FeeItem:
-    return item_of(_NOWHERE, one.terms.charge, one.fee.charge_filter_id)
+    return item_of(one.terms.charge, one.fee.charge_filter_id)
 
 
 def render_estimate(one: Estimate, *, now: datetime) -> objects.Fee:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -23,7 +23,7 @@ from permille.core.errors import Invalid
 from permille.core.fee_kind import FeeKind
 from permille.core.instants import parse_instant
 from permille.core.invoice.payment import PaymentStatus
-from permille.core.money import decimal_text, exact, round_cents, subunits
+from permille.core.money import decimal_text, exact, subunits, whole_cents
 from permille.core.rating.filters import ALL_FILTER_VALUES
 from permille.store import (
     customers,
@@ -56,13 +56,21 @@ class Surroundings:
     """Fee of an add-on, or of a fixed charge -> what it is for."""
 
 
-def surroundings(conn: Connection[Any], fees: Sequence[StoredFee]) -> Surroundings:
-    rows = subscriptions.by_ids(conn, {fee.subscription_id for fee in fees if fee.subscription_id})
+def surroundings(
+    conn: Connection[Any],
+    fees: Sequence[StoredFee],
+    *,
+    customer_ids: Iterable[UUID] = (),
+    subscription_ids: Iterable[UUID] = (),
+) -> Surroundings:
+    """What the fees refer to, and these customers and subscriptions, with their plans."""
+    subscribed = {fee.subscription_id for fee in fees if fee.subscription_id}
+    rows = subscriptions.by_ids(conn, subscribed.union(subscription_ids))
     of_add_ons = [fee.id for fee in fees if fee.fee_type in OF_ADD_ONS]
     return Surroundings(
-        items=fee_items.of_fees(conn, [fee.id for fee in fees]),
+        items=fee_items.of_fees(conn, fees),
         add_ons=fee_items.add_ons_of_fees(conn, of_add_ons) if of_add_ons else {},
-        customers=customers.by_ids(conn, {fee.customer_id for fee in fees}),
+        customers=customers.by_ids(conn, {fee.customer_id for fee in fees}.union(customer_ids)),
         subscriptions=rows,
         plans=plans.plans_by_ids(conn, {row.plan_id for row in rows.values()}),
         true_ups=fee_store.true_ups_of(conn, [fee.id for fee in fees]),
@@ -210,16 +218,17 @@ def _offset_instant(at: datetime | None) -> str | None:
 
 def _amounts(fee: StoredFee) -> dict[str, Any]:
     unit = subunits(fee.amount_currency)
+    amount, taxes = fee.precise_amount_cents, fee.taxes_precise_amount_cents
+    coupons = fee.precise_coupons_amount_cents
     with exact():
-        precise_total = fee.precise_amount_cents + fee.taxes_precise_amount_cents
-        coupons = fee.precise_coupons_amount_cents
+        precise = decimal_text(amount / unit)
         return {
             "amount_cents": fee.amount_cents,
             "amount_currency": fee.amount_currency,
-            "precise_amount": decimal_text(fee.precise_amount_cents / unit),
-            "precise_total_amount": decimal_text(precise_total / unit),
+            "precise_amount": precise,
+            "precise_total_amount": decimal_text((amount + taxes) / unit) if taxes else precise,
             "taxes_amount_cents": fee.taxes_amount_cents,
-            "taxes_precise_amount": decimal_text(fee.taxes_precise_amount_cents / unit),
+            "taxes_precise_amount": decimal_text(taxes / unit),
             "taxes_rate": _number(fee.taxes_rate),
             "total_aggregated_units": _text(fee.total_aggregated_units),
             "total_amount_cents": fee.amount_cents + fee.taxes_amount_cents,
@@ -227,10 +236,10 @@ def _amounts(fee: StoredFee) -> dict[str, Any]:
             "units": decimal_text(fee.units),
             "precise_unit_amount": decimal_text(fee.precise_unit_amount),
             "precise_coupons_amount_cents": decimal_text(coupons),
-            "sub_total_excluding_taxes_amount_cents": round_cents(fee.amount_cents - coupons),
-            "sub_total_excluding_taxes_precise_amount_cents": decimal_text(
-                fee.precise_amount_cents - coupons
-            ),
+            "sub_total_excluding_taxes_amount_cents": whole_cents(fee.amount_cents - coupons)
+            if coupons
+            else fee.amount_cents,
+            "sub_total_excluding_taxes_precise_amount_cents": decimal_text(amount - coupons),
         }
 
 

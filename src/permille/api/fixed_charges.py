@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 from permille.api.charges import is_of_subscription, plan_to_change, shown_plan, subscribed_plan
 from permille.api.fixed_charge_input import (
@@ -16,7 +17,7 @@ from permille.api.fixed_charge_input import (
     render_fixed_charge,
 )
 from permille.api.http import Call
-from permille.api.price_changes import cascades
+from permille.api.price_changes import cascades, read_since
 from permille.api.price_preview import previewable
 from permille.api.taxes import known_taxes
 from permille.api.validation import Fields
@@ -100,6 +101,8 @@ def _own_units(call: Call, entry: Fields) -> FixedCharge | None:
     charge, wanted = by_code(plan, call.path["fixed_charge_code"]), read_units(entry)
     entry.check()
     assert wanted is not None, "checked"
+    if wanted.units != charge.units and read_since(call) is not None:
+        raise Invalid({"units": ["cannot_be_scheduled"]})
     fixed_units.set_own(call.conn, row, plan, {charge.id: wanted}, now=call.now)
     return replace(charge, units=wanted.units)
 
@@ -110,7 +113,7 @@ def delete_fixed_charge(call: Call) -> dict[str, Any]:
     plan = plan_to_change(call)
     gone = by_code(plan, call.path["fixed_charge_code"])
     left = [charge for charge in plan.fixed_charges if charge.id != gone.id]
-    catalogue.change_fixed_charges(call.conn, plan, left, cascades=cascades(call), now=call.now)
+    _change(call, plan, left)
     return {"fixed_charge": render_fixed_charge(gone)}
 
 
@@ -118,6 +121,13 @@ def _save(
     call: Call, plan: Plan, charges: Sequence[FixedCharge], changed: FixedCharge, entry: Fields
 ) -> None:
     at_once = {changed.id} if entry.flag("apply_units_immediately") else set()
+    _change(call, plan, charges, units_at_once=at_once)
+
+
+def _change(
+    call: Call, plan: Plan, charges: Sequence[FixedCharge], *, units_at_once: Collection[UUID] = ()
+) -> None:
+    since, follow = read_since(call), cascades(call)
     catalogue.change_fixed_charges(
-        call.conn, plan, charges, cascades=cascades(call), units_at_once=at_once, now=call.now
+        call.conn, plan, charges, since=since, cascades=follow, units_at_once=units_at_once, now=call.now
     )

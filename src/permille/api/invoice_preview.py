@@ -169,7 +169,7 @@ def _items(draft: InvoiceDraft, fees: Sequence[StoredFee]) -> Iterator[tuple[UUI
             (each for each in (line.plan.charges if line.plan else ()) if each.id == fee.charge_id), None
         )
         if charge is not None:
-            yield fee.id, fee_items.item_of(fee.id, charge, fee.charge_filter_id)
+            yield fee.id, fee_items.item_of(charge, fee.charge_filter_id)
 
 
 def _add_ons(draft: InvoiceDraft, fees: Sequence[StoredFee]) -> Iterator[tuple[UUID, AddOnItem]]:

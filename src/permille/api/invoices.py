@@ -43,9 +43,7 @@ from permille.store import (
     fees as fee_store,
     invoice_search,
     invoices,
-    plans,
     progressive,
-    subscriptions,
 )
 from permille.store.credit_notes import CreditNote
 from permille.store.fees import StoredFee
@@ -279,13 +277,11 @@ def _wholes(
     fees, billed = fee_store.of_invoices(conn, ids), invoices.subscriptions_of(conn, ids)
     credits_ = balances.credits_of(conn, ids)
     applied = progressive.applied_on(conn, ids)
-    around = surroundings(conn, [fee for own in fees.values() for fee in own])
-    rows = subscriptions.by_ids(conn, {each.subscription_id for own in billed.values() for each in own})
-    around = replace(
-        around,
-        customers=customers.by_ids(conn, {invoice.customer_id for invoice in found}),
-        subscriptions={**around.subscriptions, **rows},
-        plans={**around.plans, **plans.plans_by_ids(conn, {row.plan_id for row in rows.values()})},
+    around = surroundings(
+        conn,
+        [fee for own in fees.values() for fee in own],
+        customer_ids=[invoice.customer_id for invoice in found],
+        subscription_ids=[each.subscription_id for own in billed.values() for each in own],
     )
     codes = issuers(conn, found)
     return {

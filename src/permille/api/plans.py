@@ -56,7 +56,10 @@ def show_plan(call: Call) -> dict[str, Any]:
 @previewable
 def update_plan(call: Call) -> dict[str, Any]:
     """PUT /plans/{code}. The structure of a plan with subscriptions stays as it is, without an error."""
-    before = catalogue.to_change(call.conn, call.organization.id, call.path["code"], now=call.now)
+    since = read_since(call)
+    before = catalogue.to_change(
+        call.conn, call.organization.id, call.path["code"], since=since, now=call.now
+    )
     fields = Fields(call.root("plan"))
     after = read_plan(call.conn, fields, before, now=call.now)
     fields.flag("cascade_updates")
@@ -65,7 +68,7 @@ def update_plan(call: Call) -> dict[str, Any]:
         call.conn,
         before,
         after,
-        since=read_since(call),
+        since=since,
         cascades=cascades(call),
         units_at_once=units_at_once(fields, after.fixed_charges),
         now=call.now,

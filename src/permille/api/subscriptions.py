@@ -203,8 +203,10 @@ def update_subscription(call: Call) -> dict[str, Any]:
         raise NotAllowed("subscription_incomplete")
     fields = Fields(call.root("subscription"))
     _refuse_unbuilt(fields)
-    columns = _changes(call, fields, before)
-    own_plan, own_units, at_once = _own_terms(call, fields, before)
+    columns, since = _changes(call, fields, before), read_since(call)
+    own_plan, own_units, at_once = _own_terms(call, fields, before, since=since)
+    if since is not None:
+        _refuse_scheduled(fields, before, columns, with_units=own_units is not None)
     timeout_hours = read_payment_timeout(fields)
     fields.check()
     if "purchase_order_number" in columns and before.status not in ("pending", "active"):
@@ -222,19 +224,28 @@ def update_subscription(call: Call) -> dict[str, Any]:
         own_plan=own_plan,
         own_units=own_units,
         units_at_once=at_once,
-        since=read_since(call) if own_plan else None,
+        since=since,
         now=call.now,
     )
     return _shown(call, after)
 
 
+def _refuse_scheduled(
+    fields: Fields, before: Subscription, columns: Mapping[str, Any], *, with_units: bool
+) -> None:
+    """Prices alone can change from an instant on."""
+    changed = [name for name, value in columns.items() if getattr(before, name) != value]
+    for name in [*changed, *(["fixed_charges"] if with_units else [])]:
+        fields.refuse(name, "cannot_be_scheduled")
+
+
 def _own_terms(
-    call: Call, fields: Fields, before: Subscription
+    call: Call, fields: Fields, before: Subscription, *, since: datetime | None
 ) -> tuple[tuple[Plan, Plan] | None, dict[UUID, UnitsWanted] | None, set[UUID]]:
     """What `plan_overrides` changes: the plan, or units of fixed charges alone, and which units count at once."""
     if not fields.given.get("plan_overrides"):
         return None, None, set()
-    plan = own_plans.current(call.conn, before, now=call.now)
+    plan = own_plans.current(call.conn, before, since=since, now=call.now)
     if (units := read_units_alone(fields, plan)) is not None:
         return None, units, set()
     had = fixed_charges.own_units(call.conn, before.id)

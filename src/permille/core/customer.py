@@ -105,6 +105,8 @@ class Customer:
     dunning_campaign_id: UUID | None = None
     """Its own dunning campaign, instead of that of its billing entity."""
     exclude_from_dunning_campaign: bool = False
+    taxes_are_chosen: bool = False
+    """Whether somebody chose `taxes`: then a look-up of the VAT number doesn't change them."""
 
     @property
     def is_self_billed(self) -> bool:

@@ -60,12 +60,21 @@ def applicable(*levels: Sequence[Tax]) -> tuple[Tax, ...]:
 
 def tax_fee(base_cents: Decimal | int, precise_base_cents: Decimal, taxes: Sequence[Tax]) -> Taxed:
     """The taxes of a fee, taken of its amount less its coupons."""
+    with exact():
+        return taxed_exactly(base_cents, precise_base_cents, taxes)
+
+
+def taxed_exactly(base_cents: Decimal | int, precise_base_cents: Decimal, taxes: Sequence[Tax]) -> Taxed:
+    """As tax_fee; call it under exact()."""
     if not taxes:
         return UNTAXED
-    with exact():
-        rate, base = _rate_of(taxes), Decimal(base_cents)
+    if len(taxes) == 1:
+        applied: tuple[AppliedTax, ...] = (_apply_alone(taxes[0], base_cents),)
+    else:
+        base = Decimal(base_cents)
         applied = apply_taxes([(tax, base) for tax in taxes])
-        return Taxed(sum_of(applied), precise_cents(precise_base_cents * rate / _PERCENT), rate, applied)
+    rate = _rate_of(taxes)
+    return Taxed(sum_of(applied), precise_cents(precise_base_cents * rate / _PERCENT), rate, applied)
 
 
 def tax_invoice(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Taxed:
@@ -132,8 +141,9 @@ def apply_taxes(
         )
 
 
-def _apply_alone(tax: Tax, base: Decimal) -> AppliedTax:
-    return AppliedTax(tax, whole_cents(base * tax.rate / _PERCENT), whole_cents(base))
+def _apply_alone(tax: Tax, base: Decimal | int) -> AppliedTax:
+    cents = base if isinstance(base, int) else whole_cents(base)
+    return AppliedTax(tax, whole_cents(base * tax.rate / _PERCENT), cents)
 
 
 def sum_of(applied: Sequence[AppliedTax]) -> int:

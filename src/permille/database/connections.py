@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,7 +16,7 @@ from psycopg import BaseConnection, Connection
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool
 
-from permille.database.niceness import give_way
+from permille import niceness
 
 WAIT_SECONDS = 5.0
 """How long anybody waits for a connection, and how long the pool tries to make one before the next who asks for it."""
@@ -39,7 +41,8 @@ encode_answer = msgspec.json.Encoder(decimal_format="string", enc_hook=as_number
 """JSON of an object as answers and webhooks carry it: decimals are texts, but for those that were sent as numbers."""
 
 
-def _loads(data: str | bytes) -> Any:
+def exact_value(data: str | bytes) -> Any:
+    """The value of JSON, numbers with a fraction as Decimals."""
     return _decoder.decode(data)
 
 
@@ -50,7 +53,7 @@ def exact_json(value: Any) -> str:
 
 def use_exact_json() -> None:
     """Make psycopg read and write JSON without floats, for the whole process."""
-    set_json_loads(_loads)
+    set_json_loads(exact_value)
     set_json_dumps(_encoder.encode)
 
 
@@ -133,9 +136,17 @@ def _configured(limits: Limits, *, gives_way: bool) -> Callable[[Connection[Any]
         )
         conn.commit()
         if gives_way:
-            give_way(conn)
+            _give_way(conn)
 
     return configure
+
+
+def _give_way(conn: Connection[Any]) -> None:
+    """Lower the priority of the connection's PostgreSQL process, where that is one of ours on this machine."""
+    info = conn.info
+    with suppress(OSError):
+        if info.host.startswith("/") and Path(f"/proc/{info.backend_pid}/comm").read_text() == "postgres\n":
+            niceness.lower(info.backend_pid)
 
 
 def _reset(conn: Connection[Any]) -> None:

@@ -24,6 +24,7 @@ from permille.clock import system_now
 MIGRATIONS = Path(__file__).parent / "migrations"
 SERVER_VERSION_MIN = 150_000
 _LOCK = 0x5045524D_494C4C45  # "PERMILLE" in ASCII
+_ATTEMPTS_MAX = 10
 
 log = logging.getLogger(__name__)
 
@@ -131,12 +132,20 @@ def _check_server(conn: psycopg.Connection[Any]) -> None:
 
 
 def _apply(conn: psycopg.Connection[Any], migration: Migration, now: datetime) -> None:
-    with conn.transaction():
-        conn.execute(migration.statements)
-        conn.execute(
-            "insert into schema_migration (version, name, checksum, applied_at) values (%s, %s, %s, %s)",
-            (migration.version, migration.name, migration.checksum, now),
-        )
+    """Once more if servers of the version before hold tables in another order: a file may lock several."""
+    for attempts_left in reversed(range(_ATTEMPTS_MAX)):
+        try:
+            with conn.transaction():
+                conn.execute(migration.statements)
+                conn.execute(
+                    "insert into schema_migration (version, name, checksum, applied_at) values (%s, %s, %s, %s)",
+                    (migration.version, migration.name, migration.checksum, now),
+                )
+        except psycopg.errors.DeadlockDetected:
+            if attempts_left == 0:
+                raise
+        else:
+            return
 
 
 def _connect(dsn: str) -> psycopg.Connection[Any]:

@@ -340,7 +340,8 @@ create table customer (
     tax_ids uuid[] not null default '{}',
     dunning_campaign_id uuid references dunning_campaign (id),
     exclude_from_dunning_campaign boolean not null default false,
-    custom_section_ids uuid[] not null default '{}'
+    custom_section_ids uuid[] not null default '{}',
+    taxes_are_chosen boolean not null default false
 );
 
 create unique index customer_external_id on customer (organization_id, external_id) where deleted_at is null;
@@ -462,8 +463,8 @@ create table event (
     series_id bigint not null,
     at timestamptz not null,
     created_at timestamptz not null,
-    -- 8 bytes of digest(organization, transaction) and 8 of digest(subscription): unique for ever,
-    -- found by transaction id alone through its first half, and the event's lago_id.
+    -- 8 bytes of digest(organization, transaction), the first 6 of them the time of a transaction id that has one, and
+    -- 8 of digest(subscription): unique for ever, found by transaction id alone through its first half, and the lago_id.
     identity uuid not null,
     value numeric,
     transaction_id text not null,
@@ -752,7 +753,7 @@ begin
 end
 $$;
 
-create function store_events(
+create function append_events(
     owners uuid[], known_versions bigint[], series_ids bigint[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
     amounts numeric[], transaction_ids text[], precise_amounts numeric[], extras jsonb[]
 ) returns void language plpgsql as $$
@@ -767,8 +768,8 @@ begin
 end
 $$;
 
--- As store_events, for a group with events that are paid in advance: these identities, of these organizations.
-create function store_events_in_advance(
+-- As append_events, for a group with events that are paid in advance: these identities, of these organizations.
+create function append_events_in_advance(
     owners uuid[], known_versions bigint[], series_ids bigint[], ats timestamptz[], created_ats timestamptz[], identities uuid[],
     amounts numeric[], transaction_ids text[], precise_amounts numeric[], extras jsonb[],
     waiting uuid[], organizations uuid[]
@@ -1238,14 +1239,15 @@ create table webhook (
     webhook_type text not null,
     object_type text not null,
     object_id uuid not null,
-    payload text, -- the JSON as it was first sent; rendered from the object at the first attempt
+    payload text, -- the JSON, where it is given when the webhook is queued; else see `rendered`
     status text not null default 'pending', -- pending, retrying, succeeded, failed
     attempts bigint not null default 0,
     next_attempt_at timestamptz, -- system clock; null when nothing is left to do
     http_status bigint,
     response text,
     last_attempt_at timestamptz,
-    created_at timestamptz not null
+    created_at timestamptz not null,
+    rendered bytea storage external -- rendered from the object at the first attempt, packed (store/packing.py)
 );
 
 create index webhook_to_send_to on webhook (webhook_endpoint_id, next_attempt_at, id) where next_attempt_at is not null;
@@ -2268,7 +2270,7 @@ begin
         ('wallet_transaction', 'id', 'transaction_status', '', 'insert update'),
         ('mail_server', 'organization_id', 'host', '', 'insert update delete'),
         ('webhook_endpoint', 'id', 'webhook_url', 'is_slow', 'insert update delete'),
-        ('webhook', 'id', 'webhook_type', 'payload response last_attempt_at http_status', 'update'),
+        ('webhook', 'id', 'webhook_type', 'payload response last_attempt_at http_status rendered', 'update'),
         ('app_user', 'id', 'email', '', 'insert update delete'),
         ('membership', 'user_id organization_id', 'role', '', 'insert update delete'),
         ('one_time_link', 'path created_at', 'role', '', 'insert')

@@ -34,7 +34,7 @@ def with_enums(kind: type[Any], row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def quick_row(kind: type[T]) -> BaseRowFactory[T]:
-    """As psycopg's class_row, for a dataclass without slots, at a fraction of its cost: a run reads thousands of them."""
+    """As typed_row, for a dataclass without slots, at a fraction of its cost: a run reads thousands of them."""
 
     def factory(cursor: Any) -> RowMaker[T]:
         names = [column.name for column in cursor.description or ()]
@@ -44,9 +44,13 @@ def quick_row(kind: type[T]) -> BaseRowFactory[T]:
         rest = {name: value for name, value in given.items() if name not in names}
         if MISSING in rest.values():
             raise TypeError(f"{kind.__name__} needs more than {', '.join(names)}")
+        members = [(name, _members(enum)) for name, enum in enums_of(kind).items() if name in names]
 
         def make(values: Sequence[Any]) -> T:
-            return quick(kind, {**rest, **dict(zip(names, values, strict=True))})
+            row = dict(zip(names, values, strict=True))
+            for name, found in members:
+                row[name] = found[row[name]]
+            return quick(kind, rest | row if rest else row)
 
         return make
 

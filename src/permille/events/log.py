@@ -261,6 +261,10 @@ class UnacceptableError(Exception):
 class Writer(Protocol):
     """One that appends groups of requests to the log, one group after the other."""
 
+    @property
+    def reads_usual(self) -> bool:
+        """Whether there is anything that `read_usual` would read."""
+
     def read_usual(
         self, organization_id: UUID, body: bytes, *, created_at: int, most: int, is_batch: bool
     ) -> UsualEvents | None:

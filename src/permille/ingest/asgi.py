@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID
 
 import msgspec
@@ -25,7 +25,7 @@ from permille import telemetry
 from permille.clock import system_now
 from permille.core.api_key import Mode
 from permille.core.bounds import EXPRESSION_LENGTH_MAX, EXPRESSION_WORK_AT_ONCE
-from permille.core.errors import Invalid, Refusal, Unevaluable
+from permille.core.errors import BadRequest, Invalid, Refusal, Unevaluable
 from permille.core.instants import microseconds
 from permille.core.llm.call import CallSource, DroppedSpans, PreparedCall
 from permille.core.organization import Organization
@@ -42,6 +42,9 @@ from permille.ingest.calls import CallStore
 from permille.ingest.decoders import FORMATS, USAGE_FORMATS
 from permille.ingest.evaluators import Evaluators
 from permille.ingest.intakes import SortedEvents, answered, sort_events
+from permille.ingest.planned import PlannedStore
+from permille.ingest.planned_call import PaidCall
+from permille.ingest.plans import PlanMemory
 from permille.ingest.queue import AwaitedRequest, Queue, WaitingRequest
 from permille.ingest.senders import Answers, ApiSender, SenderMemory
 from permille.ingest.usage_format import CallBatch, UsageFormat
@@ -49,6 +52,7 @@ from permille.ingest.wire_format import Faulty, Warnings, WireFormat
 
 log = logging.getLogger(__name__)
 
+Made = TypeVar("Made")
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -115,6 +119,13 @@ class EventIntake:
         self.evaluations = Shares(1, EVALUATIONS_WAITING, refusal=too_many_requests)
         self.readings = Shares(1, READINGS_WAITING, refusal=too_many_requests)
         self.lookups = self.keys.lookups
+        self.planned = PlannedStore(
+            desk=answers.calls,
+            plans=PlanMemory(),
+            turns=self.lookups,
+            read=self._read_planned,
+            store=self._store,
+        )
         self.evaluators = Evaluators()
         self.evaluating = ThreadPoolExecutor(EVALUATORS, thread_name_prefix="expressions")
 
@@ -213,6 +224,13 @@ class EventIntake:
         )
         return None if usual is None or not usual.codes.isdisjoint(sender.intakes) else usual
 
+    def _read_planned(
+        self, organization_id: UUID, body: bytes, now: datetime, most: int
+    ) -> UsualEvents | None:
+        return self.writers[0].read_usual(
+            organization_id, body, created_at=microseconds(now), most=most, is_batch=True
+        )
+
     async def _take_events(self, batch: EventBatch) -> tuple[Request, Warnings | None]:
         """Store events. What is wrong with them is said by their places."""
         drafts, places, organization_id = batch.drafts, batch.places, batch.organization_id
@@ -270,34 +288,51 @@ class EventIntake:
         """Usage of language models: read, stored, and noted for those who look at what came in."""
         source = CallSource(road=wire.path, client=_client(scope), at=now)
         try:
-            batch = await self._read_calls(wire, scope, organization, body, now)
-        except Refusal as refusal:
+            batch, calls = await self._stored_calls(wire, scope, organization.id, body, now)
+        except (BadRequest, Invalid) as refusal:
             self.answers.notes.note(organization.id, source, [refusal])
             raise
-        store = CallStore(desk=self.answers.calls, turns=self.lookups, store=self._store)
-        calls = await store.take(organization.id, batch.calls, now=now, is_dry_run=batch.is_dry_run)
         if not batch.is_dry_run:
             self._note_calls(organization.id, source, calls, batch.dropped)
         return 200, wire.answer(calls, batch), batch.media_type
+
+    async def _stored_calls(
+        self, wire: UsageFormat, scope: Scope, organization_id: UUID, body: bytes, now: datetime
+    ) -> tuple[CallBatch, list[PreparedCall | PaidCall]]:
+        """What came of each usage of a body: by plans, and where that doesn't go, read."""
+        media_type = _media_type(scope["headers"])
+        batch = await self._read_calls(organization_id, lambda: wire.decode(body, media_type))
+        if not batch.is_dry_run and self.writers[0].reads_usual:
+            found = await self.planned.take(organization_id, wire, batch.usages, now=now)
+        else:
+            found = [None] * len(batch.usages)
+        left = [batch.usages[index] for index, call in enumerate(found) if call is None]
+        if not left:
+            return batch, [call for call in found if call is not None]
+        calls = await self._read_calls(organization_id, lambda: wire.calls(left, now))
+        store = CallStore(desk=self.answers.calls, turns=self.lookups, store=self._store)
+        read = iter(await store.take(organization_id, calls, now=now, is_dry_run=batch.is_dry_run))
+        if not batch.is_dry_run and self.writers[0].reads_usual:
+            await self.planned.learn(organization_id, left, now)
+        return batch, [next(read) if call is None else call for call in found]
 
     def _note_calls(
         self,
         organization_id: UUID,
         source: CallSource,
-        calls: Sequence[PreparedCall],
+        calls: Sequence[PreparedCall | PaidCall],
         dropped: Sequence[DroppedSpans] = (),
     ) -> None:
-        telemetry.stored.inc(sum(len(call.events) + len(call.shared) for call in calls))
-        telemetry.duplicate.inc(sum(call.is_repeated for call in calls))
-        self.answers.notes.note(organization_id, source, [*dropped, *calls])
+        telemetry.stored.inc(sum(call.events_count for call in calls))
+        telemetry.duplicate.inc(sum(isinstance(call, PreparedCall) and call.is_repeated for call in calls))
+        noted = [call.prepared if isinstance(call, PaidCall) else call for call in calls]
+        self.answers.notes.note(organization_id, source, [*dropped, *noted])
 
-    async def _read_calls(
-        self, wire: UsageFormat, scope: Scope, organization: Organization, body: bytes, now: datetime
-    ) -> CallBatch:
-        """The calls of a body. Those of an organization are read one at a time, as large ones of events are."""
-        async with self.readings.turn(organization.id):
+    async def _read_calls(self, organization_id: UUID, read: Callable[[], Made]) -> Made:
+        """Usages of an organization are read one request at a time, as large ones of events are."""
+        async with self.readings.turn(organization_id):
             await asyncio.sleep(0)
-            return wire.decode(body, now, _media_type(scope["headers"]))
+            return read()
 
     async def _drafts(
         self, wire: WireFormat, organization_id: UUID, body: bytes, now: datetime, usual: UsualEvents | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -11,7 +11,8 @@ from typing import Protocol, TypeVar
 from uuid import UUID
 
 from permille.core.errors import Refusal
-from permille.core.llm.call import CallSource, DroppedSpans, PreparedCall, SentCall
+from permille.core.llm.call import CallSource, DroppedSpans, PreparedCall, Problem, SentCall
+from permille.core.llm.plan import CallTerms
 from permille.events.calls import is_unacceptable, outcome_of, own_request, shared_requests
 from permille.events.log import Request
 from permille.http.refusals import try_again
@@ -21,6 +22,25 @@ Answer = TypeVar("Answer")
 
 STORED_TOGETHER = 100
 """So many calls are one request of events, unless one of them can't be stored."""
+
+
+class CallLook(Protocol):
+    """What the database says about calls."""
+
+    @property
+    def terms(self) -> CallTerms:
+        """The organization's."""
+
+    @property
+    def counted(self) -> Collection[str]:
+        """Those of the identities that were counted before."""
+
+    @property
+    def has_payer_rules(self) -> bool:
+        """Whether there is any, where some of the calls come with names that they are about."""
+
+    def payer(self, subscription: str | None, customer: str | None, at: datetime) -> str | Problem:
+        """The external id of the subscription that pays for what is sent with these, or why none does."""
 
 
 class CallDesk(Protocol):
@@ -37,6 +57,20 @@ class CallDesk(Protocol):
     def counted(self, organization_id: UUID, calls: Sequence[PreparedCall], *, now: datetime) -> None:
         """Note that these are counted: some of them may have been kept aside before."""
 
+    def look(
+        self,
+        organization_id: UUID,
+        *,
+        identities: Sequence[str],
+        subscriptions: Collection[str],
+        customers: Collection[str],
+        have_payer_names: bool,
+    ) -> CallLook:
+        """What is known of calls with these identities, sent with these external ids."""
+
+    def counted_for(self, organization_id: UUID, payers: Mapping[str, str], *, now: datetime) -> None:
+        """Note that these identities are counted for these subscriptions: some may have been kept aside before."""
+
 
 class CallNotes(Protocol):
     """Who keeps what came in lately. It takes no time."""
@@ -45,9 +79,9 @@ class CallNotes(Protocol):
         self,
         organization_id: UUID,
         source: CallSource,
-        what: Sequence[PreparedCall | DroppedSpans | Refusal],
+        what: Sequence[PreparedCall | DroppedSpans | Refusal | Callable[[], PreparedCall]],
     ) -> None:
-        """Keep what came of a request."""
+        """Keep what came of a request. What is made later is made where it is shown."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,20 +5,17 @@ It ends when its parent does, and when nothing has come for a while.
 
 from __future__ import annotations
 
-import os
-import signal
 import sys
 from multiprocessing.connection import Connection
 
 from permille.core.metering.expression import evaluate_all
+from permille.niceness import give_way
 
 IDLE_SECONDS = 60.0
-NICE = 10
 
 
 def main() -> None:
-    os.nice(NICE)  # what others send is stored meanwhile
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal: the parent finishes what it has begun
+    give_way()  # what others send is stored meanwhile
     with Connection(int(sys.argv[1])) as parent:
         try:
             while parent.poll(IDLE_SECONDS):

@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from permille.core.llm.call import DroppedSpans, PreparedCall, SentCall
+from permille.ingest.planned_call import PaidCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallBatch:
-    """The calls of a request, in the order in which they were sent."""
+    """The usages of a request, in the order in which they were sent, each as `POST /api/v1/llm/usage` takes it."""
 
-    calls: Sequence[SentCall]
+    usages: Sequence[Any]
     is_dry_run: bool = False
     """Whether nothing is stored."""
     rejected: int = 0
@@ -26,8 +28,12 @@ class CallBatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsageFormat:
-    """`decode(body, now, media_type)` answers calls, or raises BadRequest or Invalid; `answer` is the body after the commit."""
+    """`decode(body, media_type)` answers usages, or raises BadRequest or Invalid; `answer` is the body after the commit."""
 
     path: str
-    decode: Callable[[bytes, datetime, str], CallBatch]
-    answer: Callable[[Sequence[PreparedCall], CallBatch], bytes]
+    decode: Callable[[bytes, str], CallBatch]
+    calls: Callable[[Sequence[Any], datetime], list[SentCall]]
+    """Usages as calls, all or none. Raises Invalid with errors by their index."""
+    answer: Callable[[Sequence[PreparedCall | PaidCall], CallBatch], bytes]
+    names_clients: bool = False
+    """Whether its usages say by `client` which program watched them."""

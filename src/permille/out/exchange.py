@@ -5,7 +5,6 @@ What is read is bounded before anything is made of it: a head, the wrapping of c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 
 import httpcore2
@@ -16,7 +15,7 @@ WRAPPING = 8
 """How many times as long as its body a body may be with what is around it."""
 _FIRST_FINAL = 200
 _READ_BYTES = 65_536
-_IN_NO_HEADER = re.compile(r"[\0\r\n]")
+_IN_NO_HEADER = ("\0", "\r", "\n")
 
 
 def request_bytes(
@@ -24,7 +23,7 @@ def request_bytes(
 ) -> bytes:
     """A request as it is sent; `head` are header lines that are ready. Raises ValueError for a header of two lines."""
     for name, value in headers.items():
-        if _IN_NO_HEADER.search(name) or _IN_NO_HEADER.search(value):
+        if any(each in name or each in value for each in _IN_NO_HEADER):
             raise ValueError(f"The header {name!r} holds the end of a line.")
     own = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
     length = b"" if content is None else b"Content-Length: %d\r\n" % len(content)

@@ -190,6 +190,8 @@ class _Turn:
         lease_until = now + timedelta(seconds=self._context.config.webhook_timeout_seconds) + LEASE_SPARE
         with self._context.pool.connection() as conn:
             claimed = webhooks.claim(conn, self._endpoint_id, now=now, lease_until=lease_until, limit=room)
+            if claimed and len(claimed) == room and most == CLAIMED_MAX:
+                webhooks.defer_beside(conn, self._endpoint_id, claimed[0].organization_id)
             if claimed and not self._private_pem:
                 self._private_pem = webhooks.signing_key(conn, draw=draw_private_key, now=now)
             bodies = _bodies(conn, claimed, self._context)
@@ -247,15 +249,13 @@ def _bodies(
     conn: Connection[Any], claimed: Sequence[Claimed], context: Context
 ) -> dict[UUID, bytes | Outcome]:
     """What is sent, the same at every attempt: rendered at the first one, and frozen. Else why there is nothing to send."""
-    found: dict[UUID, bytes | Outcome] = {
-        one.id: one.payload.encode() for one in claimed if one.payload is not None
-    }
+    found: dict[UUID, bytes | Outcome] = {one.id: body for one in claimed if (body := one.body) is not None}
     renderers = context.renderers
 
     def kind(one: Claimed) -> str:
         return one.webhook_type if one.webhook_type in renderers else one.object_type
 
-    unfrozen = sorted((one for one in claimed if one.payload is None), key=kind)
+    unfrozen = sorted((one for one in claimed if one.id not in found), key=kind)
     for name, alike in groupby(unfrozen, key=kind):
         found.update(_rendered(conn, list(alike), renderers[name]))
     return found
@@ -269,7 +269,7 @@ def _rendered(
         with conn.transaction():
             shown = render(conn, [one.object_id for one in alike])
             bodies = {
-                one.id: webhooks.body_text(
+                one.id: webhooks.body_of(
                     one.organization_id, one.webhook_type, one.object_type, shown[one.object_id]
                 )
                 for one in alike
@@ -284,7 +284,7 @@ def _rendered(
         (one,) = alike
         log.exception(_CANNOT, one.id, one.webhook_type, one.organization_id)
         return {one.id: _CRASH}
-    return {one.id: bodies[one.id].encode() if one.id in bodies else _gone(one.object_type) for one in alike}
+    return {one.id: bodies.get(one.id) or _gone(one.object_type) for one in alike}
 
 
 def _gone(object_type: str) -> Outcome:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 from uuid import UUID
 
@@ -12,16 +12,17 @@ from psycopg.rows import class_row
 
 from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.contract.plan import Charge
+from permille.core.fee_kind import FeeKind
 from permille.core.rating.filters import Id
 from permille.core.rating.models import ChargeModel
-from permille.database.typed_rows import typed_row
+from permille.database.typed_rows import quick_row
+from permille.store.fees import StoredFee
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class FeeItem:
-    """What one charge fee is for. `filter_id` is None for what no filter wants; `filter_values` are as they were sent."""
+    """What charge fees are for. `filter_id` is None for what no filter wants; `filter_values` are as they were sent."""
 
-    fee_id: UUID
     charge_id: UUID
     charge_code: str
     charge_model: ChargeModel
@@ -39,11 +40,10 @@ class FeeItem:
     filter_values: Mapping[str, list[str]] | None
 
 
-def item_of(fee_id: UUID, charge: Charge, filter_id: Id | None) -> FeeItem:
+def item_of(charge: Charge, filter_id: Id | None) -> FeeItem:
     """The item of a fee that is not stored."""
     chosen = next((each for each in charge.filters if each.id == filter_id), None)
     return FeeItem(
-        fee_id=fee_id,
         charge_id=charge.id,
         charge_code=charge.code,
         charge_model=charge.charge_model,
@@ -63,10 +63,9 @@ def item_of(fee_id: UUID, charge: Charge, filter_id: Id | None) -> FeeItem:
 
 
 _COLUMNS = {
-    "fee_id": "f.id",
     "charge_id": "c.id",
     "charge_code": "c.code",
-    "charge_invoice_display_name": "coalesce(f.own_name, c.invoice_display_name)",
+    "charge_invoice_display_name": "c.invoice_display_name",
     "charge_invoiceable": "c.invoiceable",
     "charge_has_filters": "exists (select from charge_filter o where o.charge_id = c.id)",
     "metric_id": "m.id",
@@ -74,20 +73,58 @@ _COLUMNS = {
     "metric_description": "m.description",
     "metric_code": "m.code",
     "filter_id": "x.id",
-    "filter_invoice_display_name": "case when x.id is not null then coalesce(f.own_name, x.invoice_display_name) end",
+    "filter_invoice_display_name": "x.invoice_display_name",
     "filter_values": "x.values",
 }
 _SELECTED = ", ".join(f"{_COLUMNS.get(one.name, one.name)} as {one.name}" for one in fields(FeeItem))
 
 
-def of_invoices(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, FeeItem]:
-    """Fee id -> item, of every charge fee of these invoices."""
-    return _select(conn, "f.invoice_id = any(%s)", invoice_ids)
+_SELECT = f"""
+select {_SELECTED}
+from unnest(%(charges)s::uuid[], %(filters)s::uuid[]) as f (charge_id, filter_id)
+join charge c on c.id = f.charge_id
+join billable_metric m on m.id = c.billable_metric_id
+left join charge_filter x on x.id = f.filter_id
+"""
 
 
-def of_fees(conn: Connection[Any], fee_ids: Collection[UUID]) -> dict[UUID, FeeItem]:
-    """Fee id -> item, of the charge fees among these."""
-    return _select(conn, "f.id = any(%s)", fee_ids)
+def of_fees(conn: Connection[Any], fees: Iterable[StoredFee]) -> dict[UUID, FeeItem]:
+    """Fee id -> item, of the charge fees among these. Fees of one charge, filter and name share their item."""
+    named: dict[tuple[UUID, UUID | None, str | None], list[UUID]] = {}
+    for fee in fees:
+        if fee.fee_type is FeeKind.CHARGE and fee.charge_id is not None:
+            key = (fee.charge_id, fee.charge_filter_id, fee.own_name)
+            named.setdefault(key, []).append(fee.id)
+    if not named:
+        return {}
+    known = _items(conn, {(charge_id, filter_id) for charge_id, filter_id, _ in named})
+    found: dict[UUID, FeeItem] = {}
+    for (charge_id, filter_id, own_name), fee_ids in named.items():
+        item = known.get((charge_id, filter_id))
+        if item is not None:
+            found |= dict.fromkeys(fee_ids, item if own_name is None else _renamed(item, own_name))
+    return found
+
+
+def _items(
+    conn: Connection[Any], wanted: Collection[tuple[UUID, UUID | None]]
+) -> dict[tuple[UUID, UUID | None], FeeItem]:
+    values = {
+        "charges": [charge_id for charge_id, _ in wanted],
+        "filters": [filter_id for _, filter_id in wanted],
+    }
+    with conn.cursor(row_factory=quick_row(FeeItem)) as cursor:
+        rows = cursor.execute(_SELECT, values).fetchall()
+    return {(row.charge_id, row.filter_id): row for row in rows}
+
+
+def _renamed(item: FeeItem, name: str) -> FeeItem:
+    """The item of a fee that has a name of its own."""
+    return replace(
+        item,
+        charge_invoice_display_name=name,
+        filter_invoice_display_name=None if item.filter_id is None else name,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,15 +165,3 @@ def add_on_of(fee_id: UUID, charge: FixedCharge) -> AddOnItem:
         description=charge.add_on.description,
         display_name=charge.display_name,
     )
-
-
-def _select(conn: Connection[Any], condition: str, ids: Collection[UUID]) -> dict[UUID, FeeItem]:
-    with conn.cursor(row_factory=typed_row(FeeItem)) as cursor:
-        rows = cursor.execute(
-            f"select {_SELECTED} from fee f join charge c on c.id = f.charge_id"
-            " join billable_metric m on m.id = c.billable_metric_id"
-            " left join charge_filter x on x.id = f.charge_filter_id"
-            f" where {condition} and f.fee_type = 'charge'",
-            [list(ids)],
-        ).fetchall()
-    return {row.fee_id: row for row in rows}

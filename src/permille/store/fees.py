@@ -39,11 +39,11 @@ from permille.database.bulk import (
     uuid_array,
 )
 from permille.database.connections import exact_json
-from permille.database.typed_rows import typed_row
+from permille.database.typed_rows import quick_row
 from permille.ids import dashed, id_texts, new_id_texts, new_ids
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class StoredFee:
     """A row of fee: one line of an invoice. `position` is its place there; the period's end is exclusive."""
 
@@ -175,7 +175,7 @@ FEE_COLUMNS = columns_of(StoredFee)
 
 def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, StoredFee]:
     """Fees by id, on whatever invoice or on none."""
-    with conn.cursor(row_factory=typed_row(StoredFee)) as cursor:
+    with conn.cursor(row_factory=quick_row(StoredFee)) as cursor:
         rows = cursor.execute(f"select {FEE_COLUMNS} from fee where id = any(%s)", [list(ids)]).fetchall()
     return {row.id: row for row in rows}
 
@@ -184,7 +184,7 @@ def newest_subscription_fees(
     conn: Connection[Any], subscription_ids: Collection[UUID]
 ) -> dict[UUID, StoredFee]:
     """Subscription -> the last fee for the plan itself, unless its invoice was voided or is a draft."""
-    with conn.cursor(row_factory=typed_row(StoredFee)) as cursor:
+    with conn.cursor(row_factory=quick_row(StoredFee)) as cursor:
         rows = cursor.execute(
             f"select distinct on (f.subscription_id) {', '.join(f'f.{column}' for column in FEE_COLUMNS.split(', '))}"
             " from fee f join invoice i on i.id = f.invoice_id where f.subscription_id = any(%s)"
@@ -197,7 +197,7 @@ def newest_subscription_fees(
 
 def of_invoices(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, list[StoredFee]]:
     """The fees of each invoice in its own order; an invoice without fees has an empty list."""
-    with conn.cursor(row_factory=typed_row(StoredFee)) as cursor:
+    with conn.cursor(row_factory=quick_row(StoredFee)) as cursor:
         rows = cursor.execute(
             f"select {FEE_COLUMNS} from fee where invoice_id = any(%s) order by invoice_id, position, id",
             [list(invoice_ids)],
@@ -321,9 +321,9 @@ class TaxTexts:
         if ids is None:
             ids = self._ids[at] = id_texts(at)
         shown = [
-            f'{self._beginning(each.tax, currency, at)},"lago_id":"{dashed(next(ids))}"'
-            f',"amount_cents":{each.amount_cents},"fees_amount_cents":{each.fees_amount_cents}}}'
-            for each in taxed.applied
+            f'{self._beginning(tax, currency, at)},"lago_id":"{dashed(next(ids))}"'
+            f',"amount_cents":{amount},"fees_amount_cents":{base}}}'
+            for tax, amount, base in taxed.applied
         ]
         return f"[{','.join(shown)}]"
 
@@ -554,7 +554,8 @@ def _true_up_parent(fees: Sequence[Fee], fee: Fee) -> int | None:
 def true_ups_of(conn: Connection[Any], fee_ids: Collection[UUID]) -> dict[UUID, UUID]:
     """Fee -> the true-up fee that fills up its charge to the minimum, where there is one."""
     rows = conn.execute(
-        "select true_up_parent_fee_id, id from fee where true_up_parent_fee_id = any(%s)", [list(fee_ids)]
+        "select true_up_parent_fee_id, id from fee where true_up_parent_fee_id = any(%s::uuid[])",
+        [uuid_array(fee_ids)],
     ).fetchall()
     return dict(rows)
 
@@ -626,7 +627,7 @@ def paid_alone(
 
     Those of charges that ask for it; `only_ended` leaves out those whose period goes on then.
     """
-    with conn.cursor(row_factory=typed_row(StoredFee)) as cursor:
+    with conn.cursor(row_factory=quick_row(StoredFee)) as cursor:
         return cursor.execute(
             f"select {', '.join(f'f.{column}' for column in FEE_COLUMNS.split(', '))}"
             " from unnest(%s::uuid[], %s::text[], %s::timestamptz[]) as w (organization_id, external_id, at)"
@@ -648,7 +649,7 @@ def set_payment_status(
     conn: Connection[Any], fee_id: UUID, *, payment_status: str, now: datetime
 ) -> StoredFee | None:
     """Set the payment status of a fee without an invoice, and since when it has it; None for one on an invoice."""
-    with conn.cursor(row_factory=typed_row(StoredFee)) as cursor:
+    with conn.cursor(row_factory=quick_row(StoredFee)) as cursor:
         return cursor.execute(
             "update fee set payment_status = %(status)s,"
             " succeeded_at = case when %(status)s = 'succeeded' then %(now)s::timestamptz end,"

@@ -35,12 +35,12 @@ from permille.database.bulk import (
     uuid_array,
 )
 from permille.database.connections import exact_json
-from permille.database.typed_rows import typed_row
+from permille.database.typed_rows import quick_row
 from permille.store import fees, progressive, subscriptions as subscription_store
 from permille.store.billing_holds import NOT_HELD
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class StoredInvoice:
     """A row of invoice. Amounts are in the currency's smallest unit."""
 
@@ -138,7 +138,7 @@ _PERIOD_COLUMNS = ", ".join(f"p.{name}" for name in _SUBSCRIPTION_COLUMNS.split(
 
 def invoices_by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, StoredInvoice]:
     """Invoices of any status by id."""
-    with conn.cursor(row_factory=typed_row(StoredInvoice)) as cursor:
+    with conn.cursor(row_factory=quick_row(StoredInvoice)) as cursor:
         rows = cursor.execute(
             f"select {INVOICE_COLUMNS} from invoice where id = any(%s)", [list(ids)]
         ).fetchall()

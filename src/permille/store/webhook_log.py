@@ -10,6 +10,8 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.store.packing import unpack
+
 STATUSES = ("pending", "retrying", "succeeded", "failed")
 
 
@@ -25,8 +27,16 @@ class LoggedWebhook:
     http_status: int | None
     response: str | None
     payload: str | None
+    rendered: bytes | None
     last_attempt_at: datetime | None
     created_at: datetime
+
+    @property
+    def body(self) -> str | None:
+        """The JSON that was sent; None where nothing was rendered yet."""
+        if self.payload is not None:
+            return self.payload
+        return None if self.rendered is None else unpack(self.rendered).decode()
 
 
 def listing(
@@ -38,7 +48,7 @@ def listing(
     with conn.cursor(row_factory=class_row(LoggedWebhook)) as cursor:
         rows = cursor.execute(
             "select w.id, e.webhook_url, w.webhook_type, w.status, w.attempts, w.http_status, w.response,"
-            " w.payload, w.last_attempt_at, w.created_at"
+            " w.payload, w.rendered, w.last_attempt_at, w.created_at"
             f" from webhook w join webhook_endpoint e on e.id = w.webhook_endpoint_id where {where}"
             " order by w.created_at desc, w.id limit %s offset %s",
             [*values, limit, offset],

@@ -16,6 +16,7 @@ from permille.database.connections import encode_answer
 from permille.ids import new_id_texts
 from permille.store import fences, jobs
 from permille.store.jobs import Job
+from permille.store.packing import pack, unpack
 
 JOB = "webhooks"
 
@@ -29,7 +30,7 @@ from unnest(%(ids)s::uuid[], %(objects)s::uuid[]) as o (id, object_id)
 """
 
 
-def body_text(organization_id: UUID, webhook_type: str, object_type: str, shown: object) -> str:
+def body_of(organization_id: UUID, webhook_type: str, object_type: str, shown: object) -> bytes:
     """The JSON of a webhook about an object."""
     body = {
         "webhook_type": webhook_type,
@@ -37,7 +38,7 @@ def body_text(organization_id: UUID, webhook_type: str, object_type: str, shown:
         "organization_id": str(organization_id),
         object_type: shown,
     }
-    return encode_answer(body).decode()
+    return encode_answer(body)
 
 
 def enqueue(
@@ -65,7 +66,7 @@ def enqueue(
                 "object_type": object_type,
                 "payload": None
                 if payload is None
-                else body_text(organization_id, webhook_type, object_type, payload),
+                else body_of(organization_id, webhook_type, object_type, payload).decode(),
                 "now": now,
                 "ids": hex_array(new_id_texts(now, len(object_ids))),
                 "objects": uuid_array(object_ids),
@@ -115,6 +116,12 @@ def _listening(conn: Connection[Any], organization_id: UUID, webhook_type: str) 
             " order by id for key share",
             [organization_id, webhook_type],
         ).fetchall()
+
+
+def defer_beside(conn: Connection[Any], endpoint_id: UUID, organization_id: UUID) -> None:
+    """Queue a second job of an endpoint at which more is due than one process sends soon."""
+    beside = Job(kind=JOB, key=str(endpoint_id), owner=str(organization_id), is_beside=True)
+    jobs.defer(conn, [beside])
 
 
 def _defer(conn: Connection[Any], endpoints: Sequence[_Endpoint]) -> None:
@@ -199,8 +206,16 @@ class Claimed:
     object_type: str
     object_id: UUID
     payload: str | None
+    rendered: bytes | None
     attempts: int
     lease_until: datetime
+
+    @property
+    def body(self) -> bytes | None:
+        """The JSON that is sent at every attempt; None where it is still to be rendered."""
+        if self.payload is not None:
+            return self.payload.encode()
+        return None if self.rendered is None else unpack(self.rendered)
 
 
 _CLAIM = """
@@ -212,7 +227,7 @@ with due as (
     returning w.*
 )
 select c.id, c.organization_id, o.test_mode, o.hmac_key, e.webhook_url, e.signature_algo, c.webhook_type,
-    c.object_type, c.object_id, c.payload, c.attempts, c.next_attempt_at as lease_until
+    c.object_type, c.object_id, c.payload, c.rendered, c.attempts, c.next_attempt_at as lease_until
 from claimed c
 join organization o on o.id = c.organization_id
 join webhook_endpoint e on e.id = c.webhook_endpoint_id
@@ -229,13 +244,12 @@ def claim(
         return cursor.execute(_CLAIM, values).fetchall()
 
 
-def freeze(conn: Connection[Any], payloads: Mapping[UUID, str]) -> None:
+def freeze(conn: Connection[Any], bodies: Mapping[UUID, bytes]) -> None:
     """Keep the JSON of webhooks as it is sent at every attempt."""
-    # The texts are sent in binary form: they are long, and each would be escaped in Python.
     conn.execute(
-        "update webhook w set payload = p.payload"
-        " from unnest(%(ids)s::uuid[], %(payloads)b::text[]) as p (id, payload) where w.id = p.id",
-        {"ids": uuid_array(payloads), "payloads": list(payloads.values())},
+        "update webhook w set rendered = p.rendered"
+        " from unnest(%(ids)s::uuid[], %(rendered)b::bytea[]) as p (id, rendered) where w.id = p.id",
+        {"ids": uuid_array(bodies), "rendered": [pack(body) for body in bodies.values()]},
     )
 
 

@@ -14,8 +14,8 @@ from permille.core.contract.subscription import Run, running_at
 from permille.core.errors import Invalid, NotFound
 from permille.core.llm import held as held_codes
 from permille.core.llm.call import (
+    IDENTITY_MAX,
     METRICS,
-    Listed,
     PreparedCall,
     Problem,
     SentCall,
@@ -28,6 +28,7 @@ from permille.core.llm.litellm import other_identities
 from permille.core.llm.model_name import Aliases, provider_name
 from permille.core.llm.parts import Metric, UnreadableUsage, Usage, Warned, identity_of
 from permille.core.llm.payer import PayerRule, PayerRules, rule_for
+from permille.core.llm.plan import CallTerms
 from permille.core.llm.read import read_usage, without_content
 from permille.events.calls import UNACCEPTABLE, outcome_of, requests_of
 from permille.events.engine import event_log
@@ -37,9 +38,6 @@ from permille.ids import new_id
 from permille.store import billable_metrics, held_usages, model_aliases, payer_rules, subscriptions
 from permille.store.held_usages import HeldUsage
 from permille.usecases import unknown_models as unknown_model_calls
-
-IDENTITY_MAX = 200
-"""Leaves room for what the transaction ids of its events have after it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,21 +68,24 @@ class _Payers:
         )
 
     def _as_sent(self, call: SentCall) -> str | Problem:
-        name = call.external_subscription_id
-        if name is None and call.external_customer_id is None:
+        return self.named(call.external_subscription_id, call.external_customer_id, call.at)
+
+    def named(self, name: str | None, customer: str | None, at: datetime) -> str | Problem:
+        """Who pays for what names this subscription and customer."""
+        if name is None and customer is None:
             return Problem(
                 code="subscription_missing",
                 message="Nobody was named who pays: send external_subscription_id or external_customer_id,"
                 " or make a payer rule about its key, team or user.",
             )
         if name is not None and (history := self.histories.get(name)):
-            if running_at(history, call.at) is not None:
+            if running_at(history, at) is not None:
                 return name
             return Problem(
                 code="subscription_not_running",
                 message=f"The subscription {name} was not running at the time.",
             )
-        return self._of_customer(call.external_customer_id or name or "", is_named=name is None)
+        return self._of_customer(customer or name or "", is_named=name is None)
 
     def _of_customer(self, customer: str, *, is_named: bool) -> str | Problem:
         running = self.of_customers.get(customer, ())
@@ -106,10 +107,8 @@ class _Payers:
 def prepare(conn: Connection[Any], organization_id: UUID, calls: Sequence[SentCall]) -> list[PreparedCall]:
     """What becomes of each call: events, or a repetition, or a problem. Nothing is stored."""
     payers = _payers(conn, organization_id, calls)
-    metrics = billable_metrics.by_codes(conn, organization_id, METRICS)
-    listed: Listed = {code: metric.filters for code, metric in metrics.items()}
-    aliases = model_aliases.of_organization(conn, organization_id)
-    looked = [_looked_at(call, aliases, listed, payers) for call in calls]
+    terms = _terms(conn, organization_id)
+    looked = [_looked_at(call, terms, payers) for call in calls]
     seen = event_log.known_transactions(
         conn, organization_id, [name for each in looked for name in each.names]
     )
@@ -121,7 +120,7 @@ def prepare(conn: Connection[Any], organization_id: UUID, calls: Sequence[SentCa
         found.append(
             replace(each, is_repeated=True, problem=None, events=(), shared=()) if is_repeated else each
         )
-    if str(Metric.TOKENS) in metrics:
+    if str(Metric.TOKENS) in terms.listed:
         return found
     return [replace(each, warnings=(*each.warnings, _NO_METRIC)) if each.events else each for each in found]
 
@@ -136,10 +135,25 @@ def _payers(conn: Connection[Any], organization_id: UUID, calls: Sequence[SentCa
     said = {(kind, name) for call in calls for kind, found in call.payer_names.items() for name in found}
     rules = payer_rules.about(conn, organization_id, said) if said else {}
     named: list[SentCall | PayerRule] = [*calls, *rules.values()]
-    names = {each.external_subscription_id for each in named if each.external_subscription_id}
-    histories = subscriptions.runs(conn, organization_id, names) if names else {}
-    customers = {each.external_customer_id for each in named if each.external_customer_id}
-    customers |= names - histories.keys()
+    return _named_payers(
+        conn,
+        organization_id,
+        rules,
+        subscription_names={each.external_subscription_id for each in named if each.external_subscription_id},
+        customer_names={each.external_customer_id for each in named if each.external_customer_id},
+    )
+
+
+def _named_payers(
+    conn: Connection[Any],
+    organization_id: UUID,
+    rules: PayerRules,
+    *,
+    subscription_names: Collection[str],
+    customer_names: Collection[str],
+) -> _Payers:
+    histories = subscriptions.runs(conn, organization_id, subscription_names) if subscription_names else {}
+    customers = {*customer_names, *(set(subscription_names) - histories.keys())}
     return _Payers(
         rules=rules,
         histories=histories,
@@ -149,9 +163,52 @@ def _payers(conn: Connection[Any], organization_id: UUID, calls: Sequence[SentCa
     )
 
 
-def _looked_at(call: SentCall, aliases: Aliases, listed: Listed, payers: _Payers) -> PreparedCall:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Look:
+    """What is known of calls before they are read."""
+
+    terms: CallTerms
+    counted: Collection[str]
+    """Those of the identities that were counted before."""
+    payers: _Payers
+    has_payer_rules: bool
+
+    def payer(self, subscription: str | None, customer: str | None, at: datetime) -> str | Problem:
+        """The external id of the subscription that pays for what is sent with these, or why none does."""
+        return self.payers.named(subscription, customer, at)
+
+
+def look(
+    conn: Connection[Any],
+    organization_id: UUID,
+    *,
+    identities: Sequence[str],
+    subscriptions: Collection[str],
+    customers: Collection[str],
+    have_payer_names: bool,
+) -> Look:
+    """What is known of calls with these identities that name these subscriptions and customers."""
+    return Look(
+        terms=_terms(conn, organization_id),
+        counted=event_log.known_transactions(conn, organization_id, identities),
+        payers=_named_payers(
+            conn, organization_id, {}, subscription_names=subscriptions, customer_names=customers
+        ),
+        has_payer_rules=have_payer_names and payer_rules.has_any(conn, organization_id),
+    )
+
+
+def _terms(conn: Connection[Any], organization_id: UUID) -> CallTerms:
+    metrics = billable_metrics.by_codes(conn, organization_id, METRICS)
+    return CallTerms(
+        listed={code: metric.filters for code, metric in metrics.items()},
+        aliases=model_aliases.of_organization(conn, organization_id),
+    )
+
+
+def _looked_at(call: SentCall, terms: CallTerms, payers: _Payers) -> PreparedCall:
     try:
-        usage = read_usage(call.usage, aliases)
+        usage = read_usage(call.usage, terms.aliases)
     except UnreadableUsage as error:
         problem = Problem(code=error.code, message=error.message)
         return PreparedCall(sent=call, identity=_identity_as_sent(call), problem=problem)
@@ -167,7 +224,7 @@ def _looked_at(call: SentCall, aliases: Aliases, listed: Listed, payers: _Payers
         return PreparedCall(
             sent=call, identity=identity, other_identities=others, warnings=usage.warnings, problem=payer
         )
-    events, shared = events_of(usage, identity, listed, call.properties)
+    events, shared = events_of(usage, identity, terms.listed, call.properties)
     return PreparedCall(
         sent=call,
         identity=identity,

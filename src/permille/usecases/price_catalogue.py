@@ -28,7 +28,7 @@ from permille.store.activity import ActorKind
 from permille.store.catalogue_versions import CatalogueVersion
 from permille.store.price_files import PriceFile
 from permille.usecases import activity
-from permille.usecases.catalogue.price_change import prices_changed
+from permille.usecases.price_change import prices_changed
 
 ADOPTED = "permille serve"
 """What adopts the file of a new release, as the audit log names it."""

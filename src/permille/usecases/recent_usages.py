@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -38,7 +38,7 @@ class Receipt:
     """What came of a request or of one usage in it: rendered when it is written."""
 
     source: CallSource
-    what: PreparedCall | DroppedSpans | Refusal
+    what: PreparedCall | DroppedSpans | Refusal | Callable[[], PreparedCall]
 
 
 class RecentUsages:
@@ -53,7 +53,7 @@ class RecentUsages:
         self,
         organization_id: UUID,
         source: CallSource,
-        what: Sequence[PreparedCall | DroppedSpans | Refusal],
+        what: Sequence[PreparedCall | DroppedSpans | Refusal | Callable[[], PreparedCall]],
     ) -> None:
         """Something came of a request. Any thread may say so."""
         receipts = [Receipt(source=source, what=each) for each in what[-KEPT:]]
@@ -113,7 +113,7 @@ def _row(own_id: UUID, organization_id: UUID, receipt: Receipt) -> RecentUsage:
     )
 
 
-def _said(what: PreparedCall | DroppedSpans | Refusal) -> dict[str, Any]:
+def _said(what: PreparedCall | DroppedSpans | Refusal | Callable[[], PreparedCall]) -> dict[str, Any]:
     if isinstance(what, DroppedSpans):
         return {
             "status": UsageStatus.DROPPED,
@@ -124,7 +124,7 @@ def _said(what: PreparedCall | DroppedSpans | Refusal) -> dict[str, Any]:
         }
     if isinstance(what, Refusal):
         return {"status": UsageStatus.REFUSED, "code": what.code, "message": _reason(what)}
-    return _call(what)
+    return _call(what if isinstance(what, PreparedCall) else what())
 
 
 def _reason(refusal: Refusal) -> str:

@@ -58,6 +58,7 @@ from permille.usecases import coupons
 from permille.usecases.invoices import advance, run
 from permille.usecases.invoices.credit_notes import credit_days_before, credit_unused
 from permille.usecases.invoices.run import PlanChange
+from permille.usecases.price_change import amounts_changed
 from permille.usecases.wallets import transactions as prepaid
 
 
@@ -491,7 +492,9 @@ def run_paid(
     changes = [
         (rows[row.previous_subscription_id], row) for row in paid if row.previous_subscription_id is not None
     ]
-    credit_days_before(conn, _change(conn, changes, now=now, upgraded=True, is_paid=True), at=now)
+    billed_on = {rule.subscription_id: rule.invoice_id for rule in rules if rule.invoice_id is not None}
+    started = _change(conn, changes, now=now, upgraded=True, is_paid=True)
+    credit_days_before(conn, started, billed_on, at=now)
 
 
 def _run_first(conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime) -> None:
@@ -506,6 +509,7 @@ def _run_first(conn: Connection[Any], rows: Sequence[Subscription], *, now: date
     event_log.look_again(
         conn, rows[0].organization_id, external_subscription_ids={row.external_id for row in rows}
     )
+    amounts_changed(conn, rows)
     _queue_webhooks(conn, "subscription.started", rows, now)
 
 
@@ -564,6 +568,7 @@ def _run(
         conn, running[0].organization_id, external_subscription_ids={row.external_id for row in running}
     )
     scheduled = subscriptions.by_ids(conn, ids)
+    amounts_changed(conn, scheduled.values())
     return [scheduled[row_id] for row_id in ids]
 
 

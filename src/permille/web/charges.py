@@ -75,10 +75,11 @@ def _save(
     code, cascades = visit.path["code"], visit.form.has("cascade")
 
     def save(since: datetime | None) -> None:
-        plan = catalogue.to_change(visit.conn, visit.here.id, code, now=visit.now)
+        plan = catalogue.to_change(visit.conn, visit.here.id, code, since=since, now=visit.now)
         catalogue.change_charges(visit.conn, plan, edit(plan), since=since, cascades=cascades, now=visit.now)
 
-    change = PriceChange(edit=save, subject=code, title=title, back=plan_url(code), **shown)
+    back = plan_url(code)
+    change = PriceChange(edit=save, plan=plan_of(visit), subject=code, title=title, back=back, **shown)
     done = Done(action=action, subject=code, to=f"{plan_url(code)}?said={said}", details=details)
     return save_prices(visit, change, done)
 

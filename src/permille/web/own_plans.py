@@ -88,7 +88,7 @@ def update(visit: Visit) -> Done:
     def edit(since: datetime | None) -> None:
         before = subscriptions.to_change(visit.conn, visit.here.id, row.external_id, status=row.status)
         fields = Fields({"plan_overrides": overrides})
-        current = own_plans.current(visit.conn, before, now=visit.now)
+        current = own_plans.current(visit.conn, before, since=since, now=visit.now)
         own_plan = read_overrides(
             visit.conn, fields, current, own_units=fixed_charges.own_units(visit.conn, row.id), now=visit.now
         )
@@ -96,7 +96,7 @@ def update(visit: Visit) -> Done:
         subscriptions.change(visit.conn, before, columns={}, own_plan=own_plan, since=since, now=visit.now)
 
     back = own_plan_url(row.external_id)
-    change = PriceChange(edit=edit, subject=row.external_id, title=FEE_CHANGE, back=back)
+    change = PriceChange(edit=edit, plan=plan, subject=row.external_id, title=FEE_CHANGE, back=back)
     to = f"{back}?said=saved"
     done = Done(action="changed plan of subscription", subject=row.external_id, to=to, details=overrides)
     return save_fee(visit, change, done, is_changed=overrides["amount_cents"] != plan.amount_cents)
@@ -119,13 +119,14 @@ def update_charge(visit: Visit) -> Done:
         body |= read_least(visit.form, plan.amount_currency)
 
     def edit(since: datetime | None) -> None:
-        own = own_plans.to_change(visit.conn, visit.here.id, row.external_id, now=visit.now)
+        own = own_plans.to_change(visit.conn, visit.here.id, row.external_id, since=since, now=visit.now)
         before = charge_by_code(own, charge.code)
         after = read_changed_charge(visit.conn, Fields(body), own, before, now=visit.now)
         change_charges(visit.conn, own, with_charge(own, after), since=since, cascades=False, now=visit.now)
 
     back = own_plan_url(row.external_id)
-    change = PriceChange(edit=edit, subject=row.external_id, title="What these prices change", back=back)
+    title = "What these prices change"
+    change = PriceChange(edit=edit, plan=plan, subject=row.external_id, title=title, back=back)
     to = f"{back}?said=saved"
     done = Done(action="changed prices of subscription", subject=row.external_id, to=to, details=body)
     return save_prices(visit, change, done)

@@ -261,7 +261,7 @@ def update(visit: Visit) -> Done:
     body["cascade_updates"] = form.has("cascade")
 
     def edit(since: datetime | None) -> None:
-        before = catalogue.to_change(visit.conn, visit.here.id, plan.code, now=visit.now)
+        before = catalogue.to_change(visit.conn, visit.here.id, plan.code, since=since, now=visit.now)
         fields = Fields(body)
         after = read_plan(visit.conn, fields, before, now=visit.now)
         fields.check()
@@ -269,7 +269,7 @@ def update(visit: Visit) -> Done:
         catalogue.change(visit.conn, before, after, since=since, cascades=cascades, now=visit.now)
 
     back = plan_url(plan.code)
-    change = PriceChange(edit=edit, subject=plan.code, title=FEE_CHANGE, back=back)
+    change = PriceChange(edit=edit, plan=plan, subject=plan.code, title=FEE_CHANGE, back=back)
     done = Done(action="changed plan", subject=plan.code, to=f"{back}?said=saved", details=body)
     return save_fee(visit, change, done, is_changed=body["amount_cents"] != plan.amount_cents)
 

@@ -8,8 +8,11 @@ from datetime import datetime
 
 from permille.api.price_changes import NEXT_PERIOD, NOW, read_effect
 from permille.api.validation import Fields
+from permille.core.contract.plan import Plan
+from permille.core.contract.price_versions import price_changes
 from permille.core.errors import Invalid
 from permille.database import locks
+from permille.store import billing_entities
 from permille.usecases.catalogue.price_preview import (
     AffectedSubscriptions,
     preview,
@@ -28,6 +31,7 @@ class PriceChange:
 
     edit: Callable[[datetime | None], object]
     """Saves the edit, for periods that begin from an instant on. Raises Invalid."""
+    plan: Plan
     subject: str
     title: str
     button: str = "Save"
@@ -64,11 +68,19 @@ def save_prices(visit: Visit, change: PriceChange, done: Done) -> Done:
 
 
 def save_fee(visit: Visit, change: PriceChange, done: Done, *, is_changed: bool) -> Done:
-    """Save an edit of a plan's own fields: the effect is shown before where its fee `is_changed`."""
-    if is_changed:
+    """Save an edit of a plan's own fields: the effect is shown before where its fee `is_changed`.
+
+    The fee of today changes something too, from a day on behind which another one is scheduled.
+    """
+    if is_changed or (upcoming_changes(change.plan, visit.now) and _can_wait(visit, change)):
         return save_prices(visit, change, done)
     change.edit(None)
     return done
+
+
+def upcoming_changes(plan: Plan, now: datetime) -> list[datetime]:
+    """From when on the plan has other prices than now, in order."""
+    return [each.at for each in price_changes(plan) if each.at > now]
 
 
 def _save(visit: Visit, change: PriceChange, when: Mapping[str, str]) -> None:
@@ -82,6 +94,8 @@ def _effect(visit: Visit, change: PriceChange, problems: Problems | None = None)
         "effect": preview(visit.conn, lambda: change.edit(None), _reached(visit), now=visit.now),
         "kept": [pair for pair in visit.form.pairs if pair[0] not in (WHEN, DAY)],
         "can_wait": _can_wait(visit, change),
+        "upcoming": upcoming_changes(change.plan, visit.now),
+        "timezone": billing_entities.default(visit.conn, visit.here.id).timezone,
         "problems": problems or {},
         "labels": {DAY: "Day"},
     }

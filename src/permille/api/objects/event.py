@@ -27,7 +27,13 @@ Timestamp = Annotated[str, instant_of("When the usage happened, to the milliseco
 PreciseAmount = Annotated[str | None, text_of_number("Amount in cents, for charges of the model dynamic.")]
 EventProperties = Annotated[dict[str, Any], says("What happened: values that metrics and prices look at.")]
 OptionalSubscriptionId = Annotated[str | None, says("Your identifier of the subscription, if it names one.")]
-TransactionId = Annotated[str, says("Your identifier: sent again, the event counts once.", example="req_1")]
+TransactionId = Annotated[
+    str,
+    says(
+        "Your identifier: sent again, the event counts once. A UUIDv7 or a ULID is stored with the least work.",
+        example="0199fedc-ba98-7abc-9def-0123456789ab",
+    ),
+]
 
 
 class EventContent(Answer):

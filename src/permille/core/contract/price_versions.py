@@ -43,6 +43,11 @@ def latest(plan: Plan) -> PriceVersion:
     return versions_of(plan)[-1]
 
 
+def carries_over(plan: Plan) -> bool:
+    """Whether a period of the plan may begin with usage of earlier ones."""
+    return any(charge.metric.recurring for each in versions_of(plan) for charge in each.charges)
+
+
 def version_at(plan: Plan, at: datetime) -> int:
     """The place among the versions of the one that is valid at an instant."""
     versions = plan.price_versions
@@ -86,23 +91,39 @@ def change_charges(plan: Plan, change: Callable[[Charge], Charge]) -> Plan:
 def edit_prices(
     before: Plan, after: Plan, *, since: datetime | None, now: datetime, version_id: UUID
 ) -> Plan:
-    """The plan after an edit of the prices in force, valid for periods that begin at or after `since`.
+    """The plan after an edit of the prices that are in force at `edit_base`, valid for periods that begin at or after `since`.
 
     Versions that end before it stay. The one that it falls into is split. A change that is scheduled for later stays
     what it is: it takes over what it does not change itself. `version_id` is for the version that a split makes.
     """
     if since is None and not before.price_versions:
         return after
-    edited = []
-    begins: datetime | None = None
-    for each in _split(versions_of(before), since, version_id):
-        if since is None or each.valid_until is None or since < each.valid_until:
-            is_later = begins is not None and begins > max(since or now, now)
-            edited.append(_rebase_version(before, after, each, keeps_own=is_later))
-        else:
-            edited.append(each)
-        begins = each.valid_until
-    return _with_versions(after, edited, now)
+    base = edit_base(since, now)
+    versions = _split(versions_of(before), since, version_id)
+    later = [each for each in versions if each.valid_until is None or base < each.valid_until][1:]
+    edited = [
+        each
+        if since is not None and each.valid_until is not None and each.valid_until <= since
+        else _rebase_version(before, after, each, keeps_own=False)
+        for each in versions[: len(versions) - len(later)]
+    ]
+    following = _following(versions[len(edited) - 1], edited[-1], later)
+    return _with_versions(after, [*edited, *following], now)
+
+
+def edit_base(since: datetime | None, now: datetime) -> datetime:
+    """The instant whose prices an edit starts from, if it is valid from `since` on: what it does not say is as then."""
+    return max(since or now, now)
+
+
+def _following(was: PriceVersion, changed: PriceVersion, later: Sequence[PriceVersion]) -> list[PriceVersion]:
+    """The versions after one that has changed: each still changes what it changed before, and takes over the rest."""
+    found = []
+    for each in later:
+        changed = _rebase_version(was, changed, each, keeps_own=True)
+        found.append(changed)
+        was = each
+    return found
 
 
 def _with_versions(plan: Plan, versions: Sequence[PriceVersion], now: datetime) -> Plan:
@@ -208,9 +229,9 @@ def cancel_change(plan: Plan, change_id: UUID, *, now: datetime) -> Plan:
     """The plan without one of its changes. Later changes stay what they are."""
     versions = list(plan.price_versions)
     place = next(number for number, each in enumerate(versions) if each.id == change_id)
-    undone, following = versions[place], versions[place + 1]
-    kept = [_rebase_version(following, undone, each, keeps_own=True) for each in versions[place + 1 :]]
-    return _with_versions(plan, [*versions[:place], *kept], now)
+    undone, was, *later = versions[place:]
+    undone = replace(undone, id=was.id, valid_until=was.valid_until)
+    return _with_versions(plan, [*versions[:place], undone, *_following(was, undone, later)], now)
 
 
 def _rebase_version(

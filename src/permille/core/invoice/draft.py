@@ -297,7 +297,7 @@ class InvoiceDraft:
         """What coupons take off its lines."""
         return sum([credit.amount_cents for credit in self.coupons])
 
-    @property
+    @Once
     def sub_total_excluding_taxes_amount_cents(self) -> int:
         """The fees less their discounts."""
         billed = self.fees_amount_cents - self.progressive_billing_credit_amount_cents
@@ -318,7 +318,7 @@ class InvoiceDraft:
         """What credit notes pay of it."""
         return sum([credit.amount_cents for credit in self.credits])
 
-    @property
+    @Once
     def total_amount_cents(self) -> int:
         """What there is to pay."""
         owed = self.sub_total_including_taxes_amount_cents - self.credit_notes_amount_cents
@@ -359,8 +359,8 @@ class InvoiceDraft:
 
 _NAMES = frozenset(field.name for field in fields(InvoiceDraft))
 _COMPUTED = tuple(name for name, value in vars(InvoiceDraft).items() if isinstance(value, Once))
-_OF_LINES = ("fees_amount_cents", "waits_for_price")
-"""What is computed of the lines alone."""
+_COMPUTED_OF_MORE = tuple(name for name in _COMPUTED if name not in ("fees_amount_cents", "waits_for_price"))
+"""What is not computed of the lines alone."""
 _PRINTED = frozenset({"dates", "number", "custom_sections", "price_retry_at"})
 """What nothing is computed of."""
 
@@ -371,11 +371,11 @@ def changed(draft: InvoiceDraft, **changes: Any) -> InvoiceDraft:
         raise TypeError(f"An invoice has no {', '.join(sorted(changes.keys() - _NAMES))}.")
     known = draft.__dict__.copy()
     if not changes.keys() <= _PRINTED:
-        for name in _COMPUTED:
-            if "lines" in changes or name not in _OF_LINES:
-                known.pop(name, None)
+        for name in _COMPUTED if "lines" in changes else _COMPUTED_OF_MORE:
+            known.pop(name, None)
+    known.update(changes)
     made = object.__new__(InvoiceDraft)
-    made.__dict__.update(known, **changes)
+    object.__setattr__(made, "__dict__", known)
     return made
 
 

@@ -77,15 +77,17 @@ def make(drafts: Iterable[InvoiceDraft], facts: Facts) -> list[InvoiceDraft]:
 
 def _make(waiting: Sequence[InvoiceDraft], facts: Facts) -> list[InvoiceDraft]:
     left = Counter([each.customer.id for each in waiting])
+    some_follow = len(left) < len(waiting)
     made = []
     for each in waiting:
         draft = each
         for step in STEPS[each.kind]:
             draft = step(draft, facts)
-        left[draft.customer.id] -= 1
+        if some_follow:
+            left[draft.customer.id] -= 1
         if draft.is_empty:
             continue
-        if left[draft.customer.id]:
+        if some_follow and left[draft.customer.id]:
             for taken in USED_UP:
                 facts = taken(draft, facts)
         made.append(draft)

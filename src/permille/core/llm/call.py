@@ -20,6 +20,9 @@ from permille.core.llm.table import decimal
 SUBSCRIPTION_NAMES = ("subscription", "subscription_id", "external_subscription_id")
 """Names under which the metadata of a trace or of a gateway says which subscription pays; the first goes before others."""
 
+IDENTITY_MAX = 200
+"""Leaves room for what the transaction ids of a call's events have after its identity."""
+
 METRICS = tuple(str(each) for each in Metric)
 """Codes of the metrics that calls are counted by."""
 
@@ -122,6 +125,11 @@ class PreparedCall:
         return self.other_identities if self.identity is None else self.other_identities | {self.identity}
 
     @property
+    def events_count(self) -> int:
+        """How many events it has."""
+        return len(self.events) + len(self.shared)
+
+    @property
     def status(self) -> UsageStatus:
         """What became of it."""
         if self.problem is not None:
@@ -141,7 +149,9 @@ def events_of(
     The first has the identity itself as its transaction id, whatever the metrics list at the time: so a call that comes
     again after they were changed is still the same.
     """
-    free = {key: value for key, value in properties.items() if key not in _OWN} if properties else {}
+    free = (
+        {key: value for key, value in properties.items() if key not in OWN_PROPERTIES} if properties else {}
+    )
     source = {} if usage.cost is None else {COST_SOURCE: FROM_PROVIDER}
     found: list[CallEvent] = []
     shared: list[CallEvent] = []
@@ -178,7 +188,7 @@ def unknown_models(usage: Usage, events: Sequence[CallEvent]) -> dict[str, list[
     return found
 
 
-_OWN = frozenset(
+OWN_PROPERTIES = frozenset(
     [
         "provider",
         "model",

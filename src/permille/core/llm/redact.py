@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-_NAMES = frozenset(
+NAMES = frozenset(
     [
         "id",
         "response_id",
@@ -53,7 +53,7 @@ _NAMES = frozenset(
 )
 """Fields that are kept where their value is a name or a number."""
 
-_NESTED = frozenset(
+NESTED = frozenset(
     [
         "response",
         "result",
@@ -79,7 +79,7 @@ _NESTED = frozenset(
 )
 """Fields that are looked into for such."""
 
-_COUNTS = frozenset(
+COUNTS = frozenset(
     [
         "usage",
         "usageMetadata",
@@ -95,8 +95,8 @@ _COUNTS = frozenset(
 )
 """Fields of which all numbers are kept."""
 
-_NAME = re.compile(r"[\w.:/@+,~-]{1,256}\Z")
-_LIST_MAX = 1_000
+NAME = re.compile(r"[\w.:/@+,~-]{1,256}\Z")
+LIST_MAX = 1_000
 
 
 def kept(answer: Mapping[str, Any]) -> dict[str, Any]:
@@ -104,16 +104,16 @@ def kept(answer: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in answer.items():
         if isinstance(value, dict):
-            if name in _COUNTS:
+            if name in COUNTS:
                 found[name] = counts_kept(value)
-            elif name in _NESTED:
+            elif name in NESTED:
                 found[name] = kept(value)
         elif isinstance(value, list):
-            if name in _NESTED:
-                found[name] = [kept(each) for each in value[:_LIST_MAX] if isinstance(each, dict)]
+            if name in NESTED:
+                found[name] = [kept(each) for each in value[:LIST_MAX] if isinstance(each, dict)]
             elif name == "webSearchQueries":
-                found[name] = [True for _ in value[:_LIST_MAX]]  # how many there were, not what was searched
-        elif name in _NAMES and _is_name(value):
+                found[name] = [True for _ in value[:LIST_MAX]]  # how many there were, not what was searched
+        elif name in NAMES and _is_name(value):
             found[name] = value
     return found
 
@@ -135,14 +135,14 @@ def _count(value: Any) -> Any:
     if isinstance(value, dict):
         return counts_kept(value)
     if isinstance(value, list):
-        return [found for each in value[:_LIST_MAX] if (found := _count(each)) is not None]
+        return [found for each in value[:LIST_MAX] if (found := _count(each)) is not None]
     return value if _is_name(value) else None
 
 
 @lru_cache(maxsize=4_096)
 def _is_key(name: str) -> bool:
-    return bool(_NAME.match(name))
+    return bool(NAME.match(name))
 
 
 def _is_name(value: Any) -> bool:
-    return isinstance(value, bool | int | Decimal) or (isinstance(value, str) and bool(_NAME.match(value)))
+    return isinstance(value, bool | int | Decimal) or (isinstance(value, str) and bool(NAME.match(value)))

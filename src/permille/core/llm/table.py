@@ -85,10 +85,10 @@ def quantity(value: Any, path: str) -> Decimal | None:
     if type(value) is int and value >= 0:
         return Decimal(value)
     try:
-        number = Decimal(value) if isinstance(value, int | Decimal | str) else None
+        number = Decimal(value) if isinstance(value, int | str) else value
     except InvalidOperation:
         number = None
-    if number is None or isinstance(value, bool) or not number.is_finite() or number < 0:
+    if not isinstance(number, Decimal) or isinstance(value, bool) or not number.is_finite() or number < 0:
         raise UnreadableUsage("invalid_count", f"{path} is not a number of zero or more")
     return number
 

@@ -7,7 +7,7 @@ by the pricing groups. Source: semantics-metering.md sections 2.2, 4.3 and 4.4.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -68,6 +68,31 @@ class Bucket(NamedTuple):
     """Whether an invoice with its usage waits until somebody has."""
 
 
+class _FeesAlike:
+    """What the fees of each bucket are alike in, for the period that was priced last: a run prices one for thousands."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self) -> None:
+        self._known: tuple[Period | None, dict[int, Fee]] = None, {}
+
+    def of(self, charge: CompiledCharge, bucket: Bucket, period: Period) -> Fee:
+        """As `fee_like` says; the bucket is one of the charge's, so that its object is known as long as this is."""
+        known = self._known
+        if known[0] is not period:
+            known = self._known = period, {}
+        found = known[1].get(id(bucket))
+        if found is None:
+            found = known[1][id(bucket)] = fee_like(
+                FeeKind.CHARGE,
+                charge_id=charge.charge_id,
+                charge_filter_id=bucket.charge_filter_id,
+                name=bucket.invoice_display_name,
+                period=period,
+            )
+        return found
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompiledCharge:
     """A charge made ready to price many subscriptions: prices read, filters resolved, matches remembered."""
@@ -95,6 +120,7 @@ class CompiledCharge:
     aggregator: Aggregator | None = None
     """The rules of a custom aggregation."""
     rounding: Rounding = Rounding.PER_FEE
+    alike: _FeesAlike = field(init=False, repr=False, compare=False, default_factory=_FeesAlike)
 
     @property
     def priced_subunits(self) -> int:
@@ -293,14 +319,7 @@ def bucket_fee(
 ) -> Fee:
     """A fee of a charge's bucket; `more` are other fields of the fee."""
     cents, precise, unit_cents, unit = due.money
-    alike = fee_like(
-        FeeKind.CHARGE,
-        charge_id=charge.charge_id,
-        charge_filter_id=bucket.charge_filter_id,
-        name=bucket.invoice_display_name,
-        period=period,
-    )
-    return alike.with_values(
+    return charge.alike.of(charge, bucket, period).with_values(
         {
             "subscription_id": subscription_id,
             "units": usage.units,

@@ -295,15 +295,16 @@ def _priced_by_units(
 
 
 def _fee(charge: CompiledCharge, priced: PricedUsage, subscription_id: Id, period: Period) -> Fee:
+    bucket, group, usage, price = priced
     return bucket_fee(
         charge,
-        priced.bucket,
-        priced.owed(charge),
-        usage=priced.usage,
+        bucket,
+        charge.owed(price.amount, price.unit_amount),
+        usage=usage,
         subscription_id=subscription_id,
-        group=priced.group,
+        group=group,
         period=period,
-        amount_details=priced.price.details,
+        amount_details=price.details,
         is_unpriced=priced.is_unpriced,
         is_held=priced.is_held,
     )

@@ -35,7 +35,7 @@ select w.key, e.identity, s.external_subscription_id, e.seq
 from unnest(%(keys)s::int[], %(firsts)s::uuid[], %(lasts)s::uuid[], %(transaction_ids)s::text[])
     as w (key, first, last, transaction_id)
 cross join lateral (
-    select identity, series_id, seq from event
+    select identity, series_id, seq from sent_event
     where identity between w.first and w.last and transaction_id = w.transaction_id offset 0
 ) e
 join series s on s.id = e.series_id

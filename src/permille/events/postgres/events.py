@@ -11,12 +11,7 @@ from psycopg import Connection
 from psycopg.rows import class_row, dict_row
 
 from permille.database.bulk import hex_array, text_array
-from permille.events.identity import (
-    event_identities,
-    identity_range,
-    transaction_identity,
-    transaction_range,
-)
+from permille.events.identity import claims_and_ranges, event_identities, transaction_range
 from permille.events.log import CountedEvents, Digest, EventPosition, EventSearch, StoredEvent
 from permille.events.postgres.metering import PROPERTIES
 from permille.events.usage import BEGINNING
@@ -27,7 +22,7 @@ e.identity, e.transaction_id, s.external_subscription_id, s.code, e.at, e.create
 """
 
 _ONE = f"""
-select {EVENT_COLUMNS} from event e join series s on s.id = e.series_id
+select {EVENT_COLUMNS} from sent_event e join series s on s.id = e.series_id
 where e.identity between %s and %s and s.organization_id = %s and e.transaction_id = %s
 order by e.at desc limit 1
 """
@@ -136,16 +131,9 @@ def known_transactions(
     """Those of the transaction ids that an event of any subscription of the organization has, or that count once."""
     if not transaction_ids:
         return set()
-    claims = [transaction_identity(organization_id.bytes, each) for each in transaction_ids]
-    ranges = [identity_range(each) for each in claims]
+    claims, firsts, lasts = zip(*claims_and_ranges(organization_id.bytes, transaction_ids), strict=True)
     rows = conn.execute(
-        _KNOWN,
-        [
-            text_array(transaction_ids),
-            hex_array([claim.hex() for claim in claims]),
-            hex_array([first.hex() for first, _ in ranges]),
-            hex_array([last.hex() for _, last in ranges]),
-        ],
+        _KNOWN, [text_array(transaction_ids), hex_array(claims), hex_array(firsts), hex_array(lasts)]
     )
     return {name for (name,) in rows}
 

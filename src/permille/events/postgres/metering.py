@@ -18,7 +18,7 @@ from permille.database.bulk import uuid_array
 from permille.events.log import KnownLayouts
 
 INGESTION_LOCK = 0x5045524D
-"""Shared by inserts while they draw numbers (see store_events and rollup.settled_seq); nobody has it alone."""
+"""Shared by inserts while they draw numbers (see append_events and rollup.settled_seq); nobody has it alone."""
 ROLL_UP_LOCK = 0x5045524E
 """Exclusive for the roll-up, shared by those who change the cells of one organization."""
 _ENCODING_LOCK = 0x5045524F

@@ -24,12 +24,14 @@ from permille.core.metering.event import property_texts
 from permille.core.metering.usage import Instance, Operation
 from permille.core.money import ZERO, exact
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
+from permille.database.connections import exact_value
 from permille.events.postgres.custom_usage import CustomWindow, custom_events
 from permille.events.postgres.metering import being_rebuilt, under_one_version
 from permille.events.postgres.raw_usage import raw_usage
 from permille.events.usage import BEGINNING, SeriesUsage, Sums, UsageQuery
 
 _END = datetime.max.replace(tzinfo=UTC)
+_TEXTS_REMEMBERED = 4096
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
 
@@ -177,7 +179,7 @@ _SUMS = (
         sum(sum) as sum, max(max) as max, sum(precise_amount_cents) as precise_amount_cents, sum(moment) as moment
     from part group by key, series_id
 )
-select t.key, t.series_id, s.code, s.dimensions, t.events_count, t.values_count, t.sum, t.max,
+select t.key, t.series_id, s.code, s.dimensions::text, t.events_count, t.values_count, t.sum, t.max,
     t.precise_amount_cents, t.moment, m.rolled_up_to
 from metering_state m
 left join (
@@ -427,16 +429,21 @@ def _from_cells(
     totals = _totals(conn, windows, only)
     details = _details(conn, windows) if any(map(_needs_details, windows)) else {}
     found: list[list[SeriesUsage]] = [[] for _ in windows]
-    texts: dict[int, Mapping[str, str | None]] = {}
     for key, series_id, code, dimensions, events, values, total, greatest, amount, moment, _ in totals:
-        own = texts.get(series_id)
-        if own is None:
-            own = texts[series_id] = property_texts(dimensions)
         partial = windows[key].partial_of(Sums(events, values, total, greatest, amount, moment))
-        if details and (extra := details.get((key, series_id))):
-            partial = partial._replace(**extra)
-        found[key].append(SeriesUsage(series_id, code, own, partial))
+        extra = details.get((key, series_id)) if details else None
+        found[key].append(
+            SeriesUsage(
+                series_id, code, _texts_of(dimensions), partial._replace(**extra) if extra else partial
+            )
+        )
     return found
+
+
+@lru_cache(maxsize=_TEXTS_REMEMBERED)
+def _texts_of(dimensions: str) -> Mapping[str, str | None]:
+    """The texts of dimensions as JSON: thousands of series have the same. Nobody changes them."""
+    return property_texts(exact_value(dimensions))
 
 
 def _needs_details(window: UsageQuery) -> bool:

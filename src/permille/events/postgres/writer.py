@@ -61,10 +61,10 @@ ATTEMPTS_MAX = 50
 _json = msgspec.json.Encoder(decimal_format="number").encode
 
 _STORE = (
-    "select store_events(%s::uuid[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::uuid[],"
+    "select append_events(%s::uuid[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[], %s::uuid[],"
     " %s::numeric[], %s::text[], %s::numeric[], %s::jsonb[])"
 )
-_STORE_IN_ADVANCE = _STORE.replace("store_events(", "store_events_in_advance(").replace(
+_STORE_IN_ADVANCE = _STORE.replace("append_events(", "append_events_in_advance(").replace(
     "%s::jsonb[])", "%s::jsonb[], %s::uuid[], %s::uuid[])"
 )
 _COUNT_ONCE = "select count_once(%s::uuid[])"
@@ -521,6 +521,11 @@ class Writer:
         self._memory = memory
         self._on_loop: AsyncConnection[Any] | None = None
         self._in_thread: Connection[Any] | None = None
+
+    @property
+    def reads_usual(self) -> bool:
+        """Whether there is anything that `read_usual` would read."""
+        return self._memory.table is not None
 
     def read_usual(
         self, organization_id: UUID, body: bytes, *, created_at: int, most: int, is_batch: bool

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -18,10 +17,10 @@ from permille.ingest.usage_format import CallBatch, UsageFormat
 _decode_lines = msgspec.json.Decoder(float_hook=Decimal).decode_lines
 
 
-def _read(body: bytes, now: datetime, _media_type: str) -> CallBatch:
+def _read(body: bytes, _media_type: str) -> CallBatch:
     """Raises BadRequest for what is no JSON, Invalid for what is no payload; the sender would repeat it in vain."""
     usages = [usage for payload in _payloads(body) if (usage := usage_in(payload)) is not None]
-    return CallBatch(calls=calls_of([{"provider": "unknown", **usage} for usage in usages], now))
+    return CallBatch(usages=[{"provider": "unknown", **usage} for usage in usages])
 
 
 def _payloads(body: bytes) -> list[Mapping[str, Any]]:
@@ -38,4 +37,4 @@ def _is_lines(body: bytes) -> bool:
     return text.startswith(b"{") and b"}\n{" in text.replace(b"\r\n", b"\n")
 
 
-LITELLM = UsageFormat(path="/api/v1/llm/litellm", decode=_read, answer=answer_calls)
+LITELLM = UsageFormat(path="/api/v1/llm/litellm", decode=_read, calls=calls_of, answer=answer_calls)

@@ -18,6 +18,7 @@ from permille.core.llm.read import SentUsage, without_content
 from permille.core.metering.event import timestamp_microseconds
 from permille.events.draft import Errors, properties_errors
 from permille.ingest.decoders.lago import json_of, timestamp_text
+from permille.ingest.planned_call import PaidCall
 from permille.ingest.usage_format import CallBatch, UsageFormat
 
 CALLS_MAX = 1_000
@@ -29,10 +30,10 @@ _GIVEN = ("response", "stream", "usage")
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 
-def read_calls(body: bytes, now: datetime, _media_type: str) -> CallBatch:
-    """The calls of a request, all or none. Raises BadRequest, and Invalid with errors by their index."""
+def read_usages(body: bytes, _media_type: str) -> CallBatch:
+    """The usages of a request. Raises BadRequest, and Invalid where there are none or too many."""
     sent = json_of(body)
-    return CallBatch(calls=calls_of(_many(sent), now), is_dry_run=sent.get("dry_run") is True)
+    return CallBatch(usages=_many(sent), is_dry_run=sent.get("dry_run") is True)
 
 
 def calls_of(usages: Sequence[Any], now: datetime) -> list[SentCall]:
@@ -83,7 +84,7 @@ def problems(one: Any) -> Errors:
         found["timestamp"] = "invalid_format"
     if one.get("cost") is not None and not _is_amount(one["cost"]):
         found["cost"] = "value_is_invalid"
-    if not _are_names(one.get("payer_names")):
+    if not are_names(one.get("payer_names")):
         found["payer_names"] = "value_is_invalid"
     if type(one.get("payer_requested")) not in (bool, type(None)):
         found["payer_requested"] = "value_is_invalid"
@@ -105,8 +106,8 @@ def _is_amount(value: Any) -> bool:
         return False
 
 
-def _are_names(value: Any) -> bool:
-    """Whether it is nothing, or names by their kinds: a text or a list of texts each."""
+def are_names(value: Any) -> bool:
+    """Whether it is nothing, or names of who may pay by their kinds: a text or a list of texts each."""
     if value is None:
         return True
     if not isinstance(value, dict) or not value.keys() <= set(PayerName):
@@ -152,9 +153,9 @@ def call_of(one: Mapping[str, Any], now: datetime, *, client: str | None = None)
     )
 
 
-def answer_calls(calls: Sequence[PreparedCall], batch: CallBatch) -> bytes:
+def answer_calls(calls: Sequence[PreparedCall | PaidCall], batch: CallBatch) -> bytes:
     """What became of each call, in the order in which they were sent."""
-    shown = {"usages": [shown_call(call) for call in calls]}
+    shown = {"usages": [call.answer if isinstance(call, PaidCall) else shown_call(call) for call in calls]}
     return _encode({**shown, "dry_run": True} if batch.is_dry_run else shown)
 
 
@@ -184,4 +185,4 @@ def shown_call(call: PreparedCall) -> dict[str, Any]:
     }
 
 
-USAGE = UsageFormat(path="/api/v1/llm/usage", decode=read_calls, answer=answer_calls)
+USAGE = UsageFormat(path="/api/v1/llm/usage", decode=read_usages, calls=calls_of, answer=answer_calls)

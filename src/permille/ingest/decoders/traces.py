@@ -16,6 +16,7 @@ from permille.core.llm.call import PreparedCall, SentCall
 from permille.core.llm.otlp.calls import calls_in
 from permille.core.llm.otlp.spans import Span, spans_in
 from permille.ingest.decoders.llm_usage import call_of, problems
+from permille.ingest.planned_call import PaidCall
 from permille.ingest.usage_format import CallBatch, UsageFormat
 
 PATHS = ("/v1/traces", "/otlp/v1/traces", "/api/public/otel/v1/traces")
@@ -27,15 +28,15 @@ WITHOUT_USAGE = (
 )
 
 
-def read_spans(body: bytes, now: datetime, media_type: str) -> CallBatch:
-    """The calls of a request. Raises BadRequest where it can't be read."""
+def read_spans(body: bytes, media_type: str) -> CallBatch:
+    """The usages of a request. Raises BadRequest where it can't be read."""
     is_protobuf = media_type != JSON
     try:
         found = calls_in(_spans_of_message(body) if is_protobuf else spans_in(msgspec.json.decode(body)))
     except (TypeError, ValueError, KeyError, AttributeError, RecursionError) as error:
         raise BadRequest(f"this is no OTLP request: {error}") from error
     return CallBatch(
-        calls=[_call(each, now) for each in (*found.usages, *found.missing)],
+        usages=[*found.usages, *found.missing],
         rejected=len(found.missing),
         media_type=PROTOBUF if is_protobuf else JSON,
         dropped=found.dropped,
@@ -49,6 +50,10 @@ def _spans_of_message(body: bytes) -> Iterable[Span]:
     return spans_in_message(body)
 
 
+def _calls(usages: Sequence[Any], now: datetime) -> list[SentCall]:
+    return [_call(each, now) for each in usages]
+
+
 def _call(usage: dict[str, Any], now: datetime) -> SentCall:
     """A call of a trace. What of a span can't be used is left out: no sender could mend it."""
     if found := problems(usage):
@@ -58,7 +63,7 @@ def _call(usage: dict[str, Any], now: datetime) -> SentCall:
     return call_of(usage, now, client=usage.get("client"))
 
 
-def _answer(_calls: Sequence[PreparedCall], batch: CallBatch) -> bytes:
+def _answer(_counted: Sequence[PreparedCall | PaidCall], batch: CallBatch) -> bytes:
     if batch.media_type == JSON:
         rejected = {"rejectedSpans": str(batch.rejected), "errorMessage": WITHOUT_USAGE}
         return msgspec.json.encode({"partialSuccess": rejected} if batch.rejected else {})
@@ -67,4 +72,7 @@ def _answer(_calls: Sequence[PreparedCall], batch: CallBatch) -> bytes:
     return answer_message(batch.rejected, WITHOUT_USAGE)
 
 
-TRACES = tuple(UsageFormat(path=path, decode=read_spans, answer=_answer) for path in PATHS)
+TRACES = tuple(
+    UsageFormat(path=path, decode=read_spans, calls=_calls, answer=_answer, names_clients=True)
+    for path in PATHS
+)

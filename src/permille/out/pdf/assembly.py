@@ -46,10 +46,11 @@ def invoice_document(conn: Connection[Any], invoice_id: UUID) -> InvoiceDocument
     billed = invoices.subscriptions_of(conn, [invoice_id]).get(invoice_id, [])
     rows = subscriptions.by_ids(conn, [each.subscription_id for each in billed])
     known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows.values()})
+    fees = fee_store.of_invoices(conn, [invoice_id])[invoice_id]
     return document_of(
         invoice,
-        fee_store.of_invoices(conn, [invoice_id])[invoice_id],
-        items=fee_items.of_invoices(conn, [invoice_id]),
+        fees,
+        items=fee_items.of_fees(conn, fees),
         entity=billing_entities.by_ids(conn, [invoice.billing_entity_id])[invoice.billing_entity_id],
         customer=customers.by_ids(conn, [invoice.customer_id])[invoice.customer_id],
         billed=[
@@ -203,7 +204,7 @@ def _paper(entity: BillingEntity) -> str:
 def _credited_lines(conn: Connection[Any], note: CreditNote, language: Language) -> list[tuple[str, int]]:
     own = credit_notes.items_of(conn, [note.id])[note.id]
     fees = fee_store.by_ids(conn, {each.fee_id for each in own})
-    items = fee_items.of_fees(conn, list(fees))
+    items = fee_items.of_fees(conn, fees.values())
     return [
         (fee_text(fees[each.fee_id], items.get(each.fee_id), language), each.amount_cents) for each in own
     ]

@@ -29,10 +29,13 @@ def render_invoice(document: InvoiceDocument, logo: Logo | None = None) -> bytes
 
 
 def digest_of(document: InvoiceDocument, logo: Logo | None = None) -> bytes:
-    """What is the same as long as the PDF is: a digest of all that it shows, and of what sets it."""
-    layout = _layout(document, language_of(document.locale))
-    shown = [layout, document.issuing_date, TEMPLATE, (logo.media_type, logo.content) if logo else None]
-    return blake2b(template_of(TEMPLATE) + msgspec.json.encode(shown), digest_size=32).digest()
+    """What is the same as long as the PDF is: a digest of all that it says, and of what sets it.
+
+    Nothing is laid out for it: to write a few hundred amounts takes longer than to find a PDF that is kept.
+    """
+    words = language_of(document.locale).words
+    said = [document, words, TEMPLATE, (logo.media_type, logo.content) if logo else None]
+    return blake2b(template_of(TEMPLATE) + msgspec.json.encode(said), digest_size=32).digest()
 
 
 def _layout(document: InvoiceDocument, language: Language) -> dict[str, Any]:

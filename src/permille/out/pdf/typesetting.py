@@ -40,8 +40,8 @@ class UnableToTypeset(Exception):  # noqa: N818 -- what went wrong is the name
 
 @cache
 def template_of(name: str) -> bytes:
-    """The text of a template of this folder, and the versions of what sets it."""
-    versions = f"{__version__} {version('typst')}"
+    """The text of a template of this folder, and the versions of what writes and sets it."""
+    versions = f"{__version__} {version('typst')} {version('babel')}"
     return versions.encode() + (_FOLDER / name).read_bytes()
 
 

@@ -16,7 +16,7 @@ from permille.store import billing_entities, customers, dunning, invoices, subsc
 from permille.usecases import subscriptions as lifecycle
 from permille.usecases.by_code import ByCode
 from permille.usecases.catalogue import eu_taxes
-from permille.usecases.catalogue.price_change import taxes_changed
+from permille.usecases.price_change import taxes_changed
 
 by_code = ByCode("billing_entity", billing_entities.by_code).one
 

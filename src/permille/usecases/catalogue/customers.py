@@ -25,8 +25,8 @@ from permille.store import (
 )
 from permille.usecases import coupons, subscriptions as lifecycle
 from permille.usecases.catalogue import eu_taxes
-from permille.usecases.catalogue.price_change import taxes_changed
 from permille.usecases.invoices import drafts
+from permille.usecases.price_change import taxes_changed
 from permille.usecases.wallets import wallets as prepaid
 
 

@@ -45,7 +45,7 @@ def follow_customer(
 ) -> Customer:
     """The customer with the tax that applies to it, where what decides it is new or the customer has no tax.
 
-    Taxes that are among the `columns` that changed were chosen by somebody, and stay.
+    Taxes that the `columns` that changed say are chosen stay.
     """
     seller = after.billing_entity
     if not seller.eu_tax_management or seller.country is None:
@@ -57,7 +57,7 @@ def follow_customer(
         return after
     if before is None or not before.taxes or _looked_up(before) != _looked_up(after):
         _look_up(conn, after, now=now)
-    if columns.get("tax_ids"):
+    if columns.get("taxes_are_chosen"):
         return after
     is_valid = vat_checks.verdict(conn, after.id, after.tax_identification_number) is not False
     own = _columns(conn, after, _code(after, is_valid=is_valid), now=now)
@@ -70,7 +70,7 @@ def after_check(
 ) -> Mapping[str, Any]:
     """What changes of a customer whose number was found to be registered, or not: its tax, unless somebody chose that."""
     before, after = (_code(customer, is_valid=each) for each in (was_valid, is_valid))
-    if before == after or [tax.code for tax in customer.taxes] != [before]:
+    if before == after or (customer.taxes and customer.taxes_are_chosen):
         return {}
     return _columns(conn, customer, after, now=now)
 
@@ -89,10 +89,10 @@ def _code(customer: Customer, *, is_valid: bool) -> str:
 
 
 def _columns(conn: Connection[Any], customer: Customer, code: str, *, now: datetime) -> Mapping[str, Any]:
-    """The customer's columns with this tax as its only one."""
+    """The customer's columns with this tax as its only one, which nobody chose."""
     _have(conn, customer.organization_id, [code], now=now)
     chosen = taxes.by_codes(conn, customer.organization_id, [code])
-    return {"tax_ids": taxes.ids(list(chosen.values()))}
+    return {"tax_ids": taxes.ids(list(chosen.values())), "taxes_are_chosen": False}
 
 
 def _look_up(conn: Connection[Any], customer: Customer, *, now: datetime) -> None:

@@ -26,7 +26,7 @@ from permille.store import (
 )
 from permille.usecases import metering
 from permille.usecases.by_code import ByCode
-from permille.usecases.catalogue.price_change import prices_changed
+from permille.usecases.price_change import prices_changed
 
 REFUSED_SHOWN = 20
 

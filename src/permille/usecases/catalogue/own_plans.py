@@ -12,7 +12,7 @@ from psycopg import Connection
 
 from permille.core.contract.override import copy_plan
 from permille.core.contract.plan import Plan
-from permille.core.contract.price_versions import in_force
+from permille.core.contract.price_versions import edit_base, in_force
 from permille.core.contract.subscription import Subscription
 from permille.core.errors import NotFound
 from permille.database import locks
@@ -21,7 +21,7 @@ from permille.ids import new_id
 from permille.store import billing_holds, fixed_charges, late_usage, plans, subscriptions
 from permille.usecases.catalogue import fixed_units
 from permille.usecases.catalogue.plans import edited, meter, save_edit
-from permille.usecases.catalogue.price_change import amounts_changed
+from permille.usecases.price_change import amounts_changed
 
 
 def subscribed(
@@ -52,14 +52,15 @@ def to_change(
     external_id: str,
     *,
     status: str | None = None,
+    since: datetime | None = None,
     now: datetime,
 ) -> Plan:
     """The subscription's plan with all that it says, made its own and stored if it is not yet; the catalogue is locked.
 
-    Raises NotFound.
+    Its prices are those that an edit valid from `since` on changes. Raises NotFound.
     """
     row = row_to_change(conn, organization_id, external_id, status=status, now=now)
-    plan = current(conn, row, now=now)
+    plan = current(conn, row, since=since, now=now)
     if plan.parent_id is not None:
         return plan
     copy = own_copy(plan, now=now, is_committed=True)
@@ -100,12 +101,14 @@ def store(
         subscriptions.update(conn, subscription_id=row.id, columns={"plan_id": before.id}, now=now)
         billing_holds.retry_soon(conn, row.organization_id, now=now)
         late_usage.price_again(conn, row.organization_id)
-        amounts_changed(conn, row.organization_id, row.external_id)
+        amounts_changed(conn, [row])
         meter(conn, row.organization_id, after.charges)
         fixed_units.follow_plan(conn, before, after, at_once=units_at_once, now=now)
     event_log.look_again(conn, row.organization_id, external_subscription_ids=[row.external_id])
 
 
-def current(conn: Connection[Any], row: Subscription, *, now: datetime) -> Plan:
-    """The plan that the subscription is on, with the prices in force."""
-    return in_force(plans.plan_by_id(conn, row.plan_id), now)
+def current(
+    conn: Connection[Any], row: Subscription, *, since: datetime | None = None, now: datetime
+) -> Plan:
+    """The plan that the subscription is on, with the prices that an edit valid from `since` on changes."""
+    return in_force(plans.plan_by_id(conn, row.plan_id), edit_base(since, now))

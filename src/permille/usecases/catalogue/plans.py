@@ -17,6 +17,7 @@ from permille.core.contract.plan import Charge, Plan
 from permille.core.contract.price_versions import (
     PriceChange,
     cancel_change,
+    edit_base,
     edit_prices,
     in_force,
     price_changes,
@@ -30,8 +31,8 @@ from permille.ids import new_id
 from permille.store import billing_holds, plans, progressive, subscriptions, webhooks
 from permille.usecases import metering, subscriptions as lifecycle
 from permille.usecases.catalogue import fixed_units
-from permille.usecases.catalogue.price_change import prices_changed
 from permille.usecases.invoices import drafts
+from permille.usecases.price_change import prices_changed
 
 
 def by_code(conn: Connection[Any], organization_id: UUID, code: str, *, now: datetime) -> Plan:
@@ -42,10 +43,15 @@ def by_code(conn: Connection[Any], organization_id: UUID, code: str, *, now: dat
     return in_force(found, now)
 
 
-def to_change(conn: Connection[Any], organization_id: UUID, code: str, *, now: datetime) -> Plan:
-    """The plan with the prices in force, and the catalogue locked until the transaction ends. Raises NotFound."""
+def to_change(
+    conn: Connection[Any], organization_id: UUID, code: str, *, since: datetime | None = None, now: datetime
+) -> Plan:
+    """The plan with the prices that an edit valid from `since` on changes; the catalogue is locked until the transaction ends.
+
+    Raises NotFound.
+    """
     locks.change_catalogue(conn, organization_id)
-    return by_code(conn, organization_id, code, now=now)
+    return by_code(conn, organization_id, code, now=edit_base(since, now))
 
 
 def blank(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> Plan:
@@ -126,17 +132,18 @@ def change_fixed_charges(
     plan: Plan,
     charges: Sequence[FixedCharge],
     *,
+    since: datetime | None = None,
     cascades: bool,
     units_at_once: Collection[UUID] = (),
     now: datetime,
 ) -> None:
-    """Store other fixed charges of a plan, or of a subscription's own plan."""
+    """Store other fixed charges of a plan, or of a subscription's own plan. Raises Invalid: they can't be scheduled."""
     after = replace(plan, fixed_charges=tuple(charges))
     _save_with_copies(
         conn,
         plan,
         after,
-        since=None,
+        since=since,
         cascades=cascades and plan.parent_id is None,
         units_at_once=units_at_once,
         now=now,
@@ -174,7 +181,7 @@ def _save_with_copies(
     """Store the edit; with `cascades` the plans of single subscriptions follow it, from the same instant on."""
     saved = save_edit(conn, before, after, since=since, units_at_once=units_at_once, now=now)
     for child in plans.children(conn, before.id) if cascades else ():
-        own = in_force(child, now)
+        own = in_force(child, edit_base(since, now))
         changed = cascade(before, after, own, new_id=partial(new_id, now), now=now)
         save_edit(conn, own, changed, since=since, units_at_once=units_at_once, now=now)
     return saved
@@ -232,7 +239,7 @@ def save_edit(
     units_at_once: Collection[UUID] = (),
     now: datetime,
 ) -> Plan:
-    """Store an edit of the plan in force: at once, or for periods that begin from `since` on. Raises Invalid."""
+    """Store an edit of the plan that `to_change` gave: at once, or for periods that begin from `since` on. Raises Invalid."""
     found = edited(before, after, since=since, now=now)
     _store_edit(conn, before, found, now=now)
     fixed_units.follow_plan(conn, before, found, at_once=units_at_once, now=now)

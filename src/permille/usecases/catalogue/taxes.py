@@ -15,7 +15,7 @@ from permille.core.tax import Tax
 from permille.database import locks
 from permille.store import taxes
 from permille.usecases.by_code import ByCode
-from permille.usecases.catalogue.price_change import taxes_changed
+from permille.usecases.price_change import taxes_changed
 
 _BY_CODE = ByCode("tax", taxes.by_code)
 by_code, to_change = _BY_CODE.one, _BY_CODE.to_change

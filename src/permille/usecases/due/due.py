@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -64,6 +65,11 @@ MARKED: tuple[Look, ...] = (alerts.look, progressive.look, _refresh)
 """What is done of them before a clock goes on to a later instant: whatever was marked."""
 STEP_SECONDS = 0.5
 """How long a transaction moves a test clock, about."""
+
+TURN_SECONDS = 0.5
+"""How long a live organization's turn takes, about."""
+RUN_SECONDS = 20.0
+"""After so long those are looked for of which something has become due meanwhile."""
 
 
 def _never() -> bool:
@@ -170,9 +176,10 @@ def move_clocks(
 def run_live(
     pool: ConnectionPool[Connection[Any]], now: datetime, stopping: Callable[[], bool] = _never
 ) -> int:
-    """Do everything that is due of the live organizations, a transaction a batch; how many things that was.
+    """Do what is due of the live organizations, a transaction a batch, for about RUN_SECONDS; how many things that was.
 
-    Once `stopping` says so, no further batch is begun.
+    Each has a turn after the other, until nothing is left: none waits for all that another one has to do. Once `stopping`
+    says so, no further batch is begun.
 
     Several processes may run at once: each leaves alone what another is at. What fails in one organization holds up
     no other, and a customer that cannot be billed none but itself.
@@ -180,22 +187,33 @@ def run_live(
     with pool.connection() as conn:
         waiting = list(dict.fromkeys(each for kind in KINDS for each in kind.live(conn, now)))
 
-    def run_one(organization_id: UUID) -> int:
-        return _run_organization(pool, organization_id, now, stopping)
+    done, ends = 0, time.monotonic() + RUN_SECONDS
+    while waiting and time.monotonic() < ends:
+        left: list[UUID] = []
+        turn = partial(_run_turn, pool, now=now, stopping=stopping, left=left)
+        done += fences.for_each(pool, Task.DUE, waiting, turn, now=now)
+        waiting = left
+    return done
 
-    return fences.for_each(pool, Task.DUE, waiting, run_one, now=now)
 
-
-def _run_organization(
-    pool: ConnectionPool[Connection[Any]], organization_id: UUID, now: datetime, stopping: Callable[[], bool]
+def _run_turn(
+    pool: ConnectionPool[Connection[Any]],
+    organization_id: UUID,
+    *,
+    now: datetime,
+    stopping: Callable[[], bool],
+    left: list[UUID],
 ) -> int:
-    """Batch after batch until nothing is left; how many things that was."""
-    done = 0
+    """Batch after batch for about TURN_SECONDS; how many things that was. It is one of those that are `left` if there may be more."""
+    done, ends = 0, time.monotonic() + TURN_SECONDS
     with pool.connection() as conn:
         billing_holds.release(conn, organization_id, until=now)
         invoices.release_waiting(conn, organization_id, until=now)
     while not stopping() and (step := _live_step(pool, organization_id, now)):
         done += step
+        if time.monotonic() >= ends:
+            left.append(organization_id)
+            break
     return done
 
 

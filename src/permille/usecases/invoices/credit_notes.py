@@ -14,8 +14,10 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.contract.subscription import Subscription, facts_of
+from permille.core.contract.plan import Plan
+from permille.core.contract.subscription import Subscription, facts_of, fixed_charges_period
 from permille.core.contract.timeline import SubscriptionFacts, trial_end
+from permille.core.fee_kind import FeeKind
 from permille.core.invoice.credit_note import (
     CreditAmounts,
     CreditedFee,
@@ -25,14 +27,18 @@ from permille.core.invoice.credit_note import (
     unused_amount,
 )
 from permille.core.invoice.crediting import CreditSplit, split_at_end
+from permille.core.invoice.facts import PaidInAdvance
 from permille.core.invoice.payment import PaymentStatus
+from permille.core.invoice.steps.fixed_charges import paid_fee
 from permille.core.mail import MailKind
 from permille.core.money import ZERO, exact
-from permille.core.period import INSTANT, days_in, local_date, period_containing
+from permille.core.period import INSTANT, Period, days_in, local_date, period_containing
+from permille.core.rating.fixed_charge import FixedPeriod
 from permille.store import (
     credit_notes,
     customers,
     fees as fee_store,
+    fixed_charges,
     invoices,
     payments,
     plans,
@@ -100,7 +106,9 @@ def unused_credits(
     payers = customers.by_ids(conn, {row.customer_id for row in ended})
     first_starts = subscriptions.first_starts(conn, fees.keys())
     billed_on = invoices.invoices_by_ids(conn, {invoice_id for _, invoice_id in fees.values()})
-    credited = credit_notes.credited_of_fees(conn, {fee.id for fee, _ in fees.values()})
+    fee_ids = {fee.id for fee, _ in fees.values()}
+    credited = credit_notes.credited_of_fees(conn, fee_ids)
+    passed = credit_notes.passed_of_fees(conn, fee_ids)
     refunded = {
         key: each.refund_amount_cents
         for key, each in credit_notes.credited_of_invoices(conn, billed_on.keys()).items()
@@ -111,7 +119,7 @@ def unused_credits(
             continue
         fee, invoice_id = fees[row.id]
         timezone = payers[row.customer_id].applicable_timezone
-        given = Decimal(credited.get(fee.id, 0))
+        given, before = Decimal(credited.get(fee.id, 0)), passed.get(fee.id, 0)
         invoice = billed_on[invoice_id]
         facts = facts_of(
             row, known_plans[row.plan_id], timezone=timezone, first_started_at=first_starts.get(row.id)
@@ -120,8 +128,8 @@ def unused_credits(
             _paid_period(facts, fee, billed_in=invoice.timezone),
             ended_at=row.terminated_at or at,
             upgraded=row.upgraded,
-            at_most=Decimal(fee.amount_cents),
-            credited=given,
+            at_most=Decimal(fee.amount_cents - before),
+            credited=given - before,
         )
         amounts = credit_amounts([Item(fee=credited_fee(fee), precise_amount_cents=amount)])
         left, sent_back = fee.amount_cents - given - amount, refunded.get(invoice_id, 0)
@@ -133,29 +141,75 @@ def unused_credits(
     return notes
 
 
-def credit_days_before(conn: Connection[Any], started: Collection[Subscription], *, at: datetime) -> None:
-    """Give back the days for which plans were paid in advance before they took over from others, as credit."""
-    fees = fee_store.newest_subscription_fees(conn, {row.id for row in started})
+def credit_days_before(
+    conn: Connection[Any], started: Collection[Subscription], billed_on: Mapping[UUID, UUID], *, at: datetime
+) -> None:
+    """Give back as credit what plans were paid for until they took over from others, now.
+
+    It is what they would not have cost had they taken over at once. `billed_on` is subscription -> invoice.
+    """
     known_plans = plans.plans_by_ids(conn, {row.plan_id for row in started})
     payers = customers.by_ids(conn, {row.customer_id for row in started})
-    billed_on = invoices.invoices_by_ids(conn, {fee.invoice_id for fee in fees.values() if fee.invoice_id})
+    first_starts = subscriptions.first_starts(conn, [row.id for row in started])
+    paid_on = invoices.invoices_by_ids(conn, {billed_on[row.id] for row in started})
+    fees = fee_store.of_invoices(conn, paid_on.keys())
+    paid_before = fixed_charges.paid_before(
+        conn,
+        [
+            (row.id, row.previous_subscription_id, at, payers[row.customer_id].applicable_timezone)
+            for row in started
+            if known_plans[row.plan_id].fixed_charges and row.previous_subscription_id is not None
+        ],
+    )
     notes = []
     for row in started:
-        fee = fees.get(row.id)
-        if fee is None or fee.invoice_id is None or fee.from_at is None:
-            continue
-        invoice, timezone = billed_on[fee.invoice_id], payers[row.customer_id].applicable_timezone
-        facts = facts_of(row, known_plans[row.plan_id], timezone=timezone, first_started_at=None)
-        paid = _paid_period(facts, fee, billed_in=invoice.timezone)
-        since, from_now = (
-            unused_amount(paid, ended_at=day, upgraded=True, at_most=Decimal(fee.amount_cents))
-            for day in (fee.from_at, at)
-        )
-        amounts = credit_amounts([Item(fee=credited_fee(fee), precise_amount_cents=since - from_now)])
+        invoice, timezone = paid_on[billed_on[row.id]], payers[row.customer_id].applicable_timezone
+        plan = known_plans[row.plan_id]
+        facts = facts_of(row, plan, timezone=timezone, first_started_at=first_starts.get(row.id))
+        items = []
+        for fee in fees[invoice.id]:
+            if fee.subscription_id == row.id and fee.from_at is not None:
+                amount = (
+                    _fee_before(facts, fee, billed_in=invoice.timezone, at=at)
+                    if fee.fee_type is FeeKind.SUBSCRIPTION
+                    else _fixed_before(row, plan, fee, paid_before, billed_in=invoice.timezone, at=at)
+                )
+                items.append(Item(fee=credited_fee(fee), precise_amount_cents=amount))
+        amounts = credit_amounts([each for each in items if each.precise_amount_cents])
         if amounts.total_amount_cents:
             split = CreditSplit(credit_cents=amounts.total_amount_cents)
             notes.append(note_to_issue(invoice, amounts, split, "order_change", timezone=timezone, at=at))
     issue(conn, notes)
+
+
+def _fee_before(facts: SubscriptionFacts, fee: StoredFee, *, billed_in: str, at: datetime) -> Decimal:
+    """What the plan's fee was for the days before `at`."""
+    assert fee.from_at is not None, "a plan's fee has a period"
+    paid = _paid_period(facts, fee, billed_in=billed_in)
+    since, from_now = (
+        unused_amount(paid, ended_at=day, upgraded=True, at_most=Decimal(fee.amount_cents))
+        for day in (fee.from_at, at)
+    )
+    return since - from_now
+
+
+def _fixed_before(
+    row: Subscription,
+    plan: Plan,
+    fee: StoredFee,
+    paid_before: Mapping[tuple[UUID, UUID], PaidInAdvance],
+    *,
+    billed_in: str,
+    at: datetime,
+) -> Decimal:
+    """What more a fixed charge has cost, in cents, than it would for the days from `at` on; nothing unless it is prorated."""
+    charge = next((each for each in plan.fixed_charges if fee.item_id in each.ids), None)
+    if charge is None or not charge.prorated or fee.to_at is None:
+        return ZERO
+    whole = fixed_charges_period(row, plan, timezone=billed_in, now=fee.to_at - INSTANT)
+    left = FixedPeriod(whole=whole, part=Period(at, fee.to_at), timezone=billed_in)
+    now = paid_fee(charge, fee.units, left, paid_before, currency=fee.amount_currency, owner=row.id)
+    return Decimal(max(fee.amount_cents - now.amount_cents, 0))
 
 
 def note_to_issue(

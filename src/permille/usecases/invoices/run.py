@@ -17,6 +17,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.contract.plan import Plan
+from permille.core.contract.price_versions import carries_over
 from permille.core.contract.subscription import Subscription, facts_of
 from permille.core.contract.timeline import BillingPeriods, InvoicePlan, next_billing_at, running_period
 from permille.core.customer import Customer
@@ -45,6 +46,7 @@ from permille.usecases.invoices import adjustments
 from permille.usecases.invoices.facts import Contracts, draft_of, drafts_of, load_contracts, load_facts
 from permille.usecases.invoices.regrouping import regroup
 from permille.usecases.invoices.save import queue_webhooks, save
+from permille.usecases.price_change import amounts_changed
 
 BATCH = 2_000
 
@@ -220,6 +222,7 @@ def _bill_requests(conn: Connection[Any], requests: Sequence[BillingRequest]) ->
     regroup(conn, ended, only_ended=False)
     progress = [progress_after(billing) for billing in billings]
     invoices.settle(conn, progress)
+    amounts_changed(conn, [each.subscription for each in billings if carries_over(each.plan)])
     _queue_ended_trials(conn, billings, progress)
 
 

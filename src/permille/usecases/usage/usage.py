@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
+from itertools import chain
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -558,8 +559,8 @@ def past_usage(
         offset=offset,
     )
     invoice_ids = {period.invoice_id for period in periods}
-    items = fee_items.of_invoices(conn, invoice_ids)
     fees = fee_store.of_invoices(conn, invoice_ids)
+    items = fee_items.of_fees(conn, chain.from_iterable(fees.values()))
     return [
         PeriodUsage(
             period=Period(each.from_at, each.to_at),

@@ -18,7 +18,7 @@ from permille.core.money import ZERO, exact
 
 def coupons(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
     """Take off what the customer's coupons are worth, each of what those before it have left; a draft waits until it is final."""
-    known = facts.coupons.get(draft.customer.id)
+    known = facts.coupons.get(draft.customer.id) if facts.coupons else None
     if not known or draft.status is InvoiceStatus.DRAFT:
         return draft
     for coupon in known:

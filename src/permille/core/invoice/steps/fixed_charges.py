@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from uuid import UUID
 
 from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.invoice.billing import SubscriptionBilling
 from permille.core.invoice.draft import InvoiceDraft, Line
-from permille.core.invoice.facts import Facts
+from permille.core.invoice.facts import Facts, PaidInAdvance
 from permille.core.rating.fee import Fee
 from permille.core.rating.fixed_charge import (
+    FixedPeriod,
     fee_in_advance,
     fee_in_arrears,
     less_what_was_paid,
@@ -46,9 +49,22 @@ def _fee(draft: InvoiceDraft, billing: SubscriptionBilling, charge: FixedCharge,
     if not charge.pay_in_advance:
         return fee_in_arrears(price, changes, period, subscription_id=owner)
     units = units_paid_at(changes, max(billing.at, part.from_))
-    fee = fee_in_advance(price, units, period, subscription_id=owner)
-    paid = facts.paid_before.get((owner, charge.add_on.id)) if charge.prorated else None
+    return paid_fee(charge, units, period, facts.paid_before, currency=draft.currency, owner=owner)
+
+
+def paid_fee(
+    charge: FixedCharge,
+    units: Decimal,
+    period: FixedPeriod,
+    paid_before: Mapping[tuple[UUID, UUID], PaidInAdvance],
+    *,
+    currency: str,
+    owner: UUID,
+) -> Fee:
+    """The fee in advance of the subscription `owner`, less what was paid for the same days under the plan before."""
+    fee = fee_in_advance(charge.price(currency), units, period, subscription_id=owner)
+    paid = paid_before.get((owner, charge.add_on.id)) if charge.prorated else None
     if paid is None:
         return fee
     cents = paid_share(paid.amount_cents, days=period.days, of_days=paid.days)
-    return less_what_was_paid(fee, paid_cents=cents, currency=draft.currency)
+    return less_what_was_paid(fee, paid_cents=cents, currency=currency)

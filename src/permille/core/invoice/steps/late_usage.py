@@ -8,6 +8,8 @@ from permille.core.invoice.facts import Facts
 
 def late_usage(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
     """Bill late usage that the invoice, or one of its subscriptions, takes along, by the plan of its time."""
+    if not facts.late_usage:
+        return draft
     takers = (draft.id, *(billing.subscription.id for billing in draft.billings))
     found = [late for taker in takers for late in facts.late_usage.get(taker, ())]
     if not found:

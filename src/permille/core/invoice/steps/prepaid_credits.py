@@ -21,7 +21,7 @@ _Key = tuple[FeeKind, UUID | None, str | None]
 
 def prepaid_credits(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
     """Pay what credit notes have left from the customer's wallets; a draft is paid when it is final."""
-    known = facts.wallets.get((draft.customer.id, draft.currency))
+    known = facts.wallets.get((draft.customer.id, draft.currency)) if facts.wallets else None
     if not known or draft.is_paid or draft.status is InvoiceStatus.DRAFT or draft.total_amount_cents <= 0:
         return draft
     usable = [each for each in known if _is_usable(each, draft)]
@@ -49,6 +49,8 @@ def _by_key(lines: Sequence[Line], facts: Facts) -> Mapping[_Key, Decimal]:
     """Fees with taxes, unrounded; call it under exact()."""
     metrics: Mapping[Id, UUID] = {}
     plan: Plan | None = None
+    charge_id: Id | None = None
+    metric_id: UUID | None = None
     found: dict[_Key, Decimal] = {}
     for line in lines:
         taxable = line.taxable_cents
@@ -57,7 +59,10 @@ def _by_key(lines: Sequence[Line], facts: Facts) -> Mapping[_Key, Decimal]:
         fee = line.fee
         if line.plan is not plan:
             plan, metrics = line.plan, facts.metrics_of(line.plan) if line.plan else {}
-        metric_id = metrics.get(fee.charge_id) if fee.charge_id is not None else None
+            charge_id = metric_id = None
+        if fee.charge_id is not charge_id:
+            charge_id = fee.charge_id
+            metric_id = metrics.get(charge_id) if charge_id is not None else None
         key = fee.kind, metric_id, fee.grouped_by.get(TARGET_WALLET)
         found[key] = found.get(key, ZERO) + taxable + line.taxed.precise_amount_cents
     return found

@@ -8,23 +8,28 @@ from permille.core.invoice.draft import InvoiceDraft, Line, changed
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.tax_choice import TaxChoice, tax_choice
 from permille.core.money import exact
-from permille.core.tax import UNTAXED, Tax, add_up_taxes, tax_fee, tax_invoice
+from permille.core.tax import UNTAXED, add_up_taxes, tax_invoice, taxed_exactly
 
 
 def line_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
     """Tax each line by its own taxes or its charge's, else by its plan's, the customer's or the billing entity's."""
     chosen: dict[int, TaxChoice] = {}
-    taxes: list[tuple[Tax, ...]] = []
+    lines: list[Line] = []
+    is_taxed = False
     for line in draft.lines:
-        if line.own_taxes:
-            taxes.append(line.own_taxes)
-            continue
-        if id(line.plan) not in chosen:
-            chosen[id(line.plan)] = tax_choice(line.plan, draft.customer)
-        taxes.append(chosen[id(line.plan)](line.fee))
-    if not any(taxes):
-        return draft
-    return changed(draft, lines=tuple(map(_taxed, draft.lines, taxes)))
+        taxes = line.own_taxes
+        if not taxes:
+            choice = chosen.get(id(line.plan))
+            if choice is None:
+                choice = chosen[id(line.plan)] = tax_choice(line.plan, draft.customer)
+            taxes = choice(line.fee)
+        if taxes:
+            taxed = taxed_exactly(line.taxable_cents, line.precise_taxable_cents, taxes)
+            lines.append(line.changed(taxes=taxes, taxed=taxed))
+            is_taxed = True
+        else:
+            lines.append(line)
+    return changed(draft, lines=tuple(lines)) if is_taxed else draft
 
 
 def invoice_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
@@ -46,11 +51,3 @@ def summed_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
             ],
         )
     return changed(draft, taxed=summed)
-
-
-def _taxed(line: Line, taxes: tuple[Tax, ...]) -> Line:
-    if not taxes:
-        return line
-    taxed = tax_fee(line.taxable_cents, line.precise_taxable_cents, taxes)
-    fee, plan, own_taxes, _, _, discount_cents, fee_id = line
-    return Line(fee, plan, own_taxes, taxes, taxed, discount_cents, fee_id)

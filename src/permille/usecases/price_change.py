@@ -1,14 +1,15 @@
-"""What follows once prices or taxes of an organization are others, whatever has changed them."""
+"""What follows once usage comes to something else without an event: prices or taxes are others, or a period began."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.contract.subscription import Subscription
 from permille.store import alerts, billing_holds, late_usage, progressive, unpriced, wallets
 
 
@@ -26,10 +27,11 @@ def prices_changed(
         mark(conn, plan_ids)
 
 
-def amounts_changed(conn: Connection[Any], organization_id: UUID, external_id: str) -> None:
-    """What the usage of one subscription comes to is looked at again, as it has other prices."""
-    for mark in (alerts.mark, progressive.mark, wallets.mark):
-        mark(conn, {(organization_id, external_id)})
+def amounts_changed(conn: Connection[Any], rows: Iterable[Subscription]) -> None:
+    """What the usage of subscriptions comes to is looked at again: it has other prices, or was there before a period began."""
+    of = {(row.organization_id, row.external_id) for row in rows}
+    for mark in (alerts.mark, progressive.mark, wallets.mark) if of else ():
+        mark(conn, of)
 
 
 def taxes_changed(

@@ -1,0 +1,161 @@
+"""Plans: how the events of answers of one shape are made of their counts, learned from how one of them is read.
+
+The reader stays the only definition: it reads an answer whose counts remember what becomes of them (traced.py). A plan
+fits an answer of the same shape whose counts would take the same way through the reader, and no other.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import InvalidOperation
+from types import FunctionType
+from typing import Any
+
+from permille.core.llm.call import IDENTITY_MAX, Listed, events_of, unknown_models
+from permille.core.llm.litellm import other_identities
+from permille.core.llm.model_name import Aliases
+from permille.core.llm.parts import Metric, UnreadableUsage
+from permille.core.llm.read import SentUsage, read_usage
+from permille.core.llm.shape import ID_PLACE, SPAN, Shape, TracedAnswer
+from permille.core.llm.traced import NUMBER_PLACE, Trace, Untraceable
+
+_SUBSCRIPTION, _PROPERTIES = "\ue004", "\ue005"
+_ID = f"(?:{SPAN})?{ID_PLACE}".format("(\\d+)")
+_PLACE = re.compile(f"{NUMBER_PLACE}|%s|{_SUBSCRIPTION}|{_PROPERTIES}".format("(\\d+)") % _ID)
+_IS_PLACE = re.compile("[\ue000-\ue005]")
+
+Fill = Callable[[Sequence[int], Sequence[str], str, str], tuple[object, ...] | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallTerms:
+    """What of an organization decides the events of a call, beside the call."""
+
+    listed: Listed
+    aliases: Aliases
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Makes the events of answers of a shape."""
+
+    fill: Fill
+    """Counts, ids, the subscription and free properties as JSON -> what is in `text`. None where the plan doesn't fit."""
+    text: str
+    """The events in JSON with a comma between them, %s where they differ, and TIME where the time is."""
+    count: int
+    """How many events."""
+    before_id: str
+    id_place: int
+    provider_sent: str
+    model_sent: str | None
+
+    def identity(self, shape: Shape) -> str:
+        """What a call is known by."""
+        return f"{self.before_id}{shape.ids[self.id_place]}"
+
+
+TIME = "\0"
+"""It is in no JSON."""
+
+
+def plan_of(
+    sent: SentUsage, shape: Shape, terms: CallTerms, encode: Callable[[Any], str], *, model_sent: str | None
+) -> Plan | None:
+    """How answers of a shape are read, learned from one of them, which is without content. `encode` makes JSON.
+
+    None where more than counts and ids decides it, or where there is more to say than events.
+    """
+    trace = Trace()
+    answer = TracedAnswer(trace)
+    try:
+        identity, events = _read(_traced(sent, answer), terms)
+        read = [_in_json(each, encode) for each in _read(sent, terms)[1]]
+    except (UnreadableUsage, Untraceable, InvalidOperation):
+        return None
+    if trace.values != shape.counts or answer.ids != shape.ids or not events:
+        return None
+    made = _compiled(trace, [_in_json(each, encode) for each in events], identity)
+    filled = made and made.fill(shape.counts, shape.ids, _SUBSCRIPTION, _PROPERTIES)
+    if made is None or filled is None or made.text % filled != ",".join(read):
+        return None
+    return replace(made, provider_sent=sent.provider, model_sent=model_sent)
+
+
+def _traced(sent: SentUsage, answer: TracedAnswer) -> SentUsage:
+    texts = (sent.provider, sent.api, sent.model, sent.tier)
+    if any(_IS_PLACE.search(each) for each in texts if each):
+        raise Untraceable
+    own = None if sent.response_id is None else answer.id(sent.response_id)
+    return SentUsage(
+        provider=sent.provider,
+        api=sent.api,
+        model=sent.model,
+        tier=sent.tier,
+        response_id=own,
+        response=None if sent.response is None else answer.answer(sent.response),
+        usage=None if sent.usage is None else answer.counts(sent.usage),
+    )
+
+
+def _read(sent: SentUsage, terms: CallTerms) -> tuple[str, list[Mapping[str, Any]]]:
+    """The call's identity and events. Raises Untraceable where there is anything else."""
+    usage = read_usage(sent, terms.aliases)
+    if str(Metric.TOKENS) not in terms.listed:
+        raise Untraceable
+    if usage.identity is None or usage.warnings or usage.cost is not None or other_identities(usage):
+        raise Untraceable
+    events, shared = events_of(usage, usage.identity, terms.listed, {})
+    if shared or unknown_models(usage, events):
+        raise Untraceable
+    return usage.identity, [
+        {"transaction_id": each.transaction_id, "code": each.code, "properties": each.properties}
+        for each in events
+    ]
+
+
+def _in_json(event: Mapping[str, Any], encode: Callable[[Any], str]) -> str:
+    """An event as it is answered, with the places of what differs."""
+    properties = encode(event["properties"]).removeprefix("{")
+    return (
+        f'{{"transaction_id":{encode(event["transaction_id"])},"code":{encode(event["code"])}'
+        f',"external_subscription_id":{_SUBSCRIPTION},"timestamp":{TIME},"properties":{{{_PROPERTIES}{properties}}}'
+    )
+
+
+def _compiled(trace: Trace, events: Sequence[str], identity: str) -> Plan | None:
+    text = ",".join(events)
+    fixed = _PLACE.sub("", text)
+    before_id, number, after_id = re.split(_ID, identity)
+    if _IS_PLACE.search(fixed) or after_id:
+        return None
+    arguments = "".join(f"{_argument(trace, each)}," for each in _PLACE.finditer(text))
+    guards = [*trace.guards, f"len(i[{number}])<={IDENTITY_MAX - len(before_id)}"]
+    return Plan(
+        fill=_function(f"lambda c,i,s,p:({arguments}) if {' and '.join(guards)} else None"),
+        text=_PLACE.sub("%s", text.replace("%", "%%")),
+        count=len(events),
+        before_id=before_id,
+        id_place=int(number),
+        provider_sent="",
+        model_sent=None,
+    )
+
+
+def _argument(trace: Trace, place: re.Match[str]) -> str:
+    """What goes into a place."""
+    count, own_id = place.groups()
+    if count is not None:
+        return trace.number(int(count))
+    if own_id is not None:
+        return f"i[{own_id}]"
+    return "s" if place[0] == _SUBSCRIPTION else "p"
+
+
+def _function(source: str) -> Fill:
+    """A function of sums and comparisons: there is nothing in the source that came in."""
+    (code, *_) = compile(source, "<plan>", "eval").co_consts
+    made: Fill = FunctionType(code, {})
+    return made

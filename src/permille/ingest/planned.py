@@ -1,0 +1,142 @@
+"""Usage of language models by plans: what fits one is stored without being read."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any
+from uuid import UUID
+
+from permille.core.instants import microseconds
+from permille.core.llm.call import Problem
+from permille.core.llm.plan import TIME
+from permille.events.calls import is_unacceptable
+from permille.events.columns import OnDemand, UsualEvents
+from permille.events.log import Request
+from permille.http.refusals import try_again
+from permille.http.shares import Shares
+from permille.ingest.calls import STORED_TOGETHER, CallDesk, CallLook
+from permille.ingest.decoders.lago import BATCH, timestamp_text
+from permille.ingest.planned_call import PaidCall, PlannedCall, paid
+from permille.ingest.plans import PlanMemory
+from permille.ingest.usage_format import UsageFormat
+
+_SECOND = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStore:
+    """Stores calls that plans fit."""
+
+    desk: CallDesk
+    plans: PlanMemory
+    turns: Shares
+    """Limits how many questions of an organization the database answers at once."""
+    read: Callable[[UUID, bytes, datetime, int], UsualEvents | None]
+    """Reads a body of so many events in one pass, where all about them is usual and known."""
+    store: Callable[[Sequence[Request]], Awaitable[None]]
+    """Queues requests of events and waits until it is decided how each of them went."""
+
+    async def take(
+        self, organization_id: UUID, wire: UsageFormat, usages: Sequence[Any], *, now: datetime
+    ) -> list[PaidCall | None]:
+        """The calls that are counted now; None for each that is to be read. Raises Refusal: then the sender repeats all."""
+        found: list[PaidCall | None] = [None] * len(usages)
+        calls = self.plans.planned(organization_id, usages, now, names_clients=wire.names_clients)
+        if not calls:
+            return found
+        look = await self._ask(organization_id, partial(self._look, organization_id, list(calls.values())))
+        if look.terms != self.plans.terms(organization_id):
+            self.plans.begin(organization_id, look.terms)
+            return found
+        every = list(_paid(calls, look).items())
+        groups = [dict(every[at : at + STORED_TOGETHER]) for at in range(0, len(every), STORED_TOGETHER)]
+        usual = [each for group in groups if (each := self._usual(organization_id, group, now))]
+        self.plans.went(organization_id, is_usual=bool(usual))
+        await self.store([each.request for each in usual])
+        if any(each.request.failure and not is_unacceptable(each.request) for each in usual):
+            raise try_again()
+        stored = {at: call for each in usual if each.request.is_stored for at, call in each.calls.items()}
+        if stored:
+            payers = {call.call.identity: call.external_subscription_id for call in stored.values()}
+            counted = partial(self.desk.counted_for, organization_id, payers, now=now)
+            await self._ask(organization_id, counted)
+        return [stored.get(at) for at in range(len(usages))]
+
+    async def learn(self, organization_id: UUID, usages: Sequence[Any], now: datetime) -> None:
+        """Learn from usages that were read."""
+        if self.plans.terms(organization_id) is None:
+            look = await self._ask(organization_id, partial(self._look, organization_id, ()))
+            self.plans.begin(organization_id, look.terms)
+        self.plans.learn(organization_id, usages, now)
+
+    def _look(self, organization_id: UUID, calls: Sequence[PlannedCall]) -> CallLook:
+        return self.desk.look(
+            organization_id,
+            identities=[call.identity for call in calls],
+            subscriptions={name for call in calls if (name := call.external_subscription_id)},
+            customers={name for call in calls if (name := call.external_customer_id)},
+            have_payer_names=any(call.has_payer_names for call in calls),
+        )
+
+    async def _ask(self, organization_id: UUID, question: Callable[[], Any]) -> Any:
+        async with self.turns.turn(organization_id):
+            return await asyncio.to_thread(question)
+
+    def _usual(self, organization_id: UUID, calls: Mapping[int, PaidCall], now: datetime) -> _Usual | None:
+        """A request of these calls, without those of whose events one is to be looked at closely; None without any."""
+        found = self._request(organization_id, list(calls.values()), now)
+        if found is None:
+            calls = {at: call for at, call in calls.items() if self._request(organization_id, [call], now)}
+            found = self._request(organization_id, list(calls.values()), now) if calls else None
+        return None if found is None else _Usual(calls, found)
+
+    def _request(self, organization_id: UUID, calls: Sequence[PaidCall], now: datetime) -> Request | None:
+        body, most = _body(calls), sum(call.events_count for call in calls)
+        usual = self.read(organization_id, body, now, most)
+        if usual is None:
+            return None
+        return Request(
+            organization_id=organization_id,
+            drafts=OnDemand(most, partial(BATCH.decode, body, now, most)),
+            created_at=microseconds(now),
+            counts_once=[call.call.identity for call in calls],
+            usual=usual,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Usual:
+    """Calls by their places in what was sent, and their events as one request."""
+
+    calls: Mapping[int, PaidCall]
+    request: Request
+
+
+def _paid(calls: Mapping[int, PlannedCall], look: CallLook) -> dict[int, PaidCall]:
+    """The calls with who pays for them, without those that were counted before, that nobody pays for, or for which there may be a rule."""
+    payers: dict[tuple[str | None, str | None, datetime], str | Problem] = {}
+    found: dict[int, PaidCall] = {}
+    for place, call in calls.items():
+        if call.has_payer_names and look.has_payer_rules:
+            continue
+        sent = call.external_subscription_id, call.external_customer_id, call.at
+        payer = payers.get(sent)
+        if payer is None:
+            payer = payers[sent] = look.payer(*sent)
+        if not isinstance(payer, Problem) and call.identity not in look.counted:
+            found[place] = paid(call, payer, timestamp_text(microseconds(call.at)))
+    return found
+
+
+def _body(calls: Sequence[PaidCall]) -> bytes:
+    """Their events as a body of `/events/batch`."""
+    return f'{{"events":[{",".join([call.events.replace(TIME, _seconds(call.call.at)) for call in calls])}]}}'.encode()
+
+
+def _seconds(at: datetime) -> str:
+    seconds, rest = divmod(microseconds(at), _SECOND)
+    return f"{seconds}.{rest:06d}"

@@ -1,0 +1,90 @@
+"""Calls of models that a plan fits, and their events as texts."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from permille.core.llm.call import CallEvent, PreparedCall, SentCall
+from permille.core.llm.plan import TIME, Plan
+from permille.core.llm.read import SentUsage
+from permille.core.llm.shape import Shape
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class PlannedCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A usage that a plan fits."""
+
+    plan: Plan
+    shape: Shape
+    identity: str
+    external_subscription_id: str | None
+    external_customer_id: str | None
+    has_payer_names: bool
+    """Whether rules may say who pays."""
+    client: str | None
+    at: datetime
+    properties: str
+    """Those of the sender, as the beginning of an object in JSON."""
+
+
+class PaidCall(msgspec.Struct, frozen=True, kw_only=True):
+    """A planned call and who pays for it."""
+
+    call: PlannedCall
+    external_subscription_id: str
+    events: str
+    """In JSON with a comma between them, and TIME where the time is."""
+    time: str
+    """When it was, as it is answered."""
+
+    @property
+    def answer(self) -> msgspec.Raw:
+        """What its sender is answered once it is counted."""
+        events = self.events.replace(TIME, f'"{self.time}"')
+        return msgspec.Raw(
+            f'{{"id":"{self.call.identity}","status":"counted","held_usage_id":null,"events":[{events}]'
+            ',"warnings":[],"problem":null}'
+        )
+
+    @property
+    def events_count(self) -> int:
+        """How many events it has."""
+        return self.call.plan.count
+
+    def prepared(self) -> PreparedCall:
+        """As if it had been read, but without what it was read from."""
+        call, plan = self.call, self.call.plan
+        return PreparedCall(
+            sent=SentCall(
+                usage=SentUsage(provider=plan.provider_sent, model=plan.model_sent),
+                external_subscription_id=call.external_subscription_id,
+                external_customer_id=call.external_customer_id,
+                at=call.at,
+                properties={},
+                client=call.client,
+            ),
+            identity=call.identity,
+            external_subscription_id=self.external_subscription_id,
+            events=tuple(
+                CallEvent(
+                    transaction_id=each["transaction_id"], code=each["code"], properties=each["properties"]
+                )
+                for each in msgspec.json.decode(f"[{self.events.replace(TIME, '0')}]")
+            ),
+        )
+
+
+def paid(call: PlannedCall, external_subscription_id: str, time: str) -> PaidCall:
+    """The call as one that this subscription pays."""
+    shape, subscription = call.shape, _encode(external_subscription_id).decode()
+    filled = call.plan.fill(shape.counts, shape.ids, subscription, call.properties)
+    assert filled is not None, "the plan fits"
+    return PaidCall(
+        call=call,
+        external_subscription_id=external_subscription_id,
+        events=call.plan.text % filled,
+        time=time,
+    )

@@ -1,0 +1,222 @@
+"""Plans for usage of language models that the intake has learned, of each organization, and the usages that they fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from permille.core.instants import EPOCH
+from permille.core.llm.call import OWN_PROPERTIES
+from permille.core.llm.payer import PayerName
+from permille.core.llm.plan import CallTerms, Plan, plan_of
+from permille.core.llm.shape import Shape, shape_of
+from permille.core.metering.event import timestamp_microseconds
+from permille.events.draft import properties_errors
+from permille.ingest.decoders.llm_usage import TEXT_MAX, are_names, call_of, problems
+from permille.ingest.planned_call import PlannedCall
+
+PLANS_MAX = 20_000
+"""All organizations together. Then all are forgotten: they are learned again within a request or two."""
+PLANS_OF_SHAPE = 8
+"""Counts of one shape may be read in several ways, for example above and below a bound of the context."""
+PAUSE_MAX = 63
+LEARNED_AT_ONCE = 20
+"""How many shapes of a request are learned: what is left is learned when it comes again."""
+
+_FIELDS = frozenset(
+    [
+        "provider",
+        "api",
+        "model",
+        "id",
+        "tier",
+        "response",
+        "usage",
+        "external_subscription_id",
+        "external_customer_id",
+        "timestamp",
+        "properties",
+        "payer_names",
+        "payer_requested",
+        "client",
+    ]
+)
+_PAYER_NAMES = frozenset(map(str, PayerName))
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def in_json(value: Any) -> str:
+    """As it is answered."""
+    return _encode(value).decode()
+
+
+@dataclass(slots=True)
+class _OfOne:
+    """What was learned of an organization, under these terms."""
+
+    terms: CallTerms
+    plans: dict[tuple[Any, ...], tuple[Plan, ...]] = field(default_factory=dict)
+    seen: set[int] = field(default_factory=set)
+    """Hashes of shapes that came once, or that can't be learned."""
+    pause: int = 0
+    """After requests that plans fit and that were read all the same, so many are not looked at."""
+    left: int = 0
+
+
+class PlanMemory:
+    """All of it is on one event loop."""
+
+    def __init__(self) -> None:
+        self._known: dict[UUID, _OfOne] = {}
+        self._count = 0
+
+    def terms(self, organization_id: UUID) -> CallTerms | None:
+        """Under which terms the organization's plans were learned."""
+        known = self._known.get(organization_id)
+        return None if known is None else known.terms
+
+    def begin(self, organization_id: UUID, terms: CallTerms) -> None:
+        """Forget what was learned under other terms."""
+        if self._count >= PLANS_MAX:
+            self._known, self._count = {}, 0
+        self._known[organization_id] = _OfOne(terms)
+
+    def planned(
+        self, organization_id: UUID, usages: Sequence[Any], now: datetime, *, names_clients: bool
+    ) -> dict[int, PlannedCall]:
+        """The usages of a request that plans fit, by their places. Calls without a time are of `now`.
+
+        Which of them are one call, and whether all are well-formed, must be known without reading: where it isn't, none is
+        planned. Of those that are the same call only the first is.
+        """
+        known = self._known.get(organization_id)
+        if known is None or not known.plans:
+            return {}
+        if known.left:
+            known.left -= 1
+            return {}
+        found: dict[int, PlannedCall] = {}
+        identities: set[str] = set()
+        others: set[str] = set()
+        for place, usage in enumerate(usages):
+            shape = _shape(usage)
+            if shape is None:
+                return {}
+            call = _planned(known.plans, usage, shape, now, names_clients=names_clients)
+            if call is None and problems(usage):
+                return {}
+            if call is None:
+                others.update(shape.ids)
+            elif call.identity not in identities:
+                identities.add(call.identity)
+                found[place] = call
+        are_apart = all(others.isdisjoint(call.shape.ids) for call in found.values())
+        return found if are_apart else {}
+
+    def went(self, organization_id: UUID, *, is_usual: bool) -> None:
+        """Whether a request that plans fit went their way."""
+        if known := self._known.get(organization_id):
+            known.left = known.pause = 0 if is_usual else min(2 * known.pause + 1, PAUSE_MAX)
+
+    def learn(self, organization_id: UUID, usages: Sequence[Any], now: datetime) -> None:
+        """Learn from usages that were read without their plans: of each shape that came before."""
+        known = self._known.get(organization_id)
+        if known is None:
+            return
+        left = LEARNED_AT_ONCE
+        for usage in usages:
+            shape = _shape(usage)
+            if shape is None or _plan(known.plans.get(shape.key, ()), shape):
+                continue
+            number = hash(shape.key)
+            if number not in known.seen:
+                known.seen.add(number)
+                self._count += 1
+            elif left:
+                left -= 1
+                self._learn(known, usage, shape, now)
+
+    def _learn(self, known: _OfOne, usage: Mapping[str, Any], shape: Shape, now: datetime) -> None:
+        before = known.plans.get(shape.key, ())
+        if len(before) >= PLANS_OF_SHAPE or problems(usage):
+            return
+        call = call_of(usage, now)
+        plan = plan_of(call.usage, shape, known.terms, in_json, model_sent=call.model_sent)
+        if plan is not None:
+            known.plans[shape.key] = (*before, plan)
+            self._count += 1
+
+
+def _planned(
+    plans: Mapping[tuple[Any, ...], tuple[Plan, ...]],
+    usage: Any,
+    shape: Shape,
+    now: datetime,
+    *,
+    names_clients: bool,
+) -> PlannedCall | None:
+    plan = _plan(plans.get(shape.key, ()), shape)
+    if plan is None:
+        return None
+    subscription, customer = usage.get("external_subscription_id"), usage.get("external_customer_id")
+    sent_at, sent = usage.get("timestamp"), usage.get("properties")
+    if not (_is_name(subscription) and _is_name(customer)) or (subscription or customer) is None:
+        return None
+    if type(usage.get("payer_requested")) not in {bool, type(None)}:
+        return None
+    at = now if sent_at is None else _instant(sent_at)
+    if at is None or properties_errors(sent) or not are_names(names := usage.get("payer_names")):
+        return None
+    return PlannedCall(
+        plan=plan,
+        identity=plan.identity(shape),
+        external_subscription_id=subscription,
+        external_customer_id=customer,
+        has_payer_names=bool(names or (sent and not _PAYER_NAMES.isdisjoint(sent))),
+        client=usage.get("client") if names_clients else None,
+        at=at,
+        properties=_properties(sent) if sent else "",
+        shape=shape,
+    )
+
+
+def _shape(usage: Any) -> Shape | None:
+    if type(usage) is not dict or not usage.keys() <= _FIELDS or usage.get("provider") == "litellm":
+        return None
+    if (usage.get("response") is None) is (usage.get("usage") is None):
+        return None
+    return shape_of(usage)
+
+
+def _plan(plans: Sequence[Plan], shape: Shape) -> Plan | None:
+    """The one that fits."""
+    for plan in plans:
+        if plan.fill(shape.counts, shape.ids, "", "") is not None:
+            return plan
+    return None
+
+
+def _instant(sent: Any) -> datetime | None:
+    at = timestamp_microseconds(sent)
+    return None if at is None else EPOCH + timedelta(microseconds=at)
+
+
+def _is_name(value: Any) -> bool:
+    return value is None or (
+        type(value) is str
+        and len(value) <= TEXT_MAX
+        and "\0" not in value
+        and not value.isspace()
+        and value != ""
+    )
+
+
+def _properties(sent: Mapping[str, Any]) -> str:
+    """Free properties as the beginning of an object in JSON."""
+    free = {name: value for name, value in sent.items() if name not in OWN_PROPERTIES}
+    return f"{in_json(free)[1:-1]}," if free else ""
