@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from permille.core.llm.plan import CallTerms
+from permille.ingest import plans
 from permille.ingest.calls import CallStore
 
 from .conftest import Client, Talk
@@ -229,3 +233,28 @@ def test_other_values_of_the_metric_or_an_alias_are_other_plans(
         assert {each["properties"]["model"] for each in call["events"]} == {"own"}
 
     talk(conversation)
+
+
+def test_what_cannot_be_learned_is_tried_a_few_times_and_memory_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried = []
+
+    def in_vain(*given: Any, **named: Any) -> None:
+        tried.append(given)
+
+    organization, now = UUID(int=1), datetime(2026, 10, 1, tzinfo=UTC)
+    memory = plans.PlanMemory()
+    memory.begin(organization, CallTerms(listed={"llm_tokens": {}}, aliases={}))
+    with monkeypatch.context() as patched:
+        patched.setattr(plans, "plan_of", in_vain)
+        for _ in range(9):
+            memory.learn(organization, [chat()], now)
+    assert len(tried) == plans.TRIES
+    monkeypatch.setattr(plans, "PLANS_MAX", 2)
+    for model in ("gpt-5.4", "gpt-5.5"):
+        assert memory.terms(organization) is not None
+        usages = [{**chat(), "model": model}]
+        memory.learn(organization, usages, now)
+        memory.learn(organization, usages, now)
+    assert memory.terms(organization) is None
