@@ -754,10 +754,11 @@ class Oracle:
 
     def _begin(self, row: Subscription) -> None:
         parts = [(row, "start")]
-        fees = [*self.own_fee(row, "start"), *self._fixed(row, "start", parts)] if row.is_gated else []
+        fees = [*self.own_fee(row, "start"), *self.fixed(row, "start", parts)] if row.is_gated else []
         if fees:
             self.played.add("gates")
-            gates.waits(self, row, fees)
+            if not gates.waits(self, row, fees):
+                self.mark(row)
         else:
             self._bill(row.customer, parts)
 
@@ -805,8 +806,6 @@ class Oracle:
         if plan["code"] == row.plan["code"] or any(each.id == row.id for each in gates.waiting(self)):
             return False
         timeout = action.get("timeout")
-        if timeout is not None and any(each["advance"] for each in plan["fixed"]):
-            return False
         costs = [each["amount"] * COST_PER_YEAR[each["interval"]] for each in (row.plan, plan)]
         if costs[1] < costs[0]:
             row.next_plan, row.next_timeout = plan, timeout
@@ -860,7 +859,7 @@ class Oracle:
             and not any(fee is each for each in void)
         ]
 
-    def _fixed(self, row: Subscription, why: str, parts: list[tuple[Subscription, str]]) -> Iterator[Fee]:
+    def fixed(self, row: Subscription, why: str, parts: list[tuple[Subscription, str]]) -> Iterator[Fee]:
         """Fixed charges (6.1): in arrears of the period that ends, in advance of the one that begins."""
         today = row.day(self.now)
         for charge in row.plan["fixed"]:
@@ -871,10 +870,8 @@ class Oracle:
                 is_due = why in {"start", "follow"} or (why == "period" and first == today)
                 if is_due:
                     units = [each for each, at in history if at <= max(self.now, row.started)][-1]
-                    fee = self._seat_fee(row, charge, units, (begin, after, (after - first).days))
-                    if why == "follow" and charge["prorated"]:
-                        fee = self._less_paid(fee, charge, parts[0][0], (after - begin).days)
-                    yield fee
+                    before = parts[0][0] if why == "follow" else None
+                    yield self.fixed_fee(row, charge, units, (begin, after, (after - first).days), before)
                 continue
             is_cut = why in {"end", "upgrade"}
             first, after = row.period(today if is_cut else today - timedelta(days=1))
@@ -889,6 +886,20 @@ class Oracle:
             if not known:
                 continue
             yield self._seat_fee(row, charge, known[-1][0], (begin, until, (after - first).days), known)
+
+    def fixed_fee(
+        self,
+        row: Subscription,
+        charge: Action,
+        units: Fraction,
+        part: tuple[date, date, int],
+        before: Subscription | None,
+    ) -> Fee:
+        """What is paid ahead of a part of a period, less what the row before has paid for it."""
+        fee = self._seat_fee(row, charge, units, part)
+        if before is not None and charge["prorated"]:
+            return self._less_paid(fee, charge, before, (part[1] - part[0]).days)
+        return fee
 
     def _less_paid(self, fee: Fee, charge: Action, before: Subscription, left: int) -> Fee:
         """A fee less what was paid under the plan before for the same days."""
@@ -1063,7 +1074,7 @@ class Oracle:
         for row, why in parts:
             if self._carries_over(row) or why in ("start", "follow", "paid"):
                 self.marked.add(row.id)
-            own = [*self.own_fee(row, why), *self.usage(row, why, parts), *self._fixed(row, why, parts)]
+            own = [*self.own_fee(row, why), *self.usage(row, why, parts), *self.fixed(row, why, parts)]
             row.fees += own
             own += (missing := [*self.commitment(row, why)])
             row.fees += missing

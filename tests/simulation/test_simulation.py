@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import permille
+from permille.usecases.due import due
 
 from .faults import Kills
 from .oracle import Oracle
@@ -40,6 +41,8 @@ BESIDES = (
 """What else there is, of which any world may have some."""
 WITH_DEATHS = 3
 WITH_KILLS = 1
+BY_STEPS = 700_019
+"""A plan that changes and a period that ends at the same instant, beside a wallet that tops itself up."""
 
 
 def worlds() -> list[int]:
@@ -75,6 +78,12 @@ def test_the_fixed_worlds_play_all_that_there_is() -> None:
 @pytest.mark.parametrize("world", worlds())
 def test_customers_owe_what_the_specification_says(server, world: int) -> None:
     found = run(server, world)
+    assert not found, found
+
+
+def test_the_steps_in_which_a_clock_moves_change_nothing(server, monkeypatch) -> None:
+    monkeypatch.setattr(due, "STEP_SECONDS", 0.001)
+    found = run(server, BY_STEPS)
     assert not found, found
 
 
