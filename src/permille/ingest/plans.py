@@ -166,7 +166,7 @@ def _planned(
     if not (_is_name(subscription) and _is_name(customer)) or (subscription or customer) is None:
         return None
     at = now if sent_at is None else _instant(sent_at)
-    properties = _properties(sent) if sent else ""
+    properties = "" if sent is None else _properties(sent)
     if at is None or properties is None:
         return None
     return PlannedCall(
