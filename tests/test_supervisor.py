@@ -278,3 +278,14 @@ def test_programs_run_by_the_interpreter_that_was_found_for_them() -> None:
     assert ours.run_by("/elsewhere/python").command == ("/elsewhere/python", "-m", "permille", "work")
     for other, python in ((ours, None), (Program(name="b", command=("/bin/true",)), "/elsewhere/python")):
         assert other.run_by(python) == other
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="programs are forked on Linux only")
+def test_the_collector_rests_while_programs_are_loaded_and_no_longer() -> None:
+    code = (
+        "import gc; from permille.embedded.supervisor import OURS, Loading, Program\n"
+        "loading = Loading([Program(name='work', command=(*OURS, 'work'))]); print(gc.isenabled())\n"
+        "loading.end(); print(gc.isenabled(), gc.get_freeze_count() > 100_000)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert found.stdout.split() == ["False", "True", "True"]

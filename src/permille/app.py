@@ -136,6 +136,7 @@ class _Calls:
         identities: Sequence[str],
         subscriptions: Collection[str],
         customers: Collection[str],
+        have_payer_names: bool,
     ) -> llm_usages.Look:
         return self.asked(
             lambda conn: llm_usages.look(
@@ -144,6 +145,7 @@ class _Calls:
                 identities=identities,
                 subscriptions=subscriptions,
                 customers=customers,
+                have_payer_names=have_payer_names,
             )
         )
 

@@ -82,6 +82,28 @@ def test_an_upgrade_takes_over_once_it_is_paid(running: Api, send: Sender) -> No
     )
 
 
+def test_days_that_had_passed_are_no_part_of_what_an_end_gives_back(running: Api) -> None:
+    """Of 22 days at 2.00 two had passed when they were paid; the plan ends on the 20th, 11 days before they do."""
+    api = running
+    move(api, 2024, 3, 10, 9)
+    made = gate(api, rule=FOREVER, plan="max")
+    move(api, 2024, 3, 12, 9)
+    pay(api, made, 4_400)
+    move(api, 2024, 3, 20, 9)
+    api.delete("/subscriptions/sub")
+    assert notes(api) == [("order_cancellation", 2_000), ("order_cancellation", 2_200), ("order_change", 400)]
+
+
+def test_days_that_had_passed_come_back_also_of_a_plan_with_a_trial_that_is_over(running: Api) -> None:
+    api = running
+    api.plan("tried", amount_cents=6_200, pay_in_advance=True, trial_period=2)
+    move(api, 2024, 3, 10, 9)
+    made = gate(api, rule=FOREVER, plan="tried")
+    move(api, 2024, 3, 12, 9)
+    pay(api, made, 4_400)
+    assert notes(api) == [("order_cancellation", 2_000), ("order_change", 400)]
+
+
 @pytest.mark.parametrize("ends_by", ["period", "delete", "old", "customer"])
 def test_the_old_plan_goes_on_where_the_new_one_is_never_paid(running: Api, ends_by: str) -> None:
     api = running

@@ -94,6 +94,39 @@ def test_what_was_billed_too_much_comes_back_once(api: Api, billed: Any) -> None
     assert len(api.get("/invoices")["invoices"]) == 1
 
 
+@pytest.mark.parametrize("is_paid", [True, False])
+def test_what_a_bill_at_a_threshold_gives_back_comes_off_its_periods_invoice_once(
+    api: Api, metric: Any, send: Any, is_paid: bool
+) -> None:
+    """About 2 M tokens at 2 x 1 dollars were billed at the threshold; a dollar less comes back, of the bill or as credit.
+
+    They cost 400.3 cents and those of another model 0.3, which is 401 in all. Of the minimum of 10.00, 27 of 31 days are billed at the period's end, and not before.
+    """
+    approved(api, imported(api, "small", file(a="1", b="4")), _all_shipped(), valid_from="2024-03-01")
+    api.post("/taxes", {"tax": {"name": "VAT", "code": "vat", "rate": "20", "applied_to_organization": True}})
+    terms = {"charge_model": "catalogue", "properties": {"markup": "2"}, "min_amount_cents": 1_000}
+    own = charge(metric, code="llm", **terms)
+    api.plan(charges=[own], amount_currency="USD", usage_thresholds=[{"amount_cents": 300}])
+    api.subscribe()
+    move(api, 2024, 3, 6, 13)
+    send(2_001_500, at(6), **A)
+    send(375, at(6), **B)
+    move(api, 2024, 3, 10)
+    [billed] = api.get("/invoices")["invoices"]
+    assert (billed["invoice_type"], billed["total_amount_cents"]) == ("progressive_billing", 481)
+    if is_paid:
+        api.post(
+            "/payments", {"payment": {"invoice_id": billed["lago_id"], "amount_cents": 481, "reference": "x"}}
+        )
+    version = corrected(api, "2024-03-05", a="0.75", b="4")
+    assert credited(api, version) == [120]
+    move(api, 2024, 4, 2)
+    [last] = [each for each in api.get("/invoices")["invoices"] if each["invoice_type"] == "subscription"]
+    assert (last["fees_amount_cents"], last["progressive_billing_credit_amount_cents"]) == (871, 301)
+    notes = api.get("/credit_notes")["credit_notes"]
+    assert [each["total_amount_cents"] for each in notes] == [120]
+
+
 def test_corrections_are_listed_and_credited_on_the_command_line(
     api: Api, billed: Any, dsn: str, capsys: Any
 ) -> None:
@@ -223,8 +256,21 @@ def test_many_invoices_take_the_statements_of_one(api: Api, metric: Any, dsn: st
     assert credited(api, version) == []
 
 
+def test_a_charge_with_another_filter_is_done_by_hand(api: Api, billed: Any) -> None:
+    version = corrected(api, a="0.5", b="4")
+    metric_id = api.get("/billable_metrics/llm_tokens")["billable_metric"]["lago_id"]
+    values = [{"key": "model", "values": ["a"]}]
+    api.put("/billable_metrics/llm_tokens", {"billable_metric": {"filters": values}})
+    dearer = {"values": {"model": ["a"]}, "properties": {"markup": "3"}}
+    charge = {"id": billed["lago_id"], "billable_metric_id": metric_id, "filters": [dearer]}
+    api.put("/plans/pro", {"plan": {"charges": [{**billed, **charge}]}})
+    assert [problem for _, problem, *_ in corrections(api, version)] == ["charge_is_changed"]
+
+
 def test_a_charge_that_was_changed_since_is_done_by_hand(api: Api, billed: Any) -> None:
     version = corrected(api, a="0.5", b="4")
+    api.put("/plans/pro", {"plan": {"name": "Another", "amount_cents": 2}})
+    assert [status for status, *_ in corrections(api, version)] == ["to_credit"], "the charge is what it was"
     api.put("/plans/pro/charges/llm", {"charge": {"properties": {"markup": "3"}}})
     assert corrections(api, version) == [("by_hand", "charge_is_changed", 1_400, None, 0, None, 0)]
     assert credited(api, version) == []

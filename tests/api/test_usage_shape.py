@@ -9,21 +9,30 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given, settings, strategies as st
 from starlette.datastructures import QueryParams
 
-from permille.api.usage import read_search, render_usage
+from permille.api.usage import read_search, render_usage, written_or_rendered
 from permille.core.contract.plan import Charge, PlanFilter
 from permille.core.metering.aggregations import aggregation_of
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.usage import Partial
+from permille.core.money import exact
 from permille.core.period import Period
+from permille.core.rating import rate as rating
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.pricing_unit import AppliedPricingUnit, PricingUnit
 from permille.core.rating.proration import rated_period
-from permille.core.rating.rate import rate
+from permille.core.rating.rate import price_usage, rate
 from permille.core.rating.unlisted import UnlistedValues
 from permille.database.connections import encode_answer
-from permille.usecases.usage.usage import PeriodUsage, UsageSearch, charge_usage, compile_searched
+from permille.usecases.usage.usage import (
+    ChargeUsage,
+    PeriodUsage,
+    UsageSearch,
+    charge_usage,
+    compile_searched,
+)
 
 MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
 PLAIN = UsageSearch()
@@ -85,6 +94,18 @@ def used(units: int, **dimensions: str | None) -> tuple[dict[str, str | None], P
     return dimensions, Partial(events_count=units, values_count=units, sum=Decimal(units))
 
 
+def period_usage(found: ChargeUsage) -> PeriodUsage:
+    return PeriodUsage(
+        period=MARCH,
+        issuing_date=date(2024, 3, 31),
+        currency="EUR",
+        amount_cents=sum(line.amount_cents for line in found.lines),
+        taxes_amount_cents=0,
+        invoice_id=None,
+        charges=(found,),
+    )
+
+
 def shown(of: Charge, *series: Any, search: UsageSearch = PLAIN) -> dict[str, Any]:
     found = charge_usage(
         of,
@@ -94,16 +115,9 @@ def shown(of: Charge, *series: Any, search: UsageSearch = PLAIN) -> dict[str, An
         subscription_id=UUID(int=5),
         rated=rated_period(MARCH, MARCH, "UTC"),
     )
-    whole = PeriodUsage(
-        period=MARCH,
-        issuing_date=date(2024, 3, 31),
-        currency="EUR",
-        amount_cents=sum(line.amount_cents for line in found.lines),
-        taxes_amount_cents=0,
-        invoice_id=None,
-        charges=(found,),
-    )
-    rendered = json.loads(encode_answer(render_usage(whole)))
+    written = encode_answer(render_usage(period_usage(found)))
+    assert encode_answer(render_usage(period_usage(found), groups=written_or_rendered)) == written
+    rendered = json.loads(written)
     assert rendered["from_datetime"] == "2024-03-01T00:00:00Z"
     assert rendered["to_datetime"] == "2024-03-31T23:59:59Z"
     (item,) = rendered["charges_usage"]
@@ -388,3 +402,60 @@ def test_lines_are_those_of_the_fees(model: str, unit: AppliedPricingUnit | None
         (fee.events_count, fee.amount_cents, fee.in_unit and fee.in_unit.amounts.amount_cents, fee.is_unpriced)
         for fee in fees
     ]  # fmt: skip
+
+
+amounts = st.decimals(-(10**30), 10**30, allow_nan=False, allow_infinity=False)
+used_series = st.lists(
+    st.tuples(
+        st.fixed_dictionaries(
+            {"region": st.none() | st.text(max_size=4), "user": st.none() | st.text(max_size=4)}
+        ),
+        st.tuples(st.integers(0, 40), st.integers(0, 3), amounts, st.none() | amounts, amounts).map(
+            lambda sums: Partial(*sums)
+        ),
+    ),
+    max_size=6,
+)
+
+
+@settings(max_examples=60)
+@given(
+    used_series,
+    st.sampled_from(sorted(PRICES)),
+    st.sampled_from([("region",), ("region", "user")]),
+    st.booleans(),
+)
+def test_groups_are_written_as_their_objects(series: Any, model: str, keys: tuple[str, ...], is_held: bool):
+    of = charge(metric(), {**PRICES[model], "pricing_group_keys": list(keys)}, model=model)
+    found = charge_usage(
+        of,
+        compile_searched(of, PLAIN, currency="EUR"),
+        series,
+        search=PLAIN,
+        subscription_id=UUID(int=5),
+        rated=rated_period(MARCH, MARCH, "UTC"),
+    )
+    found = replace(found, lines=tuple(line._replace(is_unpriced=is_held) for line in found.lines))
+    whole = period_usage(found)
+    assert encode_answer(render_usage(whole, groups=written_or_rendered)) == encode_answer(
+        render_usage(whole)
+    )
+
+
+@settings(max_examples=60)
+@given(
+    used_series,
+    st.sampled_from(sorted(PRICES)),
+    st.sampled_from(["count_agg", "sum_agg", "max_agg", "latest_agg"]),
+)
+def test_what_is_priced_by_its_units_is_priced_as_all_else(series: Any, model: str, aggregation: str):
+    of = charge(
+        replace(metric(aggregation), rounding_function="ceil", rounding_precision=1),
+        {**PRICES[model], "pricing_group_keys": ["region"]},
+        model=model,
+    )
+    compiled, rated = compile_searched(of, PLAIN, currency="EUR"), rated_period(MARCH, MARCH, "UTC")
+    with exact(), pytest.MonkeyPatch.context() as patch:
+        found = list(price_usage(compiled, series, rated=rated))
+        patch.setattr(rating, "_is_priced_by_units", lambda *_: False)
+        assert found == list(price_usage(compiled, series, rated=rated))

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import pytest
 
+from permille.core.llm.plan import CallTerms
+from permille.ingest import plans
 from permille.ingest.calls import CallStore
 
 from .conftest import Client, Talk
@@ -140,7 +144,8 @@ def test_what_is_more_than_events_is_read(talk: Callable[[Talk], None], read: li
             (chat(timestamp=1_000_000_000), "held", [1]),
             (chat(external_subscription_id=None), "held", [1]),
             ({**chat(), "model": "gpt-5.4"}, "counted", [1]),
-            (chat(properties={"user": "u"}), "counted", [1]),
+            (chat(properties={"user": "u"}, payer_names={"tag": ["a"]}), "counted", []),
+            (chat(payer_names={"tag": [""]}), None, []),
             ({**chat(), "cost": "0.5"}, "counted", [2]),
             (
                 chat(external_subscription_id=None, external_customer_id="cus", properties={"a": 1}),
@@ -149,9 +154,17 @@ def test_what_is_more_than_events_is_read(talk: Callable[[Talk], None], read: li
             ),
         ):
             read.clear()
+            if status is None:
+                await client.post("/llm/usage", {"usages": [odd, chat()]}, status=422)
+                continue
             found, beside = await client.send(odd, chat())
             assert (beside["status"], found["status"]) == ("counted", status)
             assert read == is_read
+        rule = {"field": "user", "value": "v", "external_subscription_id": "sub"}
+        await client.post("/llm/payer_rules", {"payer_rule": rule})
+        read.clear()
+        await client.send(chat(properties={"user": "u"}), chat())
+        assert read == [1]
         same = chat()
         first, second = await client.send(same, same)
         assert (first["status"], second["status"]) == ("counted", "repeated")
@@ -162,7 +175,14 @@ def test_what_is_more_than_events_is_read(talk: Callable[[Talk], None], read: li
 
 
 ODD = ["", " ", 0, False, [], {}, "x", "x\0", ["x"], {"": 1}, None]
-BESIDE = ["external_subscription_id", "external_customer_id", "timestamp", "properties"]
+BESIDE = [
+    "external_subscription_id",
+    "external_customer_id",
+    "timestamp",
+    "properties",
+    "payer_names",
+    "payer_requested",
+]
 """What of a usage is in no shape: plans look at it by themselves."""
 
 
@@ -172,9 +192,7 @@ def test_what_is_malformed_is_refused_as_if_read(talk: Callable[[Talk], None], r
         for name in BESIDE:
             for value in ODD:
                 call = chat(**{name: value})
-                shown = await client.http.post(
-                    "/api/v1/llm/usage", json={"usages": [call], "dry_run": True}
-                )
+                shown = await client.http.post("/api/v1/llm/usage", json={"usages": [call], "dry_run": True})
                 answered = await client.http.post("/api/v1/llm/usage", json={"usages": [call]})
                 assert answered.status_code == shown.status_code, call
                 assert answered.json().get("error_details") == shown.json().get("error_details"), call
@@ -241,3 +259,28 @@ def test_other_values_of_the_metric_or_an_alias_are_other_plans(
         assert {each["properties"]["model"] for each in call["events"]} == {"own"}
 
     talk(conversation)
+
+
+def test_what_cannot_be_learned_is_tried_a_few_times_and_memory_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    tried = []
+
+    def in_vain(*given: Any, **named: Any) -> None:
+        tried.append(given)
+
+    organization, now = UUID(int=1), datetime(2026, 10, 1, tzinfo=UTC)
+    memory = plans.PlanMemory()
+    memory.begin(organization, CallTerms(listed={"llm_tokens": {}}, aliases={}))
+    with monkeypatch.context() as patched:
+        patched.setattr(plans, "plan_of", in_vain)
+        for _ in range(9):
+            memory.learn(organization, [chat()], now)
+    assert len(tried) == plans.TRIES
+    monkeypatch.setattr(plans, "PLANS_MAX", 2)
+    for model in ("gpt-5.4", "gpt-5.5"):
+        assert memory.terms(organization) is not None
+        usages = [{**chat(), "model": model}]
+        memory.learn(organization, usages, now)
+        memory.learn(organization, usages, now)
+    assert memory.terms(organization) is None

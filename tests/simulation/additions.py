@@ -34,6 +34,7 @@ class Gates:
     def __init__(self, seed: int) -> None:
         self.random = Random(f"gates {seed}")
         self.plays = self.random.random() < 0.6
+        self.changes = Random(f"gated changes {seed}")
         self.is_late = Random(f"late payers {seed}").random() < 0.5
         """Whether what has to be paid first is paid late."""
         self.gated: list[str] = []
@@ -45,11 +46,22 @@ class Gates:
         self.gated.append(name)
         return {"timeout": self.random.choice([0, 0, 2_000] if self.is_late else [0, 5, 48, 400])}
 
-    def then(self) -> dict[str, Any] | None:
+    def change(self, name: str) -> dict[str, Any]:
+        """The rule of a change of plan, if it has one."""
+        if not self.plays or self.changes.random() > 0.8:
+            return {}
+        self.gated.append(name)
+        return {"timeout": self.changes.choice([0, 0, 48, 400])}
+
+    def then(self, subscriptions: list[str], plans: list[str]) -> dict[str, Any] | None:
+        if self.plays and self.changes.random() < 0.12:
+            name = self.changes.choice(subscriptions)
+            plan = self.changes.choice(plans)
+            return {"do": "change", "subscription": name, "plan": plan, **self.change(name)}
         if not self.gated or self.random.random() > (0.1 if self.is_late else 0.4):
             return None
         kind = self.random.choice(["pay_gate", "pay_gate", "fail_gate"])
-        return {"do": kind, "subscription": self.random.choice(self.gated)}
+        return {"do": kind, "subscription": self.random.choice([*self.gated, *self.gated[-1:] * 3])}
 
 
 class Catalogue:
@@ -59,6 +71,8 @@ class Catalogue:
         self.random = Random(f"catalogue {seed}")
         self.more = Random(f"catalogue with filters {seed}")
         self.plays = self.random.random() < 0.4
+        self.corrects = self.more.random() < 0.5
+        """Whether price files hold from past days on, and invoices are corrected by them."""
         self.versions = 0
 
     def begins(self) -> list[dict[str, Any]]:
@@ -109,10 +123,13 @@ class Catalogue:
 
     def then(self, name: str, subscriptions: list[str]) -> dict[str, Any] | None:
         """What may follow an action: a call of a model, or a price file."""
-        if not self.plays or self.random.random() > 0.3:
+        if not self.plays or self.random.random() > (0.8 if self.corrects else 0.3):
             return None
-        if self.random.random() < 0.15:
-            return self.version()
+        if self.corrects and self.random.random() < 0.25:
+            return {"do": "correct", "version": self.random.choice([0, 0, 0, 1, 2])}
+        if self.random.random() < (0.25 if self.corrects else 0.15):
+            late = {"days": self.random.choice([-10, -90, -300])} if self.corrects else {}
+            return {**self.version(), **late}
         chance = self.random
         return {
             "do": "call",

@@ -26,12 +26,13 @@ class Version:
 
     since: date
     prices: dict[tuple[str, str], Fraction]
+    approved: datetime
 
 
-def version(prices: Any, since: date) -> Version:
+def version(prices: Any, since: date, approved: datetime) -> Version:
     """A file of billionths of a dollar by model and type."""
     found = {(model, kind): Fraction(n, 10**9) for model, own in prices.items() for kind, n in own.items()}
-    return Version(since, found)
+    return Version(since, found, approved)
 
 
 def lines(
@@ -40,6 +41,7 @@ def lines(
     """A fee for each filter, model, type and price; their cents add up to the rounded sum."""
     start, end = period
     units: dict[tuple[int, str, str, date], Fraction] = defaultdict(Fraction)
+    counts: dict[tuple[int, str, str, date], int] = defaultdict(int)
     for event in oracle.events.values():
         is_own = (event.subscription, event.metric) == (row.id, charge["metric"])
         if is_own and not event.is_void and start <= event.at < end:
@@ -47,13 +49,15 @@ def lines(
             terms = terms_at(charge, start, place)
             since = _since(oracle, terms, event.model, event.type, event.at.date())
             units[place, event.model, event.type, since] += event.value
+            counts[place, event.model, event.type, since] += 1
     unit, always = 10 ** oracle.decimals(row.customer), min(each.since for each in oracle.versions)
     fees = []
     for group in sorted(units, key=lambda group: (*group[:3], group[3] == always, group[3])):
         place, model, kind, since = group
         precise = units[group] * _price(oracle, terms_at(charge, start, place), model, kind, since) * unit
         fee = oracle.charge_fee(row, charge["metric"], units[group], precise, owner)
-        fees.append(replace(fee, charge=charge, place=place, group=group, end=end, cents=floor(precise)))
+        told_apart = {"charge": charge, "place": place, "group": group, "count": counts[group]}
+        fees.append(replace(fee, **told_apart, end=end, cents=floor(precise)))
     left = rounded(sum((fee.precise for fee in fees), Fraction(0))) - sum(fee.cents for fee in fees)
     for fee in sorted(fees, key=lambda fee: floor(fee.precise) - fee.precise)[:left]:
         fee.cents += 1

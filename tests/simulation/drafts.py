@@ -42,7 +42,7 @@ def finalize_due(oracle: Oracle) -> None:
 def finalize(oracle: Oracle, customer: Customer, bill: Bill) -> None:
     """Price a draft a last time, pay it by credits, and give back what was paid in advance for nothing."""
     _make_again(oracle, bill)
-    bill.status = "finalized"
+    bill.status, bill.finalized = "finalized", oracle.now
     oracle.finish(customer, bill)
     for row, _ in bill.parts:
         if row.ended is not None and row.paid is not None and row.paid[1] is bill:

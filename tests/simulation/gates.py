@@ -4,14 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from .settle import Bill, Fee
+from .prices import cut, digits, rounded
+from .settle import Bill, Fee, Note
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from .oracle import Action, Oracle, Subscription
+
+
+def begin_change(oracle: Oracle, old: Subscription, new: Subscription, timeout: int | None) -> str:
+    """Whether a change of plan `waits` to be paid first, was `paid` by credits, or is `free`, where nothing is paid first."""
+    parts = [(old, "upgrade"), (new, "follow")]
+    fees = [*oracle.own_fee(new, "follow"), *oracle.fixed(new, "follow", parts)]
+    if timeout is None or not fees:
+        return "free"
+    new.is_gated, new.timeout = True, timeout or 0
+    oracle.played.add("gated_changes")
+    if not waits(oracle, new, fees):
+        return "paid"
+    new.follows = old
+    end = fees[0].end
+    assert end is not None
+    new.gives_up = min(end, new.gives_up or end)
+    return "waits"
 
 
 def waits(oracle: Oracle, row: Subscription, fees: list[Fee]) -> bool:
@@ -52,6 +71,48 @@ def pay(oracle: Oracle, row: Subscription) -> None:
     assert row.gate is not None
     row.waits, row.gate.paid = False, row.gate.total
     oracle.keep(row.customer, row.gate)
+    if row.follows is not None:
+        row.started = row.created = oracle.now
+        row.begin_seats()
+        oracle.take_over(row.follows, row, "upgrade", "paid")
+        oracle.played.add("gated_changes_paid")
+        _credit_days_before(oracle, row, row.gate)
+
+
+def _credit_days_before(oracle: Oracle, row: Subscription, bill: Bill) -> None:
+    """Give back what was paid for the days on which the plan before went on."""
+    items = [(fee, _of_days_before(oracle, row, fee)) for fee in bill.all_fees if fee.cents]
+    base, taxes = Fraction(0), Fraction(0)
+    for fee, amount in items:
+        own = amount - fee.off * amount / fee.cents
+        base += own
+        taxes += sum((own * rate / 100 for _, rate in fee.taxes), Fraction(0))
+    if total := rounded(base) + rounded(taxes):
+        oracle.played.add("gated_changes_late")
+        bill.rounded_up += rounded(taxes) - digits(taxes, 5)
+        for fee, amount in items:
+            fee.credited += rounded(amount)
+            fee.passed += rounded(amount)
+        oracle.give(row.customer, bill, Note(total, total, total, oracle.now))
+
+
+def _of_days_before(oracle: Oracle, row: Subscription, fee: Fee) -> Fraction:
+    """What of a fee is for days that have passed."""
+    assert fee.start is not None
+    assert fee.end is not None
+    today, after = row.day(oracle.now), row.day(fee.end)
+    if fee.kind == "subscription":
+        since, from_now = (
+            cut(min(Fraction(fee.price * (after - day).days, fee.whole_days), Fraction(fee.cents)), 5)
+            for day in (row.day(fee.start), today)
+        )
+        return since - from_now
+    charge = next(each for each in row.plan["fixed"] if each["code"] == fee.code)
+    if not charge["prorated"]:
+        return Fraction(0)
+    first, end = row.period(today)
+    left = oracle.fixed_fee(row, charge, fee.units, (today, after, (end - first).days), row.follows)
+    return Fraction(max(fee.cents - left.cents, 0))
 
 
 def give_up(oracle: Oracle, row: Subscription) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
-from . import advance, catalogue, days, drafts, gates, ongoing, progressive, settle
+from . import advance, catalogue, corrections, days, drafts, gates, ongoing, progressive, settle
 from .prices import cut, digits, place_of, price, rounded, terms_at
 from .settle import Bill, Coupon, Fee, Lot, Note, Tax, Wallet
 
@@ -99,8 +99,6 @@ class Subscription:
     trial_from: datetime
     replaces: bool = False
     ended: datetime | None = None
-    used_until: datetime | None = None
-    """Up to where usage is billed."""
     paid: tuple[Fee, Bill] | None = None
     """The last fee in advance."""
     fees: list[Fee] = field(default_factory=list)
@@ -113,6 +111,10 @@ class Subscription:
     """The first instant that a bill was due at, where it is not made yet: it was entered on that day, or paid later."""
     next_plan: Action | None = None
     changes_at: datetime | None = None
+    next_timeout: int | None = None
+    """For how many hours the next plan waits to be paid before it takes over; 0 is for as long as it takes."""
+    follows: Subscription | None = None
+    """The row that it takes over from once it is paid."""
     is_gated: bool = False
     """Whether its start has to be paid before it runs: within so many hours, if any, by the invoice."""
     timeout: int = 0
@@ -122,6 +124,9 @@ class Subscription:
     """How many units of each fixed charge there are from when on, in the order in which that was said."""
 
     def __post_init__(self) -> None:
+        self.begin_seats()
+
+    def begin_seats(self) -> None:
         self.seats = {each["code"]: [(Fraction(each["units"]), self.started)] for each in self.plan["fixed"]}
 
     def in_effect(self, code: str) -> list[tuple[Fraction, datetime]]:
@@ -206,7 +211,10 @@ class Oracle:
 
     def _version(self, action: Action) -> bool:
         since = self.now.date() + timedelta(days=action["days"])
-        self.versions.append(catalogue.version(action["prices"], since))
+        self.versions.append(catalogue.version(action["prices"], since, self.now))
+        for row in self.rows:
+            if any(charge["model"] == "catalogue" for charge in row.plan["charges"]):
+                self.mark(row)
         return True
 
     def _plan(self, action: Action) -> bool:
@@ -221,6 +229,7 @@ class Oracle:
             return False
         self.plans[action["code"]] = {
             **action,
+            "made": self.now,
             "charges": [
                 {**each, "prices": [(START - timedelta(days=999), each["terms"])]}
                 for each in action["charges"]
@@ -243,14 +252,24 @@ class Oracle:
             for each in plan["charges"]
         ]
         amount = plan["amount"] if own["metric"] else own["amount"]
-        return {**plan, "charges": charges, "amount": amount, "commitment": 0, "is_own": True}
+        return {
+            **plan,
+            "charges": charges,
+            "amount": amount,
+            "commitment": 0,
+            "is_own": True,
+            "made": self.now,
+        }
 
     def _cascade(self, plan: Action, metric: str, before: Any, after: Any) -> None:
         """Copies follow where they say what their plan said before (2.3)."""
         for row in self.rows:
-            for each in row.plan["charges"] if row.plan.get("is_own") else ():
+            if not row.plan.get("is_own") or row.plan["code"] != plan["code"]:
+                continue
+            self.mark(row)
+            for each in row.plan["charges"]:
                 own = price_in_force(each["prices"], self.now)
-                if row.plan["code"] == plan["code"] and each["metric"] == metric and own == before:
+                if each["metric"] == metric and own == before:
                     self.played.add("cascades")
                     each["prices"] = prices_now(each["prices"], self.now, after)
 
@@ -261,11 +280,15 @@ class Oracle:
         if not found or found[0]["model"] != action["model"]:
             return False
         self.played.add("prices")
+        assert plan is not None
+        for row in self.rows:
+            if row.plan is plan:
+                self.mark(row)
         since = days.price_date(self.now, action["when"])
         prices = found[0]["prices"]
         if action["cascade"]:
             before = price_in_force(prices, self.now)
-            self._cascade(plan or {}, action["metric"], before, action["terms"])
+            self._cascade(plan, action["metric"], before, action["terms"])
         if since is None:
             found[0]["prices"] = prices_now(prices, self.now, action["terms"])
         else:
@@ -274,6 +297,12 @@ class Oracle:
                 key=lambda each: each[0],
             )
         return True
+
+    def _correct(self, action: Action) -> bool:
+        """Final invoices give back what they would not cost by the prices of now."""
+        if self.versions:
+            corrections.credit(self, action["version"])
+        return bool(self.versions)
 
     def _customer(self, action: Action) -> bool:
         if any(code not in self.taxes for code in action["taxes"]):
@@ -588,6 +617,11 @@ class Oracle:
 
     # Usage
 
+    def mark(self, row: Subscription) -> None:
+        """What its usage comes to may have reached a threshold."""
+        if row.runs and row.plan["thresholds"]:
+            self.marked.add(row.id)
+
     def _use(self, action: Action) -> bool:
         rows = self.rows_of(action["subscription"]) + [
             row
@@ -624,8 +658,8 @@ class Oracle:
         if event is None or self._is_ahead(event.metric):
             return False
         event.is_void = action["value"] is None
-        if any(row.runs and row.plan["thresholds"] for row in self.rows_of(event.subscription)):
-            self.marked.add(event.subscription)
+        for row in self.rows_of(event.subscription):
+            self.mark(row)
         if action["value"] is not None:
             event.value = Fraction(action["value"])
         return True
@@ -706,6 +740,7 @@ class Oracle:
         elif row.day(start) == row.day(self.now):
             self._begin(row)
         else:
+            self.mark(row)
             first, _ = row.usage_period(row.day(self.now))
             row.behind = days.opens(first, row.zone) if first == row.day(self.now) else None
         return True
@@ -719,10 +754,11 @@ class Oracle:
 
     def _begin(self, row: Subscription) -> None:
         parts = [(row, "start")]
-        fees = [*self._own_fee(row, "start"), *self._fixed(row, "start", parts)] if row.is_gated else []
+        fees = [*self.own_fee(row, "start"), *self.fixed(row, "start", parts)] if row.is_gated else []
         if fees:
             self.played.add("gates")
-            gates.waits(self, row, fees)
+            if not gates.waits(self, row, fees):
+                self.mark(row)
         else:
             self._bill(row.customer, parts)
 
@@ -737,7 +773,7 @@ class Oracle:
         if row is not None:
             gates.pay(self, row)
             self.marked.add(row.id)
-            if self.first_end(row) <= self.now:
+            if not row.replaces and self.first_end(row) <= self.now:
                 self.played.add("gates_paid_late")
                 row.behind = self.first_end(row)
         return row is not None
@@ -758,26 +794,36 @@ class Oracle:
         self.give_back(row)
         if not action["no_bill"]:
             self._bill(row.customer, [(row, "end")])
+        for each in gates.waiting(self):
+            if each.id == row.id:
+                gates.give_up(self, each)
         return True
 
     def _change(self, action: Action) -> bool:
         row, plan = self.active(action["subscription"]), self.plans.get(action["plan"])
         if row is None or plan is None or plan["currency"] != row.customer.currency:
             return False
-        if plan["code"] == row.plan["code"]:
+        if plan["code"] == row.plan["code"] or any(each.id == row.id for each in gates.waiting(self)):
             return False
+        timeout = action.get("timeout")
         costs = [each["amount"] * COST_PER_YEAR[each["interval"]] for each in (row.plan, plan)]
         if costs[1] < costs[0]:
-            row.next_plan = plan
+            row.next_plan, row.next_timeout = plan, timeout
             row.changes_at = days.opens(row.period(row.day(self.now))[1], row.zone)
             return True
-        self._catch_up(row)
-        row.ended, row.next_plan = self.now, None
-        row.gives_back = True, "credit"
+        row.next_plan = None
         following = self._follow(row, plan, self.now)
-        self.give_back(row)
-        self._bill(row.customer, [(row, "upgrade"), (following, "follow")])
+        if (state := gates.begin_change(self, row, following, timeout)) != "waits":
+            self.take_over(row, following, "upgrade", "paid" if state == "paid" else "follow")
         return True
+
+    def take_over(self, row: Subscription, following: Subscription, why: str, then: str) -> None:
+        """A plan ends at once, as another one begins, which may have been paid."""
+        self._catch_up(row)
+        row.ended = self.now
+        row.gives_back = True, "credit"
+        self.give_back(row)
+        self._bill(row.customer, [(row, why), (following, then)])
 
     def _seats(self, action: Action) -> bool:
         """Other units of a fixed charge, at once or from the next period on."""
@@ -813,7 +859,7 @@ class Oracle:
             and not any(fee is each for each in void)
         ]
 
-    def _fixed(self, row: Subscription, why: str, parts: list[tuple[Subscription, str]]) -> Iterator[Fee]:
+    def fixed(self, row: Subscription, why: str, parts: list[tuple[Subscription, str]]) -> Iterator[Fee]:
         """Fixed charges (6.1): in arrears of the period that ends, in advance of the one that begins."""
         today = row.day(self.now)
         for charge in row.plan["fixed"]:
@@ -824,14 +870,12 @@ class Oracle:
                 is_due = why in {"start", "follow"} or (why == "period" and first == today)
                 if is_due:
                     units = [each for each, at in history if at <= max(self.now, row.started)][-1]
-                    fee = self._seat_fee(row, charge, units, (begin, after, (after - first).days))
-                    if why == "follow" and charge["prorated"]:
-                        fee = self._less_paid(fee, charge, parts[0][0], (after - begin).days)
-                    yield fee
+                    before = parts[0][0] if why == "follow" else None
+                    yield self.fixed_fee(row, charge, units, (begin, after, (after - first).days), before)
                 continue
             is_cut = why in {"end", "upgrade"}
             first, after = row.period(today if is_cut else today - timedelta(days=1))
-            if why in {"start", "follow", "trial"} or (not is_cut and after != today):
+            if why in {"start", "follow", "paid", "trial"} or (not is_cut and after != today):
                 continue
             begin, until = max(first, row.day(row.started)), today + timedelta(days=1) if is_cut else after
             known = [
@@ -842,6 +886,20 @@ class Oracle:
             if not known:
                 continue
             yield self._seat_fee(row, charge, known[-1][0], (begin, until, (after - first).days), known)
+
+    def fixed_fee(
+        self,
+        row: Subscription,
+        charge: Action,
+        units: Fraction,
+        part: tuple[date, date, int],
+        before: Subscription | None,
+    ) -> Fee:
+        """What is paid ahead of a part of a period, less what the row before has paid for it."""
+        fee = self._seat_fee(row, charge, units, part)
+        if before is not None and charge["prorated"]:
+            return self._less_paid(fee, charge, before, (part[1] - part[0]).days)
+        return fee
 
     def _less_paid(self, fee: Fee, charge: Action, before: Subscription, left: int) -> Fee:
         """A fee less what was paid under the plan before for the same days."""
@@ -996,8 +1054,13 @@ class Oracle:
     def _turn(self, row: Subscription) -> list[tuple[Subscription, str]]:
         """What a row brings to the bill of an instant; one with a pending change of plan ends."""
         if row.next_plan is not None and self.now == row.changes_at:
+            following = self._follow(row, row.next_plan, self.now)
+            row.next_plan = None
+            state = gates.begin_change(self, row, following, row.next_timeout)
+            if state == "waits":
+                return [(row, "period")]
             row.ended = self.now - timedelta(microseconds=1)
-            return [(row, "downgrade"), (self._follow(row, row.next_plan, self.now), "follow")]
+            return [(row, "downgrade"), (following, "paid" if state == "paid" else "follow")]
         if row.trial_end == self.now:
             usage_first, _ = row.usage_period(row.day(self.now))
             if self.now != days.opens(usage_first, row.zone):
@@ -1009,9 +1072,9 @@ class Oracle:
     def _bill(self, customer: Customer, parts: list[tuple[Subscription, str]]) -> None:
         fees: list[Fee] = []
         for row, why in parts:
-            if self._carries_over(row) or why in ("start", "follow"):
+            if self._carries_over(row) or why in ("start", "follow", "paid"):
                 self.marked.add(row.id)
-            own = [*self._own_fee(row, why), *self.usage(row, why, parts), *self._fixed(row, why, parts)]
+            own = [*self.own_fee(row, why), *self.usage(row, why, parts), *self.fixed(row, why, parts)]
             row.fees += own
             own += (missing := [*self.commitment(row, why)])
             row.fees += missing
@@ -1048,7 +1111,7 @@ class Oracle:
         settle.take_notes(bill, customer.notes)
         settle.take_credits(bill, customer.wallets)
 
-    def _own_fee(self, row: Subscription, why: str) -> list[Fee]:
+    def own_fee(self, row: Subscription, why: str) -> list[Fee]:
         """The plan's own fee, by 3.9, 3.11 and 4.2."""
         span = self._coming(row, why) if row.plan["advance"] else self._elapsed(row, why)
         if span is None:
@@ -1086,7 +1149,7 @@ class Oracle:
 
     def _coming(self, row: Subscription, why: str) -> tuple[date, date, date, date] | None:
         """The period in advance: the one that the instant is in, from the day of the start on."""
-        if why in {"end", "upgrade", "downgrade"}:
+        if why in {"end", "upgrade", "downgrade", "paid"}:
             return None
         today = row.day(self.now)
         first, after = row.period(today)
@@ -1102,7 +1165,7 @@ class Oracle:
 
     def _elapsed(self, row: Subscription, why: str) -> tuple[date, date, date, date] | None:
         """The period in arrears: the one that has ended, or what an end cut short."""
-        if why in {"start", "follow", "trial"}:
+        if why in {"start", "follow", "paid", "trial"}:
             return None
         today = row.day(self.now)
         if why in {"end", "upgrade"}:
@@ -1118,7 +1181,6 @@ class Oracle:
         if why not in {"period", "end", "upgrade", "downgrade"}:
             return
         start, end, first, after = self.used_period(row, why, self.now)
-        row.used_until = end
         owner = row.period(row.day(start))[0]
         for charge in row.plan["charges"]:
             if charge["advance"]:
@@ -1161,6 +1223,13 @@ class Oracle:
             if fee.cents and place < len(charge["filters"]):
                 self.played.add("filters")
         return fees
+
+    def running_fees(self, row: Subscription) -> list[Fee]:
+        """The usage of the period that runs, without what lacks of minimums."""
+        first, after = row.usage_period(row.day(self.now))
+        start, end = max(days.opens(first, row.zone), row.started), days.opens(after, row.zone)
+        owner, charges = row.period(row.day(start))[0], row.plan["charges"]
+        return [fee for each in charges for fee in self.usage_fees(row, each, start, end, owner)]
 
     def charge_fee(
         self, row: Subscription, code: str, units: Fraction, precise: Fraction, first: date
@@ -1234,7 +1303,8 @@ class Oracle:
         if trial is not None and row.day(trial) >= today:
             used_until = row.day(trial) - timedelta(days=1)
         unused = max((last - used_until).days, 0)
-        amount = min(Fraction(fee.price * unused, fee.whole_days), Fraction(fee.cents)) - fee.credited
+        most = Fraction(fee.cents - fee.passed)
+        amount = min(Fraction(fee.price * unused, fee.whole_days), most) - (fee.credited - fee.passed)
         amount = cut(max(amount, Fraction(0)), 5)
         if amount <= 0:
             return

@@ -95,6 +95,7 @@ class Product:
         self.metrics: dict[str, Any] = {}
         self.wallets: dict[str, str] = {}
         self.sent: dict[str, Draft] = {}
+        self.versions: list[str] = []
 
     def close(self) -> None:
         self.events.close()
@@ -328,6 +329,12 @@ class Product:
         approval = {"valid_from": since, "accept_outliers": [*prices]}
         path = f"/llm/catalogue_versions/{made['lago_id']}/approve"
         self.api.post(path, {"catalogue_version": approval})
+        self.versions.append(made["lago_id"])
+
+    def _correct(self, action: Action) -> None:
+        version = self.versions[-1 - action["version"] % len(self.versions)]
+        path = f"/llm/catalogue_versions/{version}/corrections/credit"
+        self.api.post(path, {"correction": {"all": True}})
 
     def _call(self, action: Action) -> None:
         self._take(action, {"provider": "acme", "model": action["model"], "type": action["type"]})
@@ -419,7 +426,9 @@ class Product:
         customer = self.api.get(f"/subscriptions/{action['subscription']}")["subscription"][
             "external_customer_id"
         ]
-        self.api.subscribe(action["subscription"], action["plan"], external_customer_id=customer)
+        self.api.subscribe(
+            action["subscription"], action["plan"], external_customer_id=customer, **_gate(action)
+        )
 
     def _look(self) -> None:
         """Look at what came in, as the worker does within two seconds."""

@@ -24,7 +24,8 @@ def look(oracle: Oracle) -> None:
         for each in _reached(oracle, row)
     ]
     for row, fees, lifetime in found:
-        bill = Bill("progressive_billing", [fee for fee in fees if fee.cents], oracle.now, row=row)
+        billed = [fee for fee in fees if fee.cents]
+        bill = Bill("progressive_billing", billed, oracle.now, row=row, all_fees=fees)
         if not bill.fees:
             continue
         oracle.highest[row.id] = lifetime
@@ -40,12 +41,7 @@ def look(oracle: Oracle) -> None:
 
 def _reached(oracle: Oracle, row: Subscription) -> list[tuple[Subscription, list[Fee], int]]:
     """A subscription that has passed a threshold, with its usage."""
-    first, after = row.usage_period(row.day(oracle.now))
-    start, end = max(days.opens(first, row.zone), row.started), days.opens(after, row.zone)
-    owner = row.period(row.day(start))[0]
-    fees = [
-        fee for charge in row.plan["charges"] for fee in oracle.usage_fees(row, charge, start, end, owner)
-    ]
+    fees = oracle.running_fees(row)
     current = sum(fee.cents for fee in fees)
     invoiced = sum(
         fee.cents
@@ -111,9 +107,8 @@ def _left_of(row: Subscription, before: Bill) -> int:
         for of, cents in each.takes_off
         if of is before
     )
-    return max(
-        before.fees_cents - before.coupons - taken - sum(note.credit for note in before.credit_notes), 0
-    )
+    credited = sum(note.credit for note in before.credit_notes if not note.is_correction)
+    return max(before.fees_cents - before.coupons - taken - credited - before.corrected, 0)
 
 
 def _spread(left: int, fees: list[Fee], before: Bill) -> int:

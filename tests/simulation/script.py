@@ -65,7 +65,7 @@ class Script:
             if more := self.catalogue.then(f"call{len(self.actions)}", self.subscriptions):
                 self.actions.append(more)
                 self.events += [more["id"]] if more["do"] == "call" else []
-            if more := self.gates.then():
+            if more := self.gates.then(self.subscriptions, self.plans):
                 self.actions.append(more)
 
     def _name(self, kind: str) -> str:
@@ -407,4 +407,4 @@ class Script:
     def _change(self) -> dict[str, Any]:
         subscription, plan = self._some(*self.subscriptions), self._some(*self.plans)
         self.plan_of[subscription] = plan
-        return {"do": "change", "subscription": subscription, "plan": plan}
+        return {"do": "change", "subscription": subscription, "plan": plan, **self.gates.change(subscription)}

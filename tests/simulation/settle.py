@@ -44,6 +44,12 @@ class Fee:
     price: int = 0
     off: Fraction = Fraction(0)
     credited: Fraction = Fraction(0)
+    corrected: int = 0
+    """What came back of it for corrected prices."""
+    passed: int = 0
+    """What came back of it for days before its plan took over."""
+    count: int = 0
+    """How many events it is of, where prices are those of the catalogue."""
 
     @property
     def left(self) -> Fraction:
@@ -101,6 +107,7 @@ class Note:
     credit: int
     balance: int
     made: datetime
+    is_correction: bool = False
 
 
 @dataclass
@@ -167,6 +174,10 @@ class Bill:
     all_fees: list[Fee] = field(default_factory=list)
     final_at: datetime | None = None
     """When a draft becomes final."""
+    finalized: datetime | None = None
+    """When it did, where it was a draft."""
+    corrected: int = 0
+    """What came back of it for corrected prices, before taxes."""
     takes_off: list[tuple[Bill, int]] = field(default_factory=list)
     """What it takes off of invoices at thresholds."""
     replaced: bool = False

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 import permille
+from permille.usecases.due import due
 
 from .faults import Kills
 from .oracle import Oracle
 from .play import run, run_with_deaths
 from .script import COMPONENTS, Script
 
-FIXED = (1, 2, 3, 4, 6, 7, 9, *range(11, 17), 31, 47, 93, 95, 96, 172, 276)
+FIXED = (1, 2, 3, 4, 6, 9, 11, 12, 14, 15, 24, 31, 47, 49, 88, 93, 95, 96, 172, 276)
 """Together they play all that there is."""
 FRESH = 5
 BESIDES = (
@@ -26,16 +27,22 @@ BESIDES = (
     "cascades",
     "catalogue",
     "catalogue_filters",
+    "corrections",
     "catalogue_at_thresholds",
     "gates",
     "gates_timed_out",
     "gates_paid_late",
+    "gated_changes",
+    "gated_changes_paid",
+    "gated_changes_late",
     "catches_up",
     "own_plans_with_dated_prices",
 )
 """What else there is, of which any world may have some."""
 WITH_DEATHS = 3
 WITH_KILLS = 1
+BY_STEPS = 700_019
+"""A plan that changes and a period that ends at the same instant, beside a wallet that tops itself up."""
 
 
 def worlds() -> list[int]:
@@ -71,6 +78,12 @@ def test_the_fixed_worlds_play_all_that_there_is() -> None:
 @pytest.mark.parametrize("world", worlds())
 def test_customers_owe_what_the_specification_says(server, world: int) -> None:
     found = run(server, world)
+    assert not found, found
+
+
+def test_the_steps_in_which_a_clock_moves_change_nothing(server, monkeypatch) -> None:
+    monkeypatch.setattr(due, "STEP_SECONDS", 0.001)
+    found = run(server, BY_STEPS)
     assert not found, found
 
 

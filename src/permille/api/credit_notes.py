@@ -32,7 +32,7 @@ from permille.out.pdf.assembly import credit_note_document
 from permille.store import credit_notes, customers, fees as fee_store, invoices
 from permille.store.credit_notes import CreditNote, CreditNoteSearch
 from permille.store.invoices import StoredInvoice
-from permille.usecases import credit_notes as credit_note_usecase
+from permille.usecases import credit_notes as credit_note_usecase, documents
 from permille.usecases.credit_notes import CreditNoteEstimate, CreditNoteRequest
 
 
@@ -138,6 +138,7 @@ def void_credit_note(call: Call) -> dict[str, Any]:
 def download_credit_note(call: Call) -> dict[str, Any]:
     """POST /credit_notes/{lago_id}/download: where the PDF is; it is made when it is fetched."""
     note = credit_note_usecase.by_id(call.conn, call.organization.id, _id(call))
+    documents.announce(call.conn, call.organization.id, "credit_note", note.id, now=call.now)
     (shown,) = render_credit_notes(call.conn, [note])
     url = f"{call.engine.config.base_url}/api/v1/credit_notes/{note.id}/pdf"
     return {"credit_note": msgspec.structs.replace(shown, file_url=url)}

@@ -32,6 +32,7 @@ from permille.core.instants import parse_instant
 from permille.core.invoice.billing import InvoicingReason
 from permille.core.invoice.credit import BEFORE_TAXES, InvoiceCredit
 from permille.core.invoice.crediting import CreditSplit
+from permille.core.invoice.draft import InvoiceStatus
 from permille.core.invoice.payment import PaymentStatus
 from permille.core.organization import Organization
 from permille.http.query import query_flag
@@ -50,7 +51,7 @@ from permille.store.fees import StoredFee
 from permille.store.invoice_search import InvoiceSearch
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
 from permille.store.progressive import AppliedThreshold
-from permille.usecases import payments, voiding
+from permille.usecases import documents, payments, voiding
 from permille.usecases.invoices import balances, single
 
 METADATA_MAX = 5
@@ -235,6 +236,8 @@ def _metadata(call: Call, fields: Fields, invoice: StoredInvoice) -> list[Mappin
 def download_invoice(call: Call) -> dict[str, Any]:
     """POST /invoices/{lago_id}/download: where the PDF is; it is made when it is fetched."""
     invoice = _invoice_of(call)
+    if invoice.status != InvoiceStatus.DRAFT:
+        documents.announce(call.conn, call.organization.id, "invoice", invoice.id, now=call.now)
     return {"invoice": render_whole(call.conn, invoice, file_url=pdf_url(call, invoice))}
 
 

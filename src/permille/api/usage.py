@@ -18,6 +18,7 @@ from permille.api.objects import usage as objects
 from permille.api.objects.fee import PresentationBreakdown
 from permille.api.objects.pricing_unit import UsageInPricingUnit
 from permille.api.render import breakdowns, instant, last_instant
+from permille.api.written_groups import written_groups
 from permille.core.errors import Invalid, NotFound
 from permille.core.metering.event import property_text
 from permille.core.money import ZERO, decimal_text, exact
@@ -43,7 +44,9 @@ _JSON = msgspec.json.Decoder(float_hook=Decimal)
 
 def show_current_usage(call: Call) -> dict[str, Any]:
     """GET /customers/{external_id}/current_usage."""
-    return {"customer_usage": render_usage(_current(call, read_search(call.query)))}
+    return {
+        "customer_usage": render_usage(_current(call, read_search(call.query)), groups=written_or_rendered)
+    }
 
 
 def show_projected_usage(call: Call) -> dict[str, Any]:
@@ -114,8 +117,40 @@ def _presentation(query: QueryParams) -> tuple[str, ...] | None:
     return tuple(property_text(value) or "" for value in found) if isinstance(found, list) else None
 
 
-def render_usage(found: PeriodUsage, *, projected: bool = False) -> objects.Usage:
-    """The object, or with projections the one that has these and not all of the rest."""
+def written_or_rendered(found: ChargeUsage, projected: bool) -> Any:
+    """The usage by group of a charge, as JSON at once where there are only sums to say."""
+    return written_groups(found) or _render_groups(found, projected)
+
+
+def _render_groups(found: ChargeUsage, projected: bool) -> list[objects.GroupUsage]:
+    """An item for each pricing group, whatever filters it is of; none when nothing is grouped."""
+    if not any(line.grouped_by for line in found.lines):
+        return []
+    split: dict[Any, list[UsageLine]] = {}
+    for line in found.lines:
+        group = line.grouped_by.items()
+        split.setdefault(tuple(group if len(group) < 2 else sorted(group)), []).append(line)
+    return [
+        objects.GroupUsage(
+            **_sums(lines, projected),
+            grouped_by=lines[0].grouped_by,
+            filters=_render_filters(lines, projected) if found.has_filters else [],
+            **_breakdowns([line for line in lines if line.filter is None and line.grouped_by], projected),
+        )
+        for lines in split.values()
+    ]
+
+
+def render_usage(
+    found: PeriodUsage,
+    *,
+    projected: bool = False,
+    groups: Callable[[ChargeUsage, bool], Any] = _render_groups,
+) -> objects.Usage:
+    """The object, or with projections the one that has these and not all of the rest.
+
+    `groups` makes the usage by group of a charge: objects, or JSON for an answer that is written at once.
+    """
     return objects.Usage(
         from_datetime=instant(found.period.from_),
         to_datetime=last_instant(found.period.to),
@@ -126,11 +161,13 @@ def render_usage(found: PeriodUsage, *, projected: bool = False) -> objects.Usag
         taxes_amount_cents=found.taxes_amount_cents,
         total_amount_cents=found.amount_cents + found.taxes_amount_cents,
         lago_invoice_id=found.invoice_id,
-        charges_usage=[_render_charge(each, found.currency, projected) for each in found.charges],
+        charges_usage=[_render_charge(each, found.currency, projected, groups) for each in found.charges],
     )
 
 
-def _render_charge(found: ChargeUsage, currency: str, projected: bool) -> objects.ChargeUsage:
+def _render_charge(
+    found: ChargeUsage, currency: str, projected: bool, groups: Callable[[ChargeUsage, bool], Any]
+) -> objects.ChargeUsage:
     plain = [line for line in found.lines if line.filter is None and not line.grouped_by]
     return objects.ChargeUsage(
         **_sums(found.lines, projected),
@@ -148,7 +185,7 @@ def _render_charge(found: ChargeUsage, currency: str, projected: bool) -> object
             aggregation_type=found.aggregation_type,
         ),
         filters=_render_filters(found.lines, projected) if found.has_filters else [],
-        grouped_usage=_render_groups(found, projected),
+        grouped_usage=groups(found, projected),
         **_breakdowns(plain, projected),
     )
 
@@ -230,25 +267,6 @@ def _values(used: UsedFilter | None, projected: bool) -> dict[str, list[str]] | 
     if used is None:
         return {} if projected else None
     return {key: list(values) for key, values in used.values.items()}
-
-
-def _render_groups(found: ChargeUsage, projected: bool) -> list[objects.GroupUsage]:
-    """An item for each pricing group, whatever filters it is of; none when nothing is grouped."""
-    if not any(line.grouped_by for line in found.lines):
-        return []
-    split: dict[Any, list[UsageLine]] = {}
-    for line in found.lines:
-        group = line.grouped_by.items()
-        split.setdefault(tuple(group if len(group) < 2 else sorted(group)), []).append(line)
-    return [
-        objects.GroupUsage(
-            **_sums(lines, projected),
-            grouped_by=lines[0].grouped_by,
-            filters=_render_filters(lines, projected) if found.has_filters else [],
-            **_breakdowns([line for line in lines if line.filter is None and line.grouped_by], projected),
-        )
-        for lines in split.values()
-    ]
 
 
 def _breakdowns(lines: Sequence[UsageLine], projected: bool) -> dict[str, Any]:

@@ -197,7 +197,9 @@ def decimal_text(value: Decimal) -> str:
     """Lago's wire form of a decimal: plain notation with a fraction and no idle zeros ("4.0", "0.5", "0.0")."""
     if not value:
         return "0.0"
-    text = format(value, "f")
+    text = str(value)
+    if "E" in text:
+        text = format(value, "f")
     if "." not in text:
         return text + ".0"
     text = text.rstrip("0")

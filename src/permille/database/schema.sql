@@ -1004,6 +1004,13 @@ create index invoice_issued on invoice (organization_id, issuing_date) where sta
 create index invoice_overdue_since on invoice (organization_id, payment_due_date) where payment_overdue;
 create unique index invoice_number on invoice (billing_entity_id, number) where sequential_id is not null;
 
+-- The documents of which a webhook has said that they can be fetched.
+create table announced_document (
+    object_id uuid primary key,
+    organization_id uuid not null references organization (id),
+    created_at timestamptz not null
+);
+
 -- The PDF of an invoice, as long as it shows what the invoice says.
 create table invoice_document (
     invoice_id uuid primary key references invoice (id) on delete cascade,

@@ -26,6 +26,7 @@ ORDERED_UNTIL = 7_258_118_400_000
 """2200-01-01T00:00:00Z. What has a later time is taken for a digest that looks like a UUIDv7 by chance."""
 
 _HIGHEST = b"\xff" * 8
+_LOWEST_DIGITS, _HIGHEST_DIGITS = "0" * 16, "f" * 16
 _TIME_BYTES = 6
 _UUID_LENGTHS = 32, 36
 _UUID = re.compile(
@@ -58,7 +59,10 @@ def _digest(external_subscription_id: str) -> bytes:
 
 def _transaction_part(organization: bytes, transaction_id: str) -> bytes:
     """The digest of a transaction id, which begins with the id's time where it has one."""
-    digest = transaction_identity(organization, transaction_id)
+    return _timed(transaction_identity(organization, transaction_id), transaction_id)
+
+
+def _timed(digest: bytes, transaction_id: str) -> bytes:
     milliseconds = _milliseconds(transaction_id)
     if milliseconds is None or not ORDERED_FROM <= milliseconds < ORDERED_UNTIL:
         return digest
@@ -87,3 +91,13 @@ def transaction_range(organization: bytes, transaction_id: str) -> tuple[UUID, U
     """
     first = _transaction_part(organization, transaction_id)[:8]
     return UUID(bytes=first + bytes(8)), UUID(bytes=first + _HIGHEST)
+
+
+def claims_and_ranges(organization: bytes, transaction_ids: Sequence[str]) -> list[tuple[str, str, str]]:
+    """As transaction_identity and transaction_range, each as 32 hexadecimal digits: for a hundred ids at once."""
+    digests = [transaction_identity(organization, each) for each in transaction_ids]
+    firsts = [_timed(*each)[:8].hex() for each in zip(digests, transaction_ids, strict=True)]
+    return [
+        (digest.hex(), f"{first}{_LOWEST_DIGITS}", f"{first}{_HIGHEST_DIGITS}")
+        for digest, first in zip(digests, firsts, strict=True)
+    ]

@@ -79,6 +79,7 @@ class PlannedStore:
             identities=[call.identity for call in calls],
             subscriptions={name for call in calls if (name := call.external_subscription_id)},
             customers={name for call in calls if (name := call.external_customer_id)},
+            have_payer_names=any(call.has_payer_names for call in calls),
         )
 
     async def _ask(self, organization_id: UUID, question: Callable[[], Any]) -> Any:
@@ -116,10 +117,12 @@ class _Usual:
 
 
 def _paid(calls: Mapping[int, PlannedCall], look: CallLook) -> dict[int, PaidCall]:
-    """The calls with who pays for them, without those that were counted before, or that nobody pays for."""
+    """The calls with who pays for them, without those that were counted before, that nobody pays for, or for which there may be a rule."""
     payers: dict[tuple[str | None, str | None, datetime], str | Problem] = {}
     found: dict[int, PaidCall] = {}
     for place, call in calls.items():
+        if call.has_payer_names and look.has_payer_rules:
+            continue
         sent = call.external_subscription_id, call.external_customer_id, call.at
         payer = payers.get(sent)
         if payer is None:

@@ -22,6 +22,8 @@ class PlannedCall(msgspec.Struct, frozen=True, kw_only=True):
     identity: str
     external_subscription_id: str | None
     external_customer_id: str | None
+    has_payer_names: bool
+    """Whether rules may say who pays."""
     client: str | None
     at: datetime
     properties: str

@@ -17,11 +17,15 @@ from permille.core.llm.plan import CallTerms, Plan, plan_of
 from permille.core.llm.shape import Shape, shape_of
 from permille.core.metering.event import timestamp_microseconds
 from permille.events.draft import properties_errors
-from permille.ingest.decoders.llm_usage import TEXT_MAX, call_of, problems
+from permille.ingest.decoders.llm_usage import TEXT_MAX, are_names, call_of, problems
 from permille.ingest.planned_call import PlannedCall
 
-PLANS_MAX = 20_000
-"""All organizations together. Then all are forgotten: they are learned again within a request or two."""
+PLANS_MAX = 4_000
+"""All organizations together, some 25 MB. Then all are forgotten: they are learned again within a request or two."""
+SEEN_MAX = 100_000
+"""Likewise for shapes that came."""
+TRIES = 3
+"""A shape that can't be learned is tried so often: other counts of it may be read otherwise."""
 PLANS_OF_SHAPE = 8
 """Counts of one shape may be read in several ways, for example above and below a bound of the context."""
 PAUSE_MAX = 63
@@ -41,6 +45,8 @@ _FIELDS = frozenset(
         "external_customer_id",
         "timestamp",
         "properties",
+        "payer_names",
+        "payer_requested",
         "client",
     ]
 )
@@ -59,8 +65,8 @@ class _OfOne:
 
     terms: CallTerms
     plans: dict[tuple[Any, ...], tuple[Plan, ...]] = field(default_factory=dict)
-    seen: set[int] = field(default_factory=set)
-    """Hashes of shapes that came once, or that can't be learned."""
+    seen: dict[int, int] = field(default_factory=dict)
+    """Hashes of shapes that came, and how often they were learned in vain."""
     pause: int = 0
     """After requests that plans fit and that were read all the same, so many are not looked at."""
     left: int = 0
@@ -71,7 +77,7 @@ class PlanMemory:
 
     def __init__(self) -> None:
         self._known: dict[UUID, _OfOne] = {}
-        self._count = 0
+        self._plans = self._seen = 0
 
     def terms(self, organization_id: UUID) -> CallTerms | None:
         """Under which terms the organization's plans were learned."""
@@ -80,9 +86,12 @@ class PlanMemory:
 
     def begin(self, organization_id: UUID, terms: CallTerms) -> None:
         """Forget what was learned under other terms."""
-        if self._count >= PLANS_MAX:
-            self._known, self._count = {}, 0
+        self._make_room()
         self._known[organization_id] = _OfOne(terms)
+
+    def _make_room(self) -> None:
+        if self._plans >= PLANS_MAX or self._seen >= SEEN_MAX:
+            self._known, self._plans, self._seen = {}, 0, 0
 
     def planned(
         self, organization_id: UUID, usages: Sequence[Any], now: datetime, *, names_clients: bool
@@ -132,22 +141,26 @@ class PlanMemory:
             if shape is None or _plan(known.plans.get(shape.key, ()), shape):
                 continue
             number = hash(shape.key)
-            if number not in known.seen:
-                known.seen.add(number)
-                self._count += 1
-            elif left:
+            tries = known.seen.get(number)
+            if tries is None:
+                known.seen[number] = 0
+                self._seen += 1
+            elif left and tries < TRIES:
                 left -= 1
-                self._learn(known, usage, shape, now)
+                known.seen[number] += not self._is_learned(known, usage, shape, now)
+        self._make_room()
 
-    def _learn(self, known: _OfOne, usage: Mapping[str, Any], shape: Shape, now: datetime) -> None:
+    def _is_learned(self, known: _OfOne, usage: Mapping[str, Any], shape: Shape, now: datetime) -> bool:
         before = known.plans.get(shape.key, ())
         if len(before) >= PLANS_OF_SHAPE or problems(usage):
-            return
+            return False
         call = call_of(usage, now)
         plan = plan_of(call.usage, shape, known.terms, in_json, model_sent=call.model_sent)
-        if plan is not None:
-            known.plans[shape.key] = (*before, plan)
-            self._count += 1
+        if plan is None:
+            return False
+        known.plans[shape.key] = (*before, plan)
+        self._plans += 1
+        return True
 
 
 def _planned(
@@ -165,18 +178,20 @@ def _planned(
     sent_at, sent = usage.get("timestamp"), usage.get("properties")
     if not (_is_name(subscription) and _is_name(customer)) or (subscription or customer) is None:
         return None
+    if type(usage.get("payer_requested")) not in {bool, type(None)}:
+        return None
     at = now if sent_at is None else _instant(sent_at)
-    properties = "" if sent is None else _properties(sent)
-    if at is None or properties is None:
+    if at is None or properties_errors(sent) or not are_names(names := usage.get("payer_names")):
         return None
     return PlannedCall(
         plan=plan,
         identity=plan.identity(shape),
         external_subscription_id=subscription,
         external_customer_id=customer,
+        has_payer_names=bool(names or (sent and not _PAYER_NAMES.isdisjoint(sent))),
         client=usage.get("client") if names_clients else None,
         at=at,
-        properties=properties,
+        properties=_properties(sent) if sent else "",
         shape=shape,
     )
 
@@ -212,9 +227,7 @@ def _is_name(value: Any) -> bool:
     )
 
 
-def _properties(sent: Any) -> str | None:
-    """Free properties as the beginning of an object in JSON; None where they are wrong, or may say who pays."""
-    if properties_errors(sent) or not _PAYER_NAMES.isdisjoint(sent):
-        return None
+def _properties(sent: Mapping[str, Any]) -> str:
+    """Free properties as the beginning of an object in JSON."""
     free = {name: value for name, value in sent.items() if name not in OWN_PROPERTIES}
     return f"{in_json(free)[1:-1]}," if free else ""

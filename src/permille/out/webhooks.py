@@ -20,6 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 from uuid import UUID
 
+import msgspec
 from psycopg import Connection
 
 from permille.clock import system_now
@@ -257,12 +258,12 @@ def _bodies(
 
     unfrozen = sorted((one for one in claimed if one.id not in found), key=kind)
     for name, alike in groupby(unfrozen, key=kind):
-        found.update(_rendered(conn, list(alike), renderers[name]))
+        found.update(_rendered(conn, list(alike), renderers[name], context.config.base_url))
     return found
 
 
 def _rendered(
-    conn: Connection[Any], alike: Sequence[Claimed], render: Renderer
+    conn: Connection[Any], alike: Sequence[Claimed], render: Renderer, base_url: str
 ) -> dict[UUID, bytes | Outcome]:
     """The bodies of webhooks that are rendered alike; where that fails, each is tried by itself."""
     try:
@@ -270,7 +271,10 @@ def _rendered(
             shown = render(conn, [one.object_id for one in alike])
             bodies = {
                 one.id: webhooks.body_of(
-                    one.organization_id, one.webhook_type, one.object_type, shown[one.object_id]
+                    one.organization_id,
+                    one.webhook_type,
+                    one.object_type,
+                    _with_file(one, shown[one.object_id], base_url),
                 )
                 for one in alike
                 if one.object_id in shown
@@ -280,11 +284,22 @@ def _rendered(
         if is_passing(error):
             raise
         if len(alike) > 1:
-            return {key: body for one in alike for key, body in _rendered(conn, [one], render).items()}
+            return {
+                key: body for one in alike for key, body in _rendered(conn, [one], render, base_url).items()
+            }
         (one,) = alike
         log.exception(_CANNOT, one.id, one.webhook_type, one.organization_id)
         return {one.id: _CRASH}
     return {one.id: bodies.get(one.id) or _gone(one.object_type) for one in alike}
+
+
+def _with_file(one: Claimed, shown: object, base_url: str) -> object:
+    """The object, in a webhook of its PDF with where that is."""
+    if not (one.webhook_type.endswith(".generated") and isinstance(shown, msgspec.Struct)):
+        return shown
+    return msgspec.structs.replace(
+        shown, file_url=f"{base_url}/api/v1/{one.object_type}s/{one.object_id}/pdf"
+    )
 
 
 def _gone(object_type: str) -> Outcome:

@@ -223,6 +223,16 @@ def credited_of_fees(conn: Connection[Any], fee_ids: Collection[UUID]) -> dict[U
     return dict(rows)
 
 
+def passed_of_fees(conn: Connection[Any], fee_ids: Collection[UUID]) -> dict[UUID, int]:
+    """As credited_of_fees, for days that had passed before a plan took over."""
+    rows = conn.execute(
+        "select t.fee_id, sum(t.amount_cents)::bigint from credit_note_item t join credit_note n on n.id = t.credit_note_id"
+        " where t.fee_id = any(%s) and n.reason = 'order_change' group by t.fee_id",
+        [list(fee_ids)],
+    ).fetchall()
+    return dict(rows)
+
+
 def available(
     conn: Connection[Any], customer_ids: Collection[UUID]
 ) -> dict[tuple[UUID, str], list[tuple[UUID, int]]]:

@@ -26,6 +26,16 @@ where each.until_here > %s and d.invoice_id = each.invoice_id
 """
 
 
+def announce(conn: Connection[Any], organization_id: UUID, object_id: UUID, *, now: datetime) -> bool:
+    """Write down that a webhook says where the document's PDF is; False where that is so already."""
+    done = conn.execute(
+        "insert into announced_document (object_id, organization_id, created_at) values (%s, %s, %s)"
+        " on conflict (object_id) do nothing",
+        [object_id, organization_id, now],
+    )
+    return done.rowcount == 1
+
+
 def kept(conn: Connection[Any], invoice_id: UUID, digest: bytes) -> bytes | None:
     """The PDF of the invoice, None unless it shows just this."""
     row = conn.execute(

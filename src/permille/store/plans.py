@@ -19,6 +19,7 @@ from permille.core.contract.price_versions import latest, versions_of
 from permille.core.contract.threshold import threshold_json, thresholds_of_json
 from permille.core.llm.catalogue.prices import PriceSource
 from permille.core.rating.models import ChargeModel
+from permille.database.bulk import uuid_array
 from permille.database.typed_rows import with_enums
 from permille.ids import new_id
 from permille.store import (
@@ -352,6 +353,12 @@ def _add_version_charges(conn: Connection[Any], version: PriceVersion, now: date
     _insert(conn, "charge_filter", filters, "do nothing")
 
 
+_CHANGE_WITH_FILTERS = """
+update charge c set updated_at = %(now)s where c.id = any(%(charges)s) and c.updated_at <> %(now)s
+    and exists (select from charge_filter f where f.charge_id = c.id and f.updated_at = %(now)s)
+"""
+
+
 def _save_charges(
     conn: Connection[Any], *, before: Sequence[Charge], after: Sequence[Charge], now: datetime
 ) -> None:
@@ -371,6 +378,7 @@ def _save_charges(
             for place, entry in enumerate(charge.filters)
         ],
     )
+    conn.execute(_CHANGE_WITH_FILTERS, {"charges": uuid_array(kept), "now": now})
 
 
 def _delete(conn: Connection[Any], table: str, ids: Sequence[UUID], now: datetime) -> None:
@@ -383,9 +391,20 @@ def _delete(conn: Connection[Any], table: str, ids: Sequence[UUID], now: datetim
 def _upsert(conn: Connection[Any], table: str, rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         return
-    names = list(rows[0])
-    changes = ", ".join(f"{name} = excluded.{name}" for name in names if name not in ("id", "created_at"))
-    _insert(conn, table, rows, f"(id) do update set {changes}")
+    names = [name for name in rows[0] if name not in ("id", "created_at", "updated_at")]
+    changes = [f"{name} = excluded.{name}" for name in names]
+    changes.append(
+        f"updated_at = case when {_same(table)} then {table}.updated_at else excluded.updated_at end"
+    )
+    _insert(conn, table, rows, f"(id) do update set {', '.join(changes)}")
+
+
+def _same(table: str) -> str:
+    """Whether a row is as it was: a change of one charge leaves others what they are."""
+    before, after = (
+        f"to_jsonb({each}.*) - '{{created_at,updated_at}}'::text[]" for each in (table, "excluded")
+    )
+    return f"{before} = {after}"
 
 
 def _insert(conn: Connection[Any], table: str, rows: Sequence[Mapping[str, Any]], on_conflict: str) -> None:

@@ -28,8 +28,10 @@ select distinct on (w.subscription_id) w.subscription_id, i.id, i.fees_amount_ce
         where c.progressive_invoice_id = i.id and o.status not in ('voided', 'closed', 'deleted') and o.id <> all(%(without)s)
     ),
     (
-        select coalesce(sum(n.credit_amount_cents), 0)::bigint from credit_note n
-        where n.invoice_id = i.id and n.credit_status <> 'voided'
+        select coalesce(sum(
+            case when n.catalogue_version_id is null then n.credit_amount_cents else n.sub_total_excluding_taxes_amount_cents end
+        ), 0)::bigint from credit_note n
+        where n.invoice_id = i.id and n.credit_status is distinct from 'voided'
     )
 from unnest(%(ids)s::uuid[], %(begins)s::timestamptz[], %(ends)s::timestamptz[]) as w (subscription_id, begins, ends)
 join invoice_subscription p on p.subscription_id = w.subscription_id and p.invoicing_reason = 'progressive_billing'

@@ -171,6 +171,7 @@ class Look:
     counted: Collection[str]
     """Those of the identities that were counted before."""
     payers: _Payers
+    has_payer_rules: bool
 
     def payer(self, subscription: str | None, customer: str | None, at: datetime) -> str | Problem:
         """The external id of the subscription that pays for what is sent with these, or why none does."""
@@ -184,14 +185,16 @@ def look(
     identities: Sequence[str],
     subscriptions: Collection[str],
     customers: Collection[str],
+    have_payer_names: bool,
 ) -> Look:
-    """What is known of calls with these identities that name these subscriptions and customers, and no others who may pay."""
+    """What is known of calls with these identities that name these subscriptions and customers."""
     return Look(
         terms=_terms(conn, organization_id),
         counted=event_log.known_transactions(conn, organization_id, identities),
         payers=_named_payers(
             conn, organization_id, {}, subscription_names=subscriptions, customer_names=customers
         ),
+        has_payer_rules=have_payer_names and payer_rules.has_any(conn, organization_id),
     )
 
 

@@ -160,7 +160,8 @@ def _add(conn: Connection[Any], payment: StoredPayment, shares: Mapping[UUID, in
     webhooks.enqueue_of(conn, "payment.succeeded", payment.organization_id, [payment.id], now=now)
     paid = invoices.invoices_by_ids(conn, list(shares)).values()
     set_status(conn, [row for row in paid if not row.due_amount_cents], PaymentStatus.SUCCEEDED, now=now)
-    webhooks.enqueue_of(conn, "payment_receipt.created", payment.organization_id, [receipt_id], now=now)
+    for what in ("created", "generated"):  # it can be fetched at once
+        webhooks.enqueue_of(conn, f"payment_receipt.{what}", payment.organization_id, [receipt_id], now=now)
     mail_new(conn, payment.organization_id, MailKind.PAYMENT_RECEIPT, [receipt_id], now=now)
 
 

@@ -16,7 +16,7 @@ from psycopg import Connection
 
 from permille.core.errors import Invalid
 from permille.core.invoice.crediting import BilledInvoice, CreditSplit, note_on, split_errors
-from permille.core.invoice.late_usage import line_of
+from permille.core.invoice.late_usage import Line, line_of
 from permille.core.invoice.price_correction import (
     BilledLine,
     Correction,
@@ -158,7 +158,7 @@ def _corrections(
                             BilledLine(fee_id=fee.id, line=billed_line(fee), left_cents=left[fee.id])
                             for fee in of_charge
                         ],
-                        now=[line_of(each) for each in now[key].fees] if key in now else [],
+                        now=_lines_now(found[invoice_id], now[key]) if key in now else [],
                     )
                     for key, of_charge in charges[invoice_id].items()
                 ],
@@ -170,6 +170,12 @@ def _corrections(
         )
         for invoice_id in order
     ]
+
+
+def _lines_now(invoice: StoredInvoice, charge: ChargeNow) -> list[Line]:
+    """What a charge comes to; a bill at a threshold has nothing of what lacks of its minimum, which the period's end bills."""
+    is_whole = invoice.invoice_type != "progressive_billing"
+    return [line_of(fee) for fee in charge.fees if is_whole or not fee.is_true_up]
 
 
 def _of_catalogue(fees: Iterable[StoredFee]) -> dict[ChargeOnce, list[StoredFee]]:

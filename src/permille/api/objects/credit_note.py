@@ -84,7 +84,9 @@ class CreditNote(Answer):
     offset_amount_cents: Annotated[int, says("What is taken off the invoice itself.")]
     coupons_adjustment_amount_cents: CouponsAdjustment
     applied_taxes: Annotated[list[CreditNoteAppliedTax], says("Taxes on it.")]
-    file_url: Annotated[str | None, says("Address of the PDF; only in the answer to a download.")]
+    file_url: Annotated[
+        str | None, says("Address of the PDF; in the answer to a download and in the webhook of it alone.")
+    ]
     xml_url: Annotated[None, says("Always null: kept for clients of Lago's API.")]
     self_billed: Annotated[bool, says("Whether it is issued in a partner's name.")]
     error_details: EmptyList

@@ -78,7 +78,9 @@ class Invoice(Answer):
     prepaid_purchased_credit_amount_cents: Annotated[
         int | None, says("What of it was bought; null where no wallet paid.")
     ]
-    file_url: Annotated[str | None, says("Address of the PDF; only in the answer to a download.")]
+    file_url: Annotated[
+        str | None, says("Address of the PDF; in the answer to a download and in the webhook of it alone.")
+    ]
     xml_url: Annotated[None, says("Always null: kept for clients of Lago's API.")]
     web_url: Annotated[None, says("Always null: kept for clients of Lago's API.")]
     version_number: Annotated[int, says("Version of the rules that it was made by.")]

@@ -70,7 +70,9 @@ class PaymentReceipt(Answer):
     number: Annotated[str, says("Number of the receipt.", example="ACM-001-002")]
     payment: Annotated[Payment, says("The payment.")]
     created_at: CreatedAt
-    file_url: Annotated[str | None, says("Where its PDF is; null in webhooks.")]
+    file_url: Annotated[
+        str | None, says("Where its PDF is; null in webhooks, but for `payment_receipt.generated`.")
+    ]
     xml_url: Annotated[None, says("Always null: kept for clients of Lago's API.")]
 
 

@@ -279,7 +279,9 @@ def counted_by(charge: CompiledCharge, partial: Partial) -> Partial:
 
 def series_place(charge: CompiledCharge, dimensions: Dimensions) -> Place:
     """Where a series counts: the index of its bucket, and its pricing group there."""
-    i = charge.bucket_of(tuple([dimensions.get(key) for key in charge.filter_keys]))
+    i = 0
+    if len(charge.buckets) > 1:
+        i = charge.bucket_of(tuple([dimensions.get(key) for key in charge.filter_keys]))
     keys, placed = charge.buckets[i].group_keys, charge.buckets[i].placed
     if placed is not None:
         dimensions = placed(dimensions)

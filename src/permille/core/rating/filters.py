@@ -109,4 +109,6 @@ def _is_narrower(one: ChargeFilter, other: ChargeFilter) -> bool:
 
 def group_of(dimensions: Mapping[str, str | None], keys: Sequence[str]) -> Group:
     """The pricing group of an event: a missing property and an empty one are both None."""
+    if len(keys) == 1:
+        return ((keys[0], dimensions.get(keys[0]) or None),)
     return tuple([(key, dimensions.get(key) or None) for key in keys])

@@ -20,6 +20,7 @@ from permille.core.metering.usage import (
     Partial,
     Usage,
     merged,
+    rounded,
 )
 from permille.core.money import ZERO, exact, whole_cents
 from permille.core.period import Period
@@ -37,7 +38,7 @@ from permille.core.rating.charge import (
 from permille.core.rating.fee import Breakdown, Fee
 from permille.core.rating.filters import Group, Id, group_of
 from permille.core.rating.level import NOTHING_PAID, PaidLevel
-from permille.core.rating.models import ChargeModel, Price
+from permille.core.rating.models import ChargeModel, Price, Quantity
 from permille.core.rating.pricing_unit import InUnit, Owed
 from permille.core.rating.proration import RatedPeriod
 from permille.core.rating.quantity import quantity_of, usage_of
@@ -129,7 +130,11 @@ def price_usage(
         rated = replace(rated, proration=replace(rated.proration, spares_last_day=False))
     usage = _usage_by_bucket(charge, series, paid_from=rated.period.from_ if charge.pay_in_advance else None)
     for i, bucket in enumerate(charge.buckets):
-        for group, partial in usage.get(i) or _unused(charge, bucket, with_idle=with_idle):
+        found = usage.get(i) or _unused(charge, bucket, with_idle=with_idle)
+        if _is_priced_by_units(charge, bucket):
+            yield from _priced_by_units(charge, bucket, found)
+            continue
+        for group, partial in found:
             paid_level = None if paid_levels is None else paid_levels.get((i, group), NOTHING_PAID)
             yield _priced(charge, bucket, group, partial, rated=rated, paid_level=paid_level)
 
@@ -220,8 +225,13 @@ def _folded(
     return {group: partial for group, partial in folded.items() if partial.events_count}
 
 
-def _by_group_texts(item: tuple[Group, Partial]) -> list[tuple[bool, str]]:
-    return by_texts(item[0])
+def _by_group_texts(item: tuple[Group, Partial]) -> Any:
+    """As by_texts; most groups are by one key."""
+    group = item[0]
+    if len(group) == 1:
+        text = group[0][1]
+        return text is None, text or ""
+    return by_texts(group)
 
 
 def by_texts(group: Group) -> list[tuple[bool, str]]:
@@ -248,6 +258,40 @@ def _priced(
     if usage.units < 0 or price.amount < 0:
         usage, price = charge.aggregation.nothing_owed(usage), price._replace(amount=ZERO, unit_amount=ZERO)
     return PricedUsage(bucket, group, usage, price)
+
+
+def _is_priced_by_units(charge: CompiledCharge, bucket: Bucket) -> bool:
+    """Whether nothing but units, the number of events and their own amounts makes its prices."""
+    looks_at_more = charge.pay_in_advance or charge.prorated or charge.aggregator is not None
+    return (
+        not looks_at_more
+        and charge.aggregation.is_units_alone
+        and not bucket.reads_events
+        and bucket.placed is None
+    )
+
+
+def _priced_by_units(
+    charge: CompiledCharge, bucket: Bucket, found: Iterable[tuple[Group, Partial]]
+) -> Iterator[PricedUsage]:
+    """As `_priced`, of a bucket of which that is true: there may be ten thousand groups, and most are so."""
+    units_of, events_counted = charge.aggregation.units, charge.aggregation.events_counted
+    pricer, per_unit = bucket.pricer, charge.subunits
+    function, precision = charge.rounding_function, charge.rounding_precision
+    for group, partial in found:
+        if partial is EMPTY:
+            yield PricedUsage(bucket, group, NO_USAGE, bucket.idle)
+            continue
+        units = units_of(partial)
+        if function is not None:
+            units = rounded(units, function, precision)
+        events = events_counted(partial)
+        usage = Usage(units, events, units)
+        price = pricer(Quantity(units, events, partial.precise_amount_cents, per_unit))
+        if units < ZERO or price.amount < ZERO:
+            usage = charge.aggregation.nothing_owed(usage)
+            price = price._replace(amount=ZERO, unit_amount=ZERO)
+        yield PricedUsage(bucket, group, usage, price)
 
 
 def _fee(charge: CompiledCharge, priced: PricedUsage, subscription_id: Id, period: Period) -> Fee:

@@ -10,8 +10,8 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row, dict_row
 
-from permille.database.bulk import text_array, uuid_array
-from permille.events.identity import event_identities, transaction_identity, transaction_range
+from permille.database.bulk import hex_array, text_array
+from permille.events.identity import claims_and_ranges, event_identities, transaction_range
 from permille.events.log import CountedEvents, Digest, EventPosition, EventSearch, StoredEvent
 from permille.events.postgres.metering import PROPERTIES
 from permille.events.usage import BEGINNING
@@ -131,17 +131,9 @@ def known_transactions(
     """Those of the transaction ids that an event of any subscription of the organization has, or that count once."""
     if not transaction_ids:
         return set()
-    ranges = [transaction_range(organization_id.bytes, each) for each in transaction_ids]
+    claims, firsts, lasts = zip(*claims_and_ranges(organization_id.bytes, transaction_ids), strict=True)
     rows = conn.execute(
-        _KNOWN,
-        [
-            text_array(transaction_ids),
-            uuid_array(
-                UUID(bytes=transaction_identity(organization_id.bytes, each)) for each in transaction_ids
-            ),
-            uuid_array(first for first, _ in ranges),
-            uuid_array(last for _, last in ranges),
-        ],
+        _KNOWN, [text_array(transaction_ids), hex_array(claims), hex_array(firsts), hex_array(lasts)]
     )
     return {name for (name,) in rows}
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from operator import itemgetter
 from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -184,7 +185,6 @@ from metering_state m
 left join (
     total t cross join lateral (select code, dimensions from series where id = t.series_id offset 0) s
 ) on true
-order by t.key, t.series_id
 """
 )
 
@@ -429,8 +429,8 @@ def _from_cells(
     totals = _totals(conn, windows, only)
     details = _details(conn, windows) if any(map(_needs_details, windows)) else {}
     found: list[list[SeriesUsage]] = [[] for _ in windows]
-    for key, series_id, code, dimensions, *sums, _ in totals:
-        partial = windows[key].partial_of(Sums._make(sums))
+    for key, series_id, code, dimensions, events, values, total, greatest, amount, moment, _ in totals:
+        partial = windows[key].partial_of(Sums(events, values, total, greatest, amount, moment))
         extra = details.get((key, series_id)) if details else None
         found[key].append(
             SeriesUsage(
@@ -470,9 +470,16 @@ def _totals(
         named = [(key, series_id) for key, ids in enumerate(only) for series_id in ids]
         parameters["series_keys"] = int_array(key for key, _ in named)
         parameters["series_ids"] = int_array(series_id for _, series_id in named)
-    return under_one_mark(
+    rows = under_one_mark(
         conn, _SUMS, parameters | pieces_of((window.from_, window.to) for window in windows)
     )
+    rows.sort(
+        key=_of_series
+    )  # as they mostly come: PostgreSQL would sort them a second time, with all that is in them
+    return rows
+
+
+_of_series = itemgetter(0, 1)
 
 
 def under_one_mark(

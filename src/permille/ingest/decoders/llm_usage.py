@@ -84,7 +84,7 @@ def problems(one: Any) -> Errors:
         found["timestamp"] = "invalid_format"
     if one.get("cost") is not None and not _is_amount(one["cost"]):
         found["cost"] = "value_is_invalid"
-    if not _are_names(one.get("payer_names")):
+    if not are_names(one.get("payer_names")):
         found["payer_names"] = "value_is_invalid"
     if type(one.get("payer_requested")) not in (bool, type(None)):
         found["payer_requested"] = "value_is_invalid"
@@ -106,8 +106,8 @@ def _is_amount(value: Any) -> bool:
         return False
 
 
-def _are_names(value: Any) -> bool:
-    """Whether it is nothing, or names by their kinds: a text or a list of texts each."""
+def are_names(value: Any) -> bool:
+    """Whether it is nothing, or names of who may pay by their kinds: a text or a list of texts each."""
     if value is None:
         return True
     if not isinstance(value, dict) or not value.keys() <= set(PayerName):

@@ -127,7 +127,8 @@ def move_on(conn: Connection[Any], organization_id: UUID, *, wait: bool = True) 
     if clock is None or clock.target is None:
         return True
     now = clock.now
-    _look(conn, organization_id, now)
+    if _first(conn, organization_id, now) != now:  # else the last step has ended within this instant
+        _look(conn, organization_id, now)
     ends = time.monotonic() + STEP_SECONDS  # from here on: however long the looks take, each step gets on
     while time.monotonic() < ends:
         if advance.bill_events(conn, organization_id, now=now, wait=True):

@@ -106,7 +106,9 @@ def unused_credits(
     payers = customers.by_ids(conn, {row.customer_id for row in ended})
     first_starts = subscriptions.first_starts(conn, fees.keys())
     billed_on = invoices.invoices_by_ids(conn, {invoice_id for _, invoice_id in fees.values()})
-    credited = credit_notes.credited_of_fees(conn, {fee.id for fee, _ in fees.values()})
+    fee_ids = {fee.id for fee, _ in fees.values()}
+    credited = credit_notes.credited_of_fees(conn, fee_ids)
+    passed = credit_notes.passed_of_fees(conn, fee_ids)
     refunded = {
         key: each.refund_amount_cents
         for key, each in credit_notes.credited_of_invoices(conn, billed_on.keys()).items()
@@ -117,7 +119,7 @@ def unused_credits(
             continue
         fee, invoice_id = fees[row.id]
         timezone = payers[row.customer_id].applicable_timezone
-        given = Decimal(credited.get(fee.id, 0))
+        given, before = Decimal(credited.get(fee.id, 0)), passed.get(fee.id, 0)
         invoice = billed_on[invoice_id]
         facts = facts_of(
             row, known_plans[row.plan_id], timezone=timezone, first_started_at=first_starts.get(row.id)
@@ -126,8 +128,8 @@ def unused_credits(
             _paid_period(facts, fee, billed_in=invoice.timezone),
             ended_at=row.terminated_at or at,
             upgraded=row.upgraded,
-            at_most=Decimal(fee.amount_cents),
-            credited=given,
+            at_most=Decimal(fee.amount_cents - before),
+            credited=given - before,
         )
         amounts = credit_amounts([Item(fee=credited_fee(fee), precise_amount_cents=amount)])
         left, sent_back = fee.amount_cents - given - amount, refunded.get(invoice_id, 0)
@@ -148,6 +150,7 @@ def credit_days_before(
     """
     known_plans = plans.plans_by_ids(conn, {row.plan_id for row in started})
     payers = customers.by_ids(conn, {row.customer_id for row in started})
+    first_starts = subscriptions.first_starts(conn, [row.id for row in started])
     paid_on = invoices.invoices_by_ids(conn, {billed_on[row.id] for row in started})
     fees = fee_store.of_invoices(conn, paid_on.keys())
     paid_before = fixed_charges.paid_before(
@@ -162,11 +165,12 @@ def credit_days_before(
     for row in started:
         invoice, timezone = paid_on[billed_on[row.id]], payers[row.customer_id].applicable_timezone
         plan = known_plans[row.plan_id]
+        facts = facts_of(row, plan, timezone=timezone, first_started_at=first_starts.get(row.id))
         items = []
         for fee in fees[invoice.id]:
             if fee.subscription_id == row.id and fee.from_at is not None:
                 amount = (
-                    _fee_before(row, plan, fee, timezone=timezone, billed_in=invoice.timezone, at=at)
+                    _fee_before(facts, fee, billed_in=invoice.timezone, at=at)
                     if fee.fee_type is FeeKind.SUBSCRIPTION
                     else _fixed_before(row, plan, fee, paid_before, billed_in=invoice.timezone, at=at)
                 )
@@ -178,12 +182,9 @@ def credit_days_before(
     issue(conn, notes)
 
 
-def _fee_before(
-    row: Subscription, plan: Plan, fee: StoredFee, *, timezone: str, billed_in: str, at: datetime
-) -> Decimal:
+def _fee_before(facts: SubscriptionFacts, fee: StoredFee, *, billed_in: str, at: datetime) -> Decimal:
     """What the plan's fee was for the days before `at`."""
     assert fee.from_at is not None, "a plan's fee has a period"
-    facts = facts_of(row, plan, timezone=timezone, first_started_at=None)
     paid = _paid_period(facts, fee, billed_in=billed_in)
     since, from_now = (
         unused_amount(paid, ended_at=day, upgraded=True, at_most=Decimal(fee.amount_cents))

@@ -7,7 +7,7 @@ cannot disagree; past usage is read from the invoices. Source: semantics-meterin
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
@@ -419,7 +419,7 @@ def charge_usage(
     if elapsed is None and compiled.rounding is Rounding.PER_FEE and not compiled.presentation_keys.names:
         with exact():
             priced = price_usage(compiled, series, rated=rated, paid_levels=paid_levels)
-            lines = tuple(_priced_line(compiled, each, filters) for each in priced)
+            lines = tuple(_priced_lines(compiled, priced, filters))
     else:
         fees = rate(compiled, series, subscription_id=subscription_id, rated=rated, paid_levels=paid_levels)
         lines = tuple(_fee_lines(charge, compiled, fees, filters, search=search, elapsed=elapsed))
@@ -471,19 +471,25 @@ def _fee_lines(
         yield line._replace(breakdowns=tuple(breakdowns_of(fee)), projection=projection)
 
 
-def _priced_line(charge: CompiledCharge, priced: PricedUsage, filters: Mapping[Any, UsedFilter]) -> UsageLine:
-    """The line of the fee that it makes, without the fee."""
-    cents, in_unit = priced.owed_cents(charge)
-    return UsageLine(
-        filters.get(priced.bucket.charge_filter_id),
-        shown_group(charge, priced.group),
-        priced.usage.units,
-        priced.usage.total_aggregated_units,
-        priced.usage.events_count,
-        cents,
-        _used_unit(in_unit) if in_unit else None,
-        is_unpriced=priced.is_unpriced,
-    )
+def _priced_lines(
+    charge: CompiledCharge, priced: Iterable[PricedUsage], filters: Mapping[Any, UsedFilter]
+) -> Iterator[UsageLine]:
+    """The lines of the fees that they make, without the fees."""
+    for each in priced:
+        cents, in_unit = each.owed_cents(charge)
+        bucket, group, (units, events_count, total), price = each
+        yield UsageLine(
+            filters.get(bucket.charge_filter_id),
+            shown_group(charge, group),
+            units,
+            total,
+            events_count,
+            cents,
+            _used_unit(in_unit) if in_unit else None,
+            (),
+            None,
+            (bucket.is_unpriced or price.is_unpriced) and each.is_unpriced,
+        )
 
 
 def _line(fee: Fee, used: UsedFilter | None) -> UsageLine:

@@ -5,16 +5,23 @@ from __future__ import annotations
 from permille.core.invoice.billing import SubscriptionBilling
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, Line
 from permille.core.invoice.facts import Facts
+from permille.core.rating.fee import Fee
 from permille.core.rating.rate import rate
+from permille.core.rating.rounding import Rounding
 
 
 def usage_charges(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
     """Price the usage of each subscription's period by the charges of its plan."""
     lines = [line for billing in draft.billings for line in _lines(billing, facts)]
     if draft.kind is InvoiceKind.PROGRESSIVE:
-        # What comes to nothing, or has no price yet, waits for the invoice at the period's end.
-        lines = [line for line in lines if line.fee.amount_cents and not line.fee.is_held]
+        # What comes to nothing, or has no price yet, waits for the invoice at the period's end; not the parts of a rounded sum.
+        lines = [line for line in lines if _is_part(line.fee) and not line.fee.is_held]
     return draft.adding(lines)
+
+
+def _is_part(fee: Fee) -> bool:
+    """Whether a fee adds anything to the charge's amount."""
+    return bool(fee.precise_amount_cents if fee.rounding is Rounding.PER_CHARGE else fee.amount_cents)
 
 
 def _lines(billing: SubscriptionBilling, facts: Facts) -> list[Line]:

@@ -17,6 +17,7 @@ _METADATA = (
     "metadata.",
 )
 _USERS = ("permille.customer", "gen_ai.user", "user.id", "enduser.id", "litellm.end_user.id")
+_SUBSCRIPTIONS = frozenset(SUBSCRIPTION_NAMES)
 _NAMED = {"session.id": "session", "gen_ai.conversation.id": "session"}
 _MOST_PROPERTIES = 20
 _LONGEST = 255
@@ -36,6 +37,8 @@ def payer(span: Span, metadata: Mapping[str, str]) -> dict[str, str]:
 def names(span: Span, metadata: Mapping[str, str]) -> dict[str, list[str]]:
     """The key, team, user and the like, for rules that say who pays."""
     users = [_text(span.attributes[name]) for name in _USERS if name in span.attributes]
+    if not users and metadata.keys() <= _SUBSCRIPTIONS:
+        return {}
     named = {"user": users, "end_user": users} if users else {}
     return payer_names(metadata, names_in(metadata), named)
 

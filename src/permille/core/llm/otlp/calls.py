@@ -90,6 +90,4 @@ def _usage(span: Span, counts: dict[str, Any]) -> dict[str, Any]:
         **payer(span, metadata),
         "client": span.scope,
     }
-    return {
-        name: value for name, value in usage.items() if value not in (None, "") and (value or name == "usage")
-    }
+    return {name: value for name, value in usage.items() if value or name == "usage"}

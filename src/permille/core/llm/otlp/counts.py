@@ -136,7 +136,7 @@ def cost_of(span: Span) -> str | None:
     """What the provider takes for the call, in USD, if the sender says it."""
     for name in ("operation.cost", "gen_ai.usage.cost", "litellm.cost.total", "llm.cost.total"):
         value = span.attributes.get(name)
-        if not isinstance(value, bool) and isinstance(value, Real | Decimal):
+        if value is not None and not isinstance(value, bool) and isinstance(value, Real | Decimal):
             return format(Decimal(str(value)), "f")
     return None
 

@@ -1,14 +1,12 @@
 """Spans of OpenTelemetry traces as plain values, read from the JSON form of an OTLP request."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 _FAILED = (2, "STATUS_CODE_ERROR")
 
 
-@dataclass(frozen=True)
-class Span:
+class Span(NamedTuple):
     """`attributes` has those of the resource too, where the span does not say otherwise. Ids are hexadecimal.
 
     `ended_at` is in nanoseconds since 1970, 0 where the sender did not say. `failed` is the sender's word.

@@ -68,6 +68,11 @@ class Aggregation(ABC):
         """Whether events without a number count too."""
         return self.reads is not Reads.NUMBER
 
+    @cached_property
+    def is_units_alone(self) -> bool:
+        """Whether its usage is its units and the events that count, whatever the period."""
+        return type(self).usage is Aggregation.usage
+
     @property
     def adds_one(self) -> bool:
         """Whether each event brings one unit or none."""
