@@ -311,6 +311,16 @@ def test_fixed_charges_cannot_be_scheduled(api: Api) -> None:
     assert api.get("/subscriptions/sub/fixed_charges/seat")["fixed_charge"]["units"] == 1
 
 
+@pytest.mark.parametrize("first", ["scheduled", "now"])
+def test_no_two_charges_have_one_code_at_any_time(api: Api, sold: Any, tokens: Any, first: str) -> None:
+    more = {"billable_metric_id": tokens["lago_id"], "code": "more", "charge_model": "standard"}
+    now = {"charge": {**more, "properties": price(50)}}
+    scheduled = {**now, "effective_at": "2024-05-01"}
+    one, other = (scheduled, now) if first == "scheduled" else (now, scheduled)
+    api.post("/plans/pro/charges", one)
+    assert api.details("POST", "/plans/pro/charges", other) == {"code": ["value_already_exist"]}
+
+
 def test_plans_of_single_subscriptions_keep_and_follow_by_the_same_rules(
     api: Api, sold: Any, send: Any
 ) -> None:

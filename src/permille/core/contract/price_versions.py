@@ -43,6 +43,16 @@ def latest(plan: Plan) -> PriceVersion:
     return versions_of(plan)[-1]
 
 
+def has_equal_codes(plan: Plan, now: datetime) -> bool:
+    """Whether two charges have one code, now or from some instant on."""
+    codes = [
+        [charge.code for charge in each.charges]
+        for each in versions_of(plan)
+        if each.valid_until is None or now < each.valid_until
+    ]
+    return any(len(set(each)) < len(each) for each in codes)
+
+
 def carries_over(plan: Plan) -> bool:
     """Whether a period of the plan may begin with usage of earlier ones."""
     return any(charge.metric.recurring for each in versions_of(plan) for charge in each.charges)

@@ -19,6 +19,7 @@ from permille.core.contract.price_versions import (
     cancel_change,
     edit_base,
     edit_prices,
+    has_equal_codes,
     in_force,
     price_changes,
     unschedulable,
@@ -224,10 +225,16 @@ def cancel_scheduled(
 
 
 def edited(before: Plan, after: Plan, *, since: datetime | None, now: datetime) -> Plan:
-    """The plan as the edit leaves it, not stored. Raises Invalid for what cannot change from an instant on."""
+    """The plan as the edit leaves it, not stored.
+
+    Raises Invalid for what cannot change from an instant on, and for codes that two charges would have at some time.
+    """
     if since is not None and (names := unschedulable(before, after)):
         raise Invalid({name: ["cannot_be_scheduled"] for name in names})
-    return edit_prices(before, after, since=since, now=now, version_id=new_id(now))
+    found = edit_prices(before, after, since=since, now=now, version_id=new_id(now))
+    if has_equal_codes(found, now):
+        raise Invalid({"code": ["value_already_exist"]})
+    return found
 
 
 def save_edit(
