@@ -111,6 +111,11 @@ def test_lots_are_taken_one_after_the_other() -> None:
     assert [part.amount_cents for part in take(rows, 8_700)] == [3_000, 5_000, 700]
 
 
+def test_nothing_is_taken_of_a_lot_that_is_empty() -> None:
+    """An invoice of the same run may have emptied it."""
+    assert [part.amount_cents for part in take(filled(1, 0, 500).lots, 200)] == [200]
+
+
 def test_the_worked_example() -> None:
     """5.7: a limited wallet serves its metric, the other one the largest fees first."""
     some = [bucket("18001.7991", FeeKind.SUBSCRIPTION), bucket("7013.2009", metric=1)]

@@ -174,6 +174,32 @@ def test_what_is_more_than_events_is_read(talk: Callable[[Talk], None], read: li
     talk(conversation)
 
 
+ODD = ["", " ", 0, False, [], {}, "x", "x\0", ["x"], {"": 1}, None]
+BESIDE = [
+    "external_subscription_id",
+    "external_customer_id",
+    "timestamp",
+    "properties",
+    "payer_names",
+    "payer_requested",
+]
+"""What of a usage is in no shape: plans look at it by themselves."""
+
+
+def test_what_is_malformed_is_refused_as_if_read(talk: Callable[[Talk], None], read: list[int]) -> None:
+    async def conversation(client: Client) -> None:
+        await learn(client, read)
+        for name in BESIDE:
+            for value in ODD:
+                call = chat(**{name: value})
+                shown = await client.http.post("/api/v1/llm/usage", json={"usages": [call], "dry_run": True})
+                answered = await client.http.post("/api/v1/llm/usage", json={"usages": [call]})
+                assert answered.status_code == shown.status_code, call
+                assert answered.json().get("error_details") == shown.json().get("error_details"), call
+
+    talk(conversation)
+
+
 def test_a_call_counts_once_by_plans_too(talk: Callable[[Talk], None], read: list[int]) -> None:
     async def conversation(client: Client) -> None:
         await learn(client, read)

@@ -244,8 +244,9 @@ def take(lots: Iterable[Lot], amount_cents: int) -> tuple[LotPart, ...]:
         if left <= 0:
             break
         part = LotPart(lot, min(lot.remaining_amount_cents, left))
-        parts.append(part)
-        left -= part.amount_cents
+        if part.amount_cents:  # an invoice of the same run may have emptied it
+            parts.append(part)
+            left -= part.amount_cents
     return tuple(parts)
 
 
