@@ -492,7 +492,10 @@ def test_what_it_changes_to_take_a_charge_out_is_seen_before(browser, api, runni
     assert len(plan(api)["scheduled_changes"]) == changes
 
 
-def test_a_change_to_come_is_shown_with_the_plan_and_cancelled(browser, api, running):
+@pytest.mark.parametrize(
+    ("when", "shown"), [(WHEN[0][0], "From 1 Mar 2024"), (WHEN[2][0], "From 1 Jan 2030")]
+)
+def test_a_change_to_come_is_shown_with_the_plan_and_cancelled(browser, api, running, when, shown):
     before = plan(api)
     sent = {**sent_by(browser.ok("/edit-charge/payg", charge="tokens")), "price:0:0": "7.25"}
     browser.confirmed("/edit-charge/payg?charge=tokens", sent, effective="day", effective_at="2030-01-01")

@@ -1,4 +1,4 @@
-"""Changes of a plan's prices that are still to come: shown with the plan, and cancelled. docs/price-changes.md."""
+"""Changes of a plan's prices that are still to reach somebody: shown with the plan, and cancelled. docs/price-changes.md."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from uuid import UUID
 
 from permille.api.validation import parse_uuid
 from permille.core.contract.plan import Charge, Plan
-from permille.core.contract.price_versions import PriceChange, price_changes, versions_of
+from permille.core.contract.price_versions import PriceChange, changes_to_show, versions_of
 from permille.store import billing_entities, plans as store
 from permille.usecases.catalogue import plans as catalogue
 from permille.web.shown import values_text
@@ -35,9 +35,12 @@ class Upcoming:
 
 
 def upcoming(plan: Plan, now: datetime) -> list[Upcoming]:
-    """The changes after `now`, in their order."""
-    pairs = zip(versions_of(plan), price_changes(plan), strict=False)
-    return [_upcoming(before.amount_cents, before.charges, each) for before, each in pairs if each.at > now]
+    """What is still to reach somebody, in its order."""
+    before = {each.id: each for each in versions_of(plan)}
+    return [
+        _upcoming(before[each.id].amount_cents, before[each.id].charges, each)
+        for each in changes_to_show(plan, now)
+    ]
 
 
 def _upcoming(fee: int, before: tuple[Charge, ...], change: PriceChange) -> Upcoming:
