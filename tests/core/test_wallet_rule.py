@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -28,7 +29,9 @@ def rule(**fields: Any) -> WalletRule:
         "grants_target_top_up": False,
         "ignore_paid_top_up_limits": False,
     }
-    return WalletRule(**{**dict.fromkeys(WalletRule.__slots__), **columns, **fields})
+    return WalletRule(
+        **{**dict.fromkeys(each.name for each in dataclasses.fields(WalletRule)), **columns, **fields}
+    )
 
 
 def only(*metrics: int) -> dict[str, Any]:
