@@ -788,12 +788,12 @@ class Oracle:
         row = self.active(action["subscription"])
         if row is None:
             return False
-        self._catch_up(row)
+        why = self._catch_up(row, "end")
         row.ended, row.gives_back = self.now, (False, action["note"])
         row.next_plan = None
         self.give_back(row)
         if not action["no_bill"]:
-            self._bill(row.customer, [(row, "end")])
+            self._bill(row.customer, [(row, why)])
         for each in gates.waiting(self):
             if each.id == row.id:
                 gates.give_up(self, each)
@@ -819,7 +819,7 @@ class Oracle:
 
     def take_over(self, row: Subscription, following: Subscription, why: str, then: str) -> None:
         """A plan ends at once, as another one begins, which may have been paid."""
-        self._catch_up(row)
+        why = self._catch_up(row, why)
         row.ended = self.now
         row.gives_back = True, "credit"
         self.give_back(row)
@@ -1001,15 +1001,20 @@ class Oracle:
         due = [at for at, _ in self._due(until)] if action["stops"] else []
         return max(min(due, default=until), self.now)
 
-    def _catch_up(self, row: Subscription) -> None:
-        """Bill the periods that were over before today, each on its own and as of its end; today's is left to what ends it."""
+    def _catch_up(self, row: Subscription, why: str) -> str:
+        """Bill the periods that were over before today, each on its own and as of its end; how what ends the row is billed now.
+
+        A period that is over this very day is left to that, as the whole of a period (3.9).
+        """
         now = self.now
         while row.behind is not None and row.day(row.behind) < row.day(now):
             self.played.add("catches_up")
             self.now = row.behind
             self._bill(row.customer, self._turn(row))
             self._go_on(row, now)
+        is_left = row.behind is not None and row.day(row.started) < row.day(now)
         self.now, row.behind = now, None
+        return "downgrade" if is_left else why
 
     def _go_on(self, row: Subscription, clock: datetime) -> None:
         """A row was billed as of now: it is behind where its next bill is due by the clock, too."""
