@@ -20,6 +20,11 @@ def begun(start: datetime, end: datetime, zone: str) -> int:
     return -((passed[0] - passed[1]) // timedelta(days=1))
 
 
+def last_begun(at: datetime, zone: str) -> datetime:
+    """The instant up to which an end at `at` counts days: at a midnight, the day that begins counts."""
+    return at + timedelta(microseconds=1) if at == opens(day_of(at, zone), zone) else at
+
+
 def opens(day: date, zone: str) -> datetime:
     return datetime(day.year, day.month, day.day, tzinfo=ZoneInfo(zone)).astimezone(UTC)
 

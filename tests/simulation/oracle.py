@@ -1122,7 +1122,8 @@ class Oracle:
         if trial is not None and trial > days.opens(begin, row.zone):
             if trial >= days.opens(end, row.zone):
                 return []
-            last = self.now if why in {"end", "upgrade"} else days.opens(end, row.zone)
+            is_cut = why in {"end", "upgrade"}
+            last = days.last_begun(self.now, row.zone) if is_cut else days.opens(end, row.zone)
             used = days.begun(trial, last, row.zone)
         elif row.plan["advance"] and row.time == "anniversary" and not row.replaces:
             used = whole

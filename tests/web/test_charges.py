@@ -492,6 +492,38 @@ def test_what_it_changes_to_take_a_charge_out_is_seen_before(browser, api, runni
     assert len(plan(api)["scheduled_changes"]) == changes
 
 
+@pytest.mark.parametrize(
+    ("when", "shown"), [(WHEN[0][0], "From 1 Mar 2024"), (WHEN[2][0], "From 1 Jan 2030")]
+)
+def test_a_change_to_come_is_shown_with_the_plan_and_cancelled(browser, api, running, when, shown):
+    before = plan(api)
+    sent = {**sent_by(browser.ok("/edit-charge/payg", charge="tokens")), "price:0:0": "7.25"}
+    browser.confirmed("/edit-charge/payg?charge=tokens", sent, effective="day", effective_at="2030-01-01")
+    page = browser.ok("/plans/payg")
+    assert "From 1 Jan 2030" in text_of(page)
+    assert "$7.25" in text_of(page)
+    (change,) = re.findall(r'name="change" value="([^"]+)"', page)
+    assert browser.post("/cancel-price-change/payg", {"change": "x"}).status_code == 404
+    to = "/app/plans/payg?said=change_cancelled"
+    assert browser.sent("/cancel-price-change/payg", {"change": change}) == to
+    assert plan(api)["charges"] == before["charges"]
+    assert not plan(api)["scheduled_changes"]
+    assert "Scheduled changes" not in browser.ok("/plans/payg")
+
+
+def test_one_subscription_cancels_what_the_plan_keeps(browser, api, running):
+    browser.confirmed(
+        "/edit-plan/payg", {**sent_by(browser.ok("/edit-plan/payg")), "amount": "9"}, **WHEN[2][0]
+    )
+    page = browser.ok("/own-plan/sub")
+    assert "$9.00" in text_of(page)
+    (change,) = re.findall(r'name="change" value="([^"]+)"', page)
+    to = "/app/own-plan/sub?said=change_cancelled"
+    assert browser.sent("/cancel-own-price-change/sub", {"change": change}) == to
+    assert "Scheduled changes" not in browser.ok("/own-plan/sub")
+    assert len(plan(api)["scheduled_changes"]) == 1
+
+
 @pytest.mark.parametrize("day", ["", "soon"])
 @pytest.mark.parametrize("path", ["/edit-charge/payg?charge=tokens", "/delete-charge/payg"])
 def test_a_day_that_is_none_saves_nothing_and_is_asked_for_again(browser, api, running, path, day):

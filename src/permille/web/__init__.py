@@ -132,6 +132,7 @@ def _customers(engine: Engine) -> list[Route]:
             engine, "/subscribe/{external_id:path}", customers.again("subscriptions"), customers.subscribe
         ),
         page(engine, "/own-plan/{external_id:path}", own_plans.detail),
+        action(engine, "/cancel-own-price-change/{external_id:path}", own_plans.cancel_change),
         form_page(engine, "/edit-own-plan/{external_id:path}", own_plans.before, own_plans.update),
         form_page(
             engine, "/edit-own-charge/{external_id:path}", own_plans.before_charge, own_plans.update_charge
@@ -161,6 +162,7 @@ def _catalogue(engine: Engine) -> list[Route]:
         form_page(engine, "/new-plan", plans.blank, plans.create),
         page(engine, "/plans/{code:path}", plans.detail),
         form_page(engine, "/edit-plan/{code:path}", plans.before, plans.update),
+        action(engine, "/cancel-price-change/{code:path}", plans.cancel_change),
         action(engine, "/delete-plan/{code:path}", plans.delete),
         form_page(engine, "/add-charge/{code:path}", charges.blank, charges.add),
         form_page(engine, "/edit-charge/{code:path}", charges.before, charges.update),

@@ -10,10 +10,11 @@ from permille.api.overrides import read_overrides
 from permille.api.validation import Fields
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription, thresholds_on
+from permille.database import locks
 from permille.store import customers, fixed_charges
 from permille.usecases.catalogue import fixed_units, own_plans, subscriptions
 from permille.usecases.catalogue.plans import change_charges, charge_by_code, with_charge
-from permille.web import price_grid
+from permille.web import price_grid, scheduled_changes
 from permille.web.agreed_amounts import read_amounts, shown_amounts
 from permille.web.charge_form import amount_text, known_taxes, read_charge, read_least, read_taxes, to_cents
 from permille.web.charges import edit_page
@@ -55,8 +56,23 @@ def detail(visit: Visit) -> HtmlPage:
     if plan.parent_id is None:
         plan = fixed_units.with_own_units(plan, fixed_charges.own_units(visit.conn, row.id))
     thresholds = thresholds_on(row, plan)
-    context = {**priced_plan(visit, plan, thresholds=thresholds), "own": own, "is_subscribed": True}
+    context = {
+        **priced_plan(visit, plan, thresholds=thresholds),
+        **scheduled_changes.shown(visit, plan),
+        "own": own,
+        "is_subscribed": True,
+    }
     return HtmlPage(template="plan.html", context=context)
+
+
+def cancel_change(visit: Visit) -> Done:
+    """POST /app/cancel-own-price-change/{external_id}: for this subscription alone, in a plan of its own."""
+    locks.change_catalogue(visit.conn, visit.here.id)
+    row, plan = _subscribed(visit)
+    change = scheduled_changes.named(visit, plan)
+    own = own_plans.to_change(visit.conn, visit.here.id, row.external_id, now=visit.now)
+    back = own_plan_url(row.external_id)
+    return scheduled_changes.cancelled(visit, own, change, subject=row.external_id, back=back)
 
 
 def before(visit: Visit) -> HtmlPage:

@@ -23,7 +23,7 @@ from permille.core.rating.unlisted import UnlistedValues
 from permille.store import plans as store
 from permille.store.catalogue_versions import catalogue_of
 from permille.usecases.catalogue import plans as catalogue, price_lists
-from permille.web import calculator, price_grid
+from permille.web import calculator, price_grid, scheduled_changes
 from permille.web.agreed_amounts import NO_AMOUNTS, read_amounts, shown_amounts
 from permille.web.charge_form import (
     BILLED,
@@ -75,6 +75,7 @@ def detail(visit: Visit) -> HtmlPage:
     plan = plan_of(visit)
     context = {
         **priced_plan(visit, plan),
+        **scheduled_changes.shown(visit, plan),
         "own": None,
         "is_subscribed": store.is_subscribed(visit.conn, plan.id),
     }
@@ -272,6 +273,14 @@ def update(visit: Visit) -> Done:
     change = PriceChange(edit=edit, plan=plan, subject=plan.code, title=FEE_CHANGE, back=back)
     done = Done(action="changed plan", subject=plan.code, to=f"{back}?said=saved", details=body)
     return save_fee(visit, change, done, is_changed=body["amount_cents"] != plan.amount_cents)
+
+
+def cancel_change(visit: Visit) -> Done:
+    """POST /app/cancel-price-change/{code}."""
+    code = visit.path["code"]
+    plan = catalogue.to_change(visit.conn, visit.here.id, code, now=visit.now)
+    change = scheduled_changes.named(visit, plan)
+    return scheduled_changes.cancelled(visit, plan, change, subject=code, back=plan_url(code))
 
 
 def delete(visit: Visit) -> Done:

@@ -21,6 +21,7 @@ NOTICES = {
     "saved": "Saved.",
     "created": "Created.",
     "deleted": "Deleted.",
+    "change_cancelled": "The change is cancelled. Prices go on as before it.",
     "imported": "Imported. No price has changed: look at what it changes, then approve it.",
     "credited": "The credit notes are made.",
     "approved": "Approved. Charges go by it from its date on.",
