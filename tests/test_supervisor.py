@@ -19,9 +19,10 @@ from typing import Any
 import psycopg
 import pytest
 
+from permille.config import Config, from_environment
 from permille.embedded.postgres import dsn_of
 from permille.embedded.process import Forked, fork
-from permille.embedded.supervisor import Program
+from permille.embedded.supervisor import Program, environment_of_programs
 from tests.live import PATIENCE_SECONDS
 
 STAND_IN = """
@@ -289,3 +290,8 @@ def test_the_collector_rests_while_programs_are_loaded_and_no_longer() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.split() == ["False", "True", "True"]
+
+
+def test_all_programs_know_the_address_that_was_given_on_the_command_line() -> None:
+    config = Config(host="127.0.0.2", port=18_123, data_dir=Path("data"))
+    assert from_environment(environment_of_programs(config, "dsn")).base_url == "http://127.0.0.2:18123"

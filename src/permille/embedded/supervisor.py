@@ -260,10 +260,12 @@ def _watch(children: Sequence[Child], database: EmbeddedPostgres | None, signals
         signals.wait(1.0 if pause.until is None else PAUSE_SECONDS_MIN)
 
 
-def _environment(config: Config, dsn: str) -> dict[str, str]:
-    """What the programs need to know beyond what we know ourselves."""
+def environment_of_programs(config: Config, dsn: str) -> dict[str, str]:
+    """What the programs need to know beyond what we know ourselves: the address too, which links in webhooks and mail begin with."""
     return {
         **os.environ,
+        "PERMILLE_HOST": config.host,
+        "PERMILLE_PORT": str(config.port),
         "PERMILLE_DATABASE_URL": dsn,
         "PERMILLE_DATA_DIR": str(Path(config.data_dir).absolute()),
         **({READER_SOCKET: f"permille-{secrets.token_hex(16)}"} if has_reader(config) else {}),
@@ -306,7 +308,7 @@ def _run(
     migrate(dsn)
     running.record(config)
     if not signals.stopping():
-        environment, python = _environment(config, dsn), None
+        environment, python = environment_of_programs(config, dsn), None
         if os.geteuid() == 0:
             python, more = _for_ordinary_user(config, database)
             environment |= more

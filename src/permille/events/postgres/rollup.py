@@ -96,7 +96,7 @@ returning series_id, grain, starts_at, (xmax = 0) as is_new
     on conflict do nothing
 )
 insert into unchecked_series
-select distinct series_id from cells where grain = 'm' and is_new
+select distinct series_id from cells where grain = 'm' and is_new order by series_id
 on conflict do nothing
 """
 )

@@ -109,7 +109,8 @@ def look_again(
     conn.execute(
         "insert into unchecked_series select id from series where organization_id = %(organization)s"
         " and (%(external_ids)s::text[] is null or external_subscription_id = any(%(external_ids)s))"
-        " and (%(codes)s::text[] is null or code = any(%(codes)s)) on conflict do nothing",
+        " and (%(codes)s::text[] is null or code = any(%(codes)s))"
+        " order by id on conflict do nothing",  # as the roll-up does: two that insert the same wait, and never for each other
         {
             "organization": organization_id,
             "external_ids": None if external_subscription_ids is None else list(external_subscription_ids),
