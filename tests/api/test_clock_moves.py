@@ -118,7 +118,9 @@ def test_ten_years_are_many_short_transactions(billed: Api, monkeypatch: pytest.
         return both
 
     monkeypatch.setattr(under_test, "commits_for", noted)
-    billed.put(CLOCK, {"test_clock": {"now": "2034-03-05T10:00:00Z"}})
+    ten_years = {"test_clock": {"now": "2034-03-05T10:00:00Z"}}
+    while billed.call("PUT", CLOCK, ten_years).status_code == 202:
+        pass  # a busy machine needs more than one request
     assert bills(billed) == 10 * MONTHS
     assert len(commits) > 5
     assert max(after - before for before, after in pairwise(commits)) < 2

@@ -97,15 +97,17 @@ def move_clock(
 
 
 def _set_off(conn: Connection[Any], organization_id: UUID, until: datetime) -> None:
-    """Say where the clock goes. What was held is tried again, once."""
+    """Say where the clock goes, once what follows usage has been looked at as of now. What was held is tried again, once."""
     if _is_set_off(organizations.clock(conn, organization_id), until):
         return  # without a wait for the one that moves it
-    if _is_set_off(organizations.lock_clock(conn, organization_id), until):
+    clock = organizations.lock_clock(conn, organization_id)
+    if clock is None or _is_set_off(clock, until):
         return
     billing_holds.release(conn, organization_id, until=None)
     invoices.release_waiting(conn, organization_id, until=None)
     advance_queue.release_unpriced(conn, organization_id, until=None)
     organizations.set_target(conn, organization_id=organization_id, target=until)
+    _look(conn, organization_id, clock.now)
 
 
 def _is_set_off(clock: TestClock | None, until: datetime) -> bool:
@@ -120,16 +122,13 @@ def _is_set_off(clock: TestClock | None, until: datetime) -> bool:
 def move_on(conn: Connection[Any], organization_id: UUID, *, wait: bool = True) -> bool:
     """Move a clock for about STEP_SECONDS towards where it is on its way to; whether it has arrived.
 
-    The clock shows the instant of what is being done. What follows usage, and events that wait for their fee, come first,
-    as of before. Unless `wait` is set, a clock that is being moved at the moment is left alone.
+    The clock shows the instant of what is being done. Events that wait for their fee come first, as of before. Where a step ends
+    changes nothing. Unless `wait` is set, a clock that is being moved at the moment is left alone.
     """
     clock = organizations.lock_clock(conn, organization_id, wait=wait)
     if clock is None or clock.target is None:
         return True
-    now = clock.now
-    if _first(conn, organization_id, now) != now:  # else the last step has ended within this instant
-        _look(conn, organization_id, now)
-    ends = time.monotonic() + STEP_SECONDS  # from here on: however long the looks take, each step gets on
+    now, ends = clock.now, time.monotonic() + STEP_SECONDS
     while time.monotonic() < ends:
         if advance.bill_events(conn, organization_id, now=now, wait=True):
             continue
