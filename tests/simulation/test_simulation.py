@@ -41,8 +41,8 @@ BESIDES = (
 """What else there is, of which any world may have some."""
 WITH_DEATHS = 3
 WITH_KILLS = 1
-BY_STEPS = 700_019
-"""A plan that changes and a period that ends at the same instant, beside a wallet that tops itself up."""
+BY_STEPS = 700_019, 800_081
+"""A plan that changes and a period that ends at the same instant, and many late bills, both beside wallets that top themselves up."""
 
 
 def worlds() -> list[int]:
@@ -81,9 +81,10 @@ def test_customers_owe_what_the_specification_says(server, world: int) -> None:
     assert not found, found
 
 
-def test_the_steps_in_which_a_clock_moves_change_nothing(server, monkeypatch) -> None:
+@pytest.mark.parametrize("world", BY_STEPS)
+def test_the_steps_in_which_a_clock_moves_change_nothing(server, world: int, monkeypatch) -> None:
     monkeypatch.setattr(due, "STEP_SECONDS", 0.001)
-    found = run(server, BY_STEPS)
+    found = run(server, world)
     assert not found, found
 
 
