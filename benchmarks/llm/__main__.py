@@ -23,6 +23,8 @@ from benchmarks.ratios import say
 from benchmarks.stack import Stack, running_stack, save, settle
 
 TABLES = ("event", "usage_cell", "series", "series_month")
+WARM = 4_000
+"""Calls of each road beforehand: series are remembered then, and plans are learned."""
 PRICES = dict.fromkeys(LISTED["llm_tokens"]["type"], "1.5")
 
 
@@ -111,7 +113,7 @@ def main() -> None:
     with running_stack() as stack:
         run = Run(stack, connections=options.connections)
         for road in ROADS:
-            run.turn(road, 10 * BATCH)  # warm
+            run.turn(road, WARM)
         turns: dict[str, list[Turn]] = {road: [] for road in ROADS}
         for _ in range(options.rounds):
             for road, found in turns.items():
