@@ -13,5 +13,8 @@ from .population import DUE
 if __name__ == "__main__":
     calm_collector()  # as the worker does
     pool = open_pool(sys.argv[1], size=3, name="killed")
-    print(due.run_live(pool, DUE))
+    billed = 0
+    while some := due.run_live(pool, DUE):  # over and over, as the worker does
+        billed += some
+    print(billed)
     pool.close()
