@@ -37,6 +37,13 @@ def test_a_number_with_too_many_decimals_is_rounded_half_away_from_zero(sent: st
         assert found == Decimal(kept)
 
 
+@pytest.mark.parametrize("sent", ["545689776721817.0", "1000000000000000", "0.1234567890123454999", "1e-400"])
+def test_a_number_within_its_bounds_has_all_of_its_digits(sent: str) -> None:
+    found = Fields({"units": Decimal(sent)}).decimal("units", minimum=0, maximum=10**15, places=15)
+    assert found is not None
+    assert abs(found - Decimal(sent)) <= Decimal("0.0000000000000005")
+
+
 def tier(**amounts: str) -> list[dict[str, Any]]:
     return [{"from_value": 0, "to_value": None, **amounts}]
 

@@ -22,7 +22,7 @@ from starlette.datastructures import QueryParams
 from permille.core.bounds import EARLIEST, LATEST
 from permille.core.errors import Invalid
 from permille.core.instants import parse_instant
-from permille.core.money import CURRENCIES
+from permille.core.money import CURRENCIES, exact
 from permille.out.pdf.language import LANGUAGES, known_locale
 
 BIGINT_MAX = 2**63 - 1
@@ -142,7 +142,8 @@ class Fields:
         if not minimum <= value <= maximum:
             self.refuse(name, OUT_OF_RANGE)
             return None
-        return Decimal(value).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
+        with exact():
+            return Decimal(value).quantize(Decimal(1).scaleb(-places), ROUND_HALF_UP)
 
     def flag(self, name: str) -> bool | None:
         value = self.given.get(name)
