@@ -197,17 +197,22 @@ def intake_of(
     )
 
 
+def limits_of(config: Config) -> Limits:
+    """What a request may take of the database."""
+    return Limits(
+        statement=config.statement_timeout_seconds,
+        lock=config.lock_timeout_seconds,
+        idle=config.idle_timeout_seconds,
+    )
+
+
 def build(config: Config) -> Application:
     """The application on an already migrated database."""
     if config.database_url is None:
         raise ValueError(
             "No database: set PERMILLE_DATABASE_URL, or run `permille up`, which brings its own."
         )
-    limits = Limits(
-        statement=config.statement_timeout_seconds,
-        lock=config.lock_timeout_seconds,
-        idle=config.idle_timeout_seconds,
-    )
+    limits = limits_of(config)
     pool = open_pool(config.database_url, size=POOL_SIZE, name="permille-serve", limits=limits)
     reader = os.environ.get(READER_SOCKET)
     heavy_pool = open_pool(

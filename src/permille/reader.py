@@ -17,9 +17,9 @@ import psycopg
 from permille import logs, request_ids
 from permille.api.http import Engine, Reads
 from permille.api.routes import reads_apart
-from permille.app import HEAVY_POOL_SIZE
+from permille.app import HEAVY_POOL_SIZE, limits_of
 from permille.config import READER_SOCKET, Config
-from permille.database.connections import Limits, open_pool
+from permille.database.connections import open_pool
 from permille.embedded.running import UnusableError
 from permille.embedded.unprivileged import leave_root
 from permille.http import reads
@@ -71,11 +71,7 @@ def run(config: Config) -> None:
     logs.configure(config.log_level, config.log_format)
     leave_root(config)
     os.nice(NICENESS)
-    limits = Limits(
-        statement=config.statement_timeout_seconds,
-        lock=config.lock_timeout_seconds,
-        idle=config.idle_timeout_seconds,
-    )
+    limits = limits_of(config)
     pool = open_pool(config.database_url, size=reads.AT_ONCE, name="permille-read", limits=limits)
     heavy_pool = open_pool(
         config.database_url, size=HEAVY_POOL_SIZE, name="permille-read-heavy", limits=limits, gives_way=True

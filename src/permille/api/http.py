@@ -288,6 +288,11 @@ def _is_cut_off(error: Exception) -> bool:
     return (is_passing(error) and not is_unavailable(error)) or is_cut_off(error)
 
 
+def _cut_off(error: Exception) -> Response:
+    log.warning("A request was cut off: %s", error)
+    return refused(cut_off())
+
+
 def _status_of(error: psycopg.Error) -> int:
     """What a request is answered with whose work raised it."""
     return 503 if is_unavailable(error) or _is_cut_off(error) else 500
@@ -364,8 +369,7 @@ def read_apart(
         except psycopg.Error as error:
             if not _is_cut_off(error):
                 raise
-            log.warning("A request was cut off: %s", error)
-            answer = refused(cut_off())
+            answer = _cut_off(error)
         found = _response(answer)
         known: ApiKey | None = getattr(request.state, "known", None)
         return Read(
@@ -413,6 +417,13 @@ def _read_elsewhere(engine: Engine, request: Request, path: str, *, is_heavy: bo
     response = Response(found.content, status_code=found.status)
     response.raw_headers = found.headers
     return response
+
+
+def _count_elsewhere(engine: Engine, request: Request, key: str | None) -> None:
+    """What the reader took of a processor is the owner's, as what a thread here takes. Call it on the event loop."""
+    seconds = getattr(request.state, "elsewhere", None)
+    if seconds is not None and key is not None:
+        engine.turns.loads.add(engine.turns.owner(key), seconds)
 
 
 def route(
@@ -474,9 +485,7 @@ def route(
             with engine.bodies.of(engine.turns.owner_of(key)) as share:
                 body = await read_json(request, engine.config.max_body_bytes, share)
                 found = await engine.turns.run(key, partial(answer, request, body, met))
-                engine.turns.loads.add(
-                    engine.turns.owner(key or ""), getattr(request.state, "elsewhere", 0.0)
-                )
+                _count_elsewhere(engine, request, key)
             return await finished(engine, found, key)
         except Refusal as refusal:
             return refused(refusal)
@@ -540,8 +549,7 @@ def application(
 
     async def database_failed(request: Request, error: Exception) -> Response:
         if _is_cut_off(error):
-            log.warning("A request was cut off: %s", error)
-            return refused(cut_off())
+            return _cut_off(error)
         if not is_unavailable(error):
             return await _crashed(request, error)
         log.warning("The database is not to be had: %s", error)

@@ -302,17 +302,17 @@ class EventIntake:
         """What came of each usage of a body: by plans, and where that doesn't go, read."""
         media_type = _media_type(scope["headers"])
         batch = await self._read_calls(organization_id, lambda: wire.decode(body, media_type))
-        if not batch.is_dry_run and self.writers[0].reads_usual:
+        goes_by_plans = not batch.is_dry_run and self.writers[0].reads_usual
+        found: list[PaidCall | None] = [None] * len(batch.usages)
+        if goes_by_plans:
             found = await self.planned.take(organization_id, wire, batch.usages, now=now)
-        else:
-            found = [None] * len(batch.usages)
         left = [batch.usages[index] for index, call in enumerate(found) if call is None]
         if not left:
             return batch, [call for call in found if call is not None]
         calls = await self._read_calls(organization_id, lambda: wire.calls(left, now))
         store = CallStore(desk=self.answers.calls, turns=self.lookups, store=self._store)
         read = iter(await store.take(organization_id, calls, now=now, is_dry_run=batch.is_dry_run))
-        if not batch.is_dry_run and self.writers[0].reads_usual:
+        if goes_by_plans:
             await self.planned.learn(organization_id, left, now)
         return batch, [next(read) if call is None else call for call in found]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import msgspec
 
@@ -12,6 +13,11 @@ from permille.core.llm.read import SentUsage
 from permille.core.llm.shape import Shape
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+def in_json(value: Any) -> str:
+    """As it is answered."""
+    return _encode(value).decode()
 
 
 class PlannedCall(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,7 +85,7 @@ class PaidCall(msgspec.Struct, frozen=True, kw_only=True):
 
 def paid(call: PlannedCall, external_subscription_id: str, time: str) -> PaidCall:
     """The call as one that this subscription pays."""
-    shape, subscription = call.shape, _encode(external_subscription_id).decode()
+    shape, subscription = call.shape, in_json(external_subscription_id)
     filled = call.plan.fill(shape.counts, shape.ids, subscription, call.properties)
     assert filled is not None, "the plan fits"
     return PaidCall(

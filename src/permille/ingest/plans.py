@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import msgspec
-
-from permille.core.instants import EPOCH
 from permille.core.llm.call import OWN_PROPERTIES
 from permille.core.llm.payer import PayerName
 from permille.core.llm.plan import CallTerms, Plan, plan_of
 from permille.core.llm.shape import Shape, shape_of
-from permille.core.metering.event import timestamp_microseconds
-from permille.events.draft import properties_errors
-from permille.ingest.decoders.llm_usage import TEXT_MAX, are_names, call_of, problems
-from permille.ingest.planned_call import PlannedCall
+from permille.ingest.decoders.llm_usage import call_of, called_at, problems
+from permille.ingest.planned_call import PlannedCall, in_json
 
 PLANS_MAX = 4_000
 """All organizations together, some 25 MB. Then all are forgotten: they are learned again within a request or two."""
@@ -51,12 +46,6 @@ _FIELDS = frozenset(
     ]
 )
 _PAYER_NAMES = frozenset(map(str, PayerName))
-_encode = msgspec.json.Encoder(decimal_format="number").encode
-
-
-def in_json(value: Any) -> str:
-    """As it is answered."""
-    return _encode(value).decode()
 
 
 @dataclass(slots=True)
@@ -112,11 +101,9 @@ class PlanMemory:
         others: set[str] = set()
         for place, usage in enumerate(usages):
             shape = _shape(usage)
-            if shape is None:
+            if shape is None or problems(usage):
                 return {}
             call = _planned(known.plans, usage, shape, now, names_clients=names_clients)
-            if call is None and problems(usage):
-                return {}
             if call is None:
                 others.update(shape.ids)
             elif call.identity not in identities:
@@ -165,24 +152,18 @@ class PlanMemory:
 
 def _planned(
     plans: Mapping[tuple[Any, ...], tuple[Plan, ...]],
-    usage: Any,
+    usage: Mapping[str, Any],
     shape: Shape,
     now: datetime,
     *,
     names_clients: bool,
 ) -> PlannedCall | None:
+    """A usage without problems as a call that a plan fits."""
     plan = _plan(plans.get(shape.key, ()), shape)
-    if plan is None:
-        return None
     subscription, customer = usage.get("external_subscription_id"), usage.get("external_customer_id")
-    sent_at, sent = usage.get("timestamp"), usage.get("properties")
-    if not (_is_name(subscription) and _is_name(customer)) or (subscription or customer) is None:
+    if plan is None or (subscription or customer) is None:
         return None
-    if type(usage.get("payer_requested")) not in {bool, type(None)}:
-        return None
-    at = now if sent_at is None else _instant(sent_at)
-    if at is None or properties_errors(sent) or not are_names(names := usage.get("payer_names")):
-        return None
+    sent, names = usage.get("properties"), usage.get("payer_names")
     return PlannedCall(
         plan=plan,
         identity=plan.identity(shape),
@@ -190,7 +171,7 @@ def _planned(
         external_customer_id=customer,
         has_payer_names=bool(names or (sent and not _PAYER_NAMES.isdisjoint(sent))),
         client=usage.get("client") if names_clients else None,
-        at=at,
+        at=called_at(usage, now),
         properties=_properties(sent) if sent else "",
         shape=shape,
     )
@@ -210,21 +191,6 @@ def _plan(plans: Sequence[Plan], shape: Shape) -> Plan | None:
         if plan.fill(shape.counts, shape.ids, "", "") is not None:
             return plan
     return None
-
-
-def _instant(sent: Any) -> datetime | None:
-    at = timestamp_microseconds(sent)
-    return None if at is None else EPOCH + timedelta(microseconds=at)
-
-
-def _is_name(value: Any) -> bool:
-    return value is None or (
-        type(value) is str
-        and len(value) <= TEXT_MAX
-        and "\0" not in value
-        and not value.isspace()
-        and value != ""
-    )
 
 
 def _properties(sent: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import InvalidOperation
 from types import FunctionType
 from typing import Any
@@ -77,11 +77,12 @@ def plan_of(
         return None
     if trace.values != shape.counts or answer.ids != shape.ids or not events:
         return None
-    made = _compiled(trace, [_in_json(each, encode) for each in events], identity)
+    written = [_in_json(each, encode) for each in events]
+    made = _compiled(trace, written, identity, provider_sent=sent.provider, model_sent=model_sent)
     filled = made and made.fill(shape.counts, shape.ids, _SUBSCRIPTION, _PROPERTIES)
     if made is None or filled is None or made.text % filled != ",".join(read):
         return None
-    return replace(made, provider_sent=sent.provider, model_sent=model_sent)
+    return made
 
 
 def _traced(sent: SentUsage, answer: TracedAnswer) -> SentUsage:
@@ -125,7 +126,9 @@ def _in_json(event: Mapping[str, Any], encode: Callable[[Any], str]) -> str:
     )
 
 
-def _compiled(trace: Trace, events: Sequence[str], identity: str) -> Plan | None:
+def _compiled(
+    trace: Trace, events: Sequence[str], identity: str, *, provider_sent: str, model_sent: str | None
+) -> Plan | None:
     text = ",".join(events)
     fixed = _PLACE.sub("", text)
     before_id, number, after_id = re.split(_ID, identity)
@@ -139,8 +142,8 @@ def _compiled(trace: Trace, events: Sequence[str], identity: str) -> Plan | None
         count=len(events),
         before_id=before_id,
         id_place=int(number),
-        provider_sent="",
-        model_sent=None,
+        provider_sent=provider_sent,
+        model_sent=model_sent,
     )
 
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-NAMES = frozenset(
+IDS = frozenset(
     [
         "id",
         "response_id",
@@ -20,6 +20,13 @@ NAMES = frozenset(
         "item_id",
         "event_id",
         "custom_id",
+        "RequestId",
+    ]
+)
+"""Fields whose values are others in each answer."""
+
+NAMES = IDS | frozenset(
+    [
         "container_id",
         "object",
         "type",
@@ -48,7 +55,6 @@ NAMES = frozenset(
         "prompt_eval_count",
         "eval_count",
         "is_byok",
-        "RequestId",
     ]
 )
 """Fields that are kept where their value is a name or a number."""

@@ -7,25 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from permille.core.llm.parts import OWN_ID
-from permille.core.llm.redact import COUNTS, LIST_MAX, NAME, NAMES, NESTED
+from permille.core.llm.redact import COUNTS, IDS, LIST_MAX, NAME, NAMES, NESTED
 from permille.core.llm.traced import Trace
 
-_IDS = frozenset(
-    [
-        "id",
-        "response_id",
-        "responseId",
-        "requestId",
-        "request_id",
-        "message_id",
-        "session_id",
-        "item_id",
-        "event_id",
-        "custom_id",
-        "RequestId",
-    ]
-)
-"""Names that are others in each answer."""
 _SAFE = re.compile(r"[A-Za-z0-9_.:/@+,~-]{1,200}\Z")
 """What an id is made of that is the same in a name, in JSON and in UTF-8."""
 SPAN = "span:"
@@ -94,7 +78,7 @@ def _add_answer(answer: Mapping[str, Any], key: list[Any], counts: list[int], id
         elif kind is list:
             _add_list(name, value, key, counts, ids)
         elif name in NAMES and value is not None:
-            if kind is str and name in _IDS:
+            if kind is str and name in IDS:
                 _add_id(name, value, key, ids)
             else:
                 _add_value(name, value, key, counts)
@@ -165,7 +149,7 @@ class TracedAnswer:
         """What `kept` says of an answer."""
         return {
             name: self.id(value)
-            if type(value) is str and name in _IDS
+            if type(value) is str and name in IDS
             else self.counts(value)
             if name in COUNTS
             else self._nested(value)

@@ -299,7 +299,7 @@ def _fee(charge: CompiledCharge, priced: PricedUsage, subscription_id: Id, perio
     return bucket_fee(
         charge,
         bucket,
-        charge.owed(price.amount, price.unit_amount),
+        priced.owed(charge),
         usage=usage,
         subscription_id=subscription_id,
         group=group,

@@ -32,6 +32,7 @@ from permille.events.usage import BEGINNING, SeriesUsage, Sums, UsageQuery
 
 _END = datetime.max.replace(tzinfo=UTC)
 _TEXTS_REMEMBERED = 4096
+_KEY_AND_SERIES = itemgetter(0, 1)
 _HOUR = timedelta(hours=1)
 _DAY = timedelta(days=1)
 
@@ -473,13 +474,9 @@ def _totals(
     rows = under_one_mark(
         conn, _SUMS, parameters | pieces_of((window.from_, window.to) for window in windows)
     )
-    rows.sort(
-        key=_of_series
-    )  # as they mostly come: PostgreSQL would sort them a second time, with all that is in them
+    # As they mostly come already; PostgreSQL would sort them a second time, with all that is in them.
+    rows.sort(key=_KEY_AND_SERIES)
     return rows
-
-
-_of_series = itemgetter(0, 1)
 
 
 def under_one_mark(

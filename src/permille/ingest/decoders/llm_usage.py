@@ -84,7 +84,7 @@ def problems(one: Any) -> Errors:
         found["timestamp"] = "invalid_format"
     if one.get("cost") is not None and not _is_amount(one["cost"]):
         found["cost"] = "value_is_invalid"
-    if not are_names(one.get("payer_names")):
+    if not _are_names(one.get("payer_names")):
         found["payer_names"] = "value_is_invalid"
     if type(one.get("payer_requested")) not in (bool, type(None)):
         found["payer_requested"] = "value_is_invalid"
@@ -106,7 +106,7 @@ def _is_amount(value: Any) -> bool:
         return False
 
 
-def are_names(value: Any) -> bool:
+def _are_names(value: Any) -> bool:
     """Whether it is nothing, or names of who may pay by their kinds: a text or a list of texts each."""
     if value is None:
         return True
@@ -129,7 +129,6 @@ def _is_readable(name: str, value: Any) -> bool:
 
 def call_of(one: Mapping[str, Any], now: datetime, *, client: str | None = None) -> SentCall:
     """A usage without problems as a call, without its content."""
-    at = None if one.get("timestamp") is None else timestamp_microseconds(one["timestamp"])
     usage = SentUsage(
         provider=one["provider"],
         response=one.get("response"),
@@ -145,12 +144,18 @@ def call_of(one: Mapping[str, Any], now: datetime, *, client: str | None = None)
         usage=without_content(usage),
         external_subscription_id=one.get("external_subscription_id"),
         external_customer_id=one.get("external_customer_id"),
-        at=now if at is None else EPOCH + timedelta(microseconds=at),
+        at=called_at(one, now),
         properties=one.get("properties") or {},
         payer_names=payer_names(one.get("payer_names") or {}, one.get("properties") or {}),
         is_payer_requested=one.get("payer_requested") is True,
         client=client,
     )
+
+
+def called_at(one: Mapping[str, Any], now: datetime) -> datetime:
+    """When the call of a usage without problems was; `now` where it doesn't say."""
+    at = None if one.get("timestamp") is None else timestamp_microseconds(one["timestamp"])
+    return now if at is None else EPOCH + timedelta(microseconds=at)
 
 
 def answer_calls(calls: Sequence[PreparedCall | PaidCall], batch: CallBatch) -> bytes:

@@ -477,7 +477,7 @@ def _priced_lines(
     """The lines of the fees that they make, without the fees."""
     for each in priced:
         cents, in_unit = each.owed_cents(charge)
-        bucket, group, (units, events_count, total), price = each
+        bucket, group, (units, events_count, total), _ = each
         yield UsageLine(
             filters.get(bucket.charge_filter_id),
             shown_group(charge, group),
@@ -488,7 +488,7 @@ def _priced_lines(
             _used_unit(in_unit) if in_unit else None,
             (),
             None,
-            (bucket.is_unpriced or price.is_unpriced) and each.is_unpriced,
+            each.is_unpriced,
         )
 
 
