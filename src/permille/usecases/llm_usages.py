@@ -200,12 +200,14 @@ def look(
     )
 
 
+_NONE_KNOWN: LiteralString = "select '' where false"
+"""In its place is the event log's own query."""
 _LOOK: LiteralString = f"""
 select
     (select coalesce(json_object_agg(m.code, {billable_metrics.FILTERS}), '{{}}') from billable_metric m
         where m.organization_id = %s and m.code = any(%s::text[]) and m.deleted_at is null),
     (select coalesce(json_object_agg(name, model), '{{}}') from model_alias where organization_id = %s),
-    r.names, r.started_ats, r.terminated_ats, array(KNOWN)
+    r.names, r.started_ats, r.terminated_ats, array({_NONE_KNOWN})
 from (
     select array_agg(s.external_id order by s.created_at desc, s.id desc) as names,
         array_agg(s.started_at order by s.created_at desc, s.id desc) as started_ats,
@@ -213,7 +215,6 @@ from (
     from subscription s where s.organization_id = %s and s.external_id = any(%s::text[])
 ) r
 """
-"""KNOWN is the event log's own query."""
 
 
 async def look_at_once(
@@ -226,7 +227,7 @@ async def look_at_once(
     """As `look` in one statement, of calls that name subscriptions alone; None where one of them is a customer or nobody."""
     known, values = event_log.known_transactions_query(organization_id, identities)
     listed, aliases, names, started_ats, terminated_ats, counted = await conns.row(
-        _LOOK.replace("KNOWN", known),
+        _LOOK.replace(_NONE_KNOWN, known),
         [
             organization_id,
             list(METRICS),
