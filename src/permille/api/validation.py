@@ -55,7 +55,7 @@ def timezones() -> frozenset[str]:
 
 
 @cache
-def countries() -> frozenset[str]:
+def country_codes() -> frozenset[str]:
     """Two letters of ISO 3166 each; made when first asked for, which loads 5 MiB of names."""
     codes = (code for code in map(str, Locale("en").territories) if re.fullmatch("[A-Z]{2}", code))
     return frozenset(codes) - _NO_COUNTRIES
@@ -189,7 +189,7 @@ class Fields:
         value = self.text(name)
         if not value:
             return None
-        if value.upper() not in countries():
+        if value.upper() not in country_codes():
             self.refuse(name, INVALID)
             return None
         return value.upper()
