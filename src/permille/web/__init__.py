@@ -50,6 +50,7 @@ from permille.web import (
     regenerated_invoices,
     settings,
     sign_in,
+    subscription_entities,
     wallets,
 )
 from permille.web.pages import action, form_page, page, refused, unavailable
@@ -184,6 +185,12 @@ def _catalogue(engine: Engine) -> list[Route]:
             "/subscription-sections/{external_id:path}",
             custom_sections.of_subscription,
             custom_sections.choose_of_subscription,
+        ),
+        form_page(
+            engine,
+            "/subscription-entity/{external_id:path}",
+            subscription_entities.before,
+            subscription_entities.choose,
         ),
         page(engine, "/add-ons", add_ons.listing),
         form_page(engine, "/new-add-on", add_ons.blank, add_ons.create),

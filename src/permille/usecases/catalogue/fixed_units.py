@@ -99,11 +99,11 @@ def _set(
     now: datetime,
 ) -> None:
     """Write the changes down; what is paid in advance and counts at once is billed."""
-    payers = customers.by_ids(conn, {row.customer_id for row, _ in following})
+    payers = customers.of_subscriptions(conn, [row for row, _ in following])
     changes: list[NewUnits] = []
     to_bill: list[ChangedUnits] = []
     for row, charges in following:
-        customer = payers[row.customer_id]
+        customer = payers[row.id]
         whole = fixed_charges_period(row, plan, timezone=customer.applicable_timezone, now=now)
         immediate = [charge for charge in charges if not set(at_once).isdisjoint(charge.ids)]
         changes += [
