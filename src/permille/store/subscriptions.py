@@ -178,9 +178,13 @@ def living_of_plan(conn: Connection[Any], plan_id: UUID) -> list[Subscription]:
     )
 
 
-def running_of_plan(conn: Connection[Any], plan_id: UUID) -> list[Subscription]:
-    """Those that run on this very plan, locked."""
-    return _select(conn, "s.plan_id = %s and s.status = 'active' order by s.id for no key update", [plan_id])
+def started_of_plan(conn: Connection[Any], plan_id: UUID) -> list[Subscription]:
+    """Those that run on this very plan, and those that do once they are paid, locked."""
+    return _select(
+        conn,
+        "s.plan_id = %s and s.status in ('active', 'incomplete') order by s.id for no key update",
+        [plan_id],
+    )
 
 
 def running_on_plans(

@@ -132,18 +132,7 @@ def subscribe(
         return current
     _store_own(conn, plan)
     if current.is_waiting:
-        set_payment_rule(conn, current, terms.payment_timeout_hours, now=now)
-        name = current.name if terms.name is None else terms.name
-        note = _note(current.on_termination_credit_note, plan)
-        columns = {
-            "plan_id": plan.id,
-            "name": name,
-            "on_termination_credit_note": note,
-            "billing_entity_id": terms.billing_entity_id or current.billing_entity_id,
-        }
-        fixed_charges.set_own_units(conn, current.id, terms.own_units)
-        _choose_sections(conn, current, terms.section_choice)
-        return subscriptions.update(conn, subscription_id=current.id, columns=columns, now=now)
+        return _sell_another(conn, current, plan, terms, now=now)
     for row in following:
         cancel(conn, row, now=now)
     new = replace(
@@ -164,6 +153,22 @@ def subscribe(
     schedule(conn, new, now=now)
     _queue_webhooks(conn, "subscription.updated", [current], now)
     return current
+
+
+def _sell_another(
+    conn: Connection[Any], waiting: Subscription, plan: Plan, terms: SubscriptionTerms, *, now: datetime
+) -> Subscription:
+    """A subscription that has not started yet on another plan."""
+    set_payment_rule(conn, waiting, terms.payment_timeout_hours, now=now)
+    columns = {
+        "plan_id": plan.id,
+        "name": waiting.name if terms.name is None else terms.name,
+        "on_termination_credit_note": _note(waiting.on_termination_credit_note, plan),
+        "billing_entity_id": terms.billing_entity_id or waiting.billing_entity_id,
+    }
+    fixed_charges.set_own_units(conn, waiting.id, terms.own_units)
+    _choose_sections(conn, waiting, terms.section_choice)
+    return subscriptions.update(conn, subscription_id=waiting.id, columns=columns, now=now)
 
 
 def _with_thresholds(
@@ -271,9 +276,8 @@ def _take_over_all(
     gate = _gate(conn, [new for _, new in changes], now=now, started_at=now)
     gated = {row.id for row in (*gate.waiting, *gate.paid)}
     if gated:
-        # Until it takes over, usage is of the other one; then its units begin with it.
+        # Until it takes over, usage is of the other one.
         subscriptions.update_all(conn, list(gated), columns={"started_at": None}, now=now)
-        fixed_charges.forget_units(conn, gated)
     _change(conn, [each for each in changes if each[1].id not in gated], now=now, upgraded=upgraded)
     paid = {row.id for row in gate.paid}
     _change(conn, [each for each in changes if each[1].id in paid], now=now, upgraded=upgraded, is_paid=True)

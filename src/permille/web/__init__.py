@@ -148,6 +148,12 @@ def _customers(engine: Engine) -> list[Route]:
         page(engine, "/alerts/{external_id:path}", alerts.detail, alerts.create),
         action(engine, "/delete-alert/{external_id:path}", alerts.delete),
         action(engine, "/end-subscription/{external_id:path}", customers.end_subscription),
+        form_page(
+            engine,
+            "/subscription-entity/{external_id:path}",
+            subscription_entities.before,
+            subscription_entities.choose,
+        ),
         action(engine, "/delete-customer/{external_id:path}", customers.delete),
     ]
 
@@ -185,12 +191,6 @@ def _catalogue(engine: Engine) -> list[Route]:
             "/subscription-sections/{external_id:path}",
             custom_sections.of_subscription,
             custom_sections.choose_of_subscription,
-        ),
-        form_page(
-            engine,
-            "/subscription-entity/{external_id:path}",
-            subscription_entities.before,
-            subscription_entities.choose,
         ),
         page(engine, "/add-ons", add_ons.listing),
         form_page(engine, "/new-add-on", add_ons.blank, add_ons.create),
