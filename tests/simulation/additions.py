@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -141,3 +142,31 @@ class Catalogue:
             "ago": chance.choice([0, 0, chance.randint(1, 20 * DAY)]),
             "value": str(chance.randint(1, 5_000_000)),
         }
+
+
+class Schedules:
+    """Writes changes of prices from past and coming days on, back to the price of today, and cancels them."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(f"scheduled prices {seed}")
+        self.plays = self.random.random() < 0.5
+
+    def then(self, models: dict[str, dict[str, str]], terms: Callable[[str, Random], Any]) -> Any:
+        """What may follow an action. `models` has the charge models of plans by metric; `terms` makes prices of one."""
+        chance = self.random
+        if not self.plays or chance.random() > 0.25:
+            return None
+        priced = [(plan, *each) for plan, own in models.items() for each in sorted(own.items())]
+        if not priced:
+            return None
+        plan, metric, model = chance.choice([*priced, *priced[:1] * len(priced)])
+        where = {"plan": plan, "metric": metric, "model": model, "cascade": chance.random() < 0.6}
+        match chance.choice(["price", "price", "price", "price_back", "cancel_price"]):
+            case "price":
+                # few of them, so that prices meet again
+                prices = [terms(model, Random(f"{metric} {number}")) for number in range(2)]
+                when = chance.choice(["now", "now", "next_period", "-3", "-40", "-120", "20", "45", "90"])
+                return {"do": "price", **where, "terms": chance.choice(prices), "when": when}
+            case "price_back":
+                return {"do": "price_back", **where, "when": chance.choice(["25", "50", "95"])}
+        return {"do": "cancel_price", **where, "change": chance.randint(0, 5)}

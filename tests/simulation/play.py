@@ -60,6 +60,10 @@ def amounts(oracle: Oracle, action: Action) -> dict[str, Any]:
         return {"cents": gates.due_of(oracle, action)}
     if action["do"] == "move":
         return {"until": oracle.arrives(action)}
+    if action["do"] == "price_back":
+        return {"terms": oracle.price_today(action)}
+    if action["do"] == "cancel_price":
+        return {"at": oracle.to_cancel(action)}
     if action["do"] == "again_bill":
         return {"place": oracle.voided(action)}
     if action["do"] == "note" and (credited := oracle.credited(action)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
@@ -199,6 +199,15 @@ class Product:
         if action["cascade"]:
             chosen["cascade_updates"] = True
         self.api.put(f"/plans/{action['plan']}/charges/{action['metric']}", {"charge": body, **chosen})
+
+    def _price_back(self, action: Action) -> None:
+        self._price(action)
+
+    def _cancel_price(self, action: Action) -> None:
+        changes = self.api.get(f"/plans/{action['plan']}")["plan"]["scheduled_changes"]
+        found = next(each for each in changes if datetime.fromisoformat(each["effective_at"]) == action["at"])
+        chosen = {"cascade_updates": "true"} if action["cascade"] else {}
+        self.api.delete(f"/plans/{action['plan']}/scheduled_changes/{found['lago_id']}", **chosen)
 
     def _add_on(self, action: Action) -> None:
         body = {"name": action["code"], "code": action["code"], "amount_cents": 1, "amount_currency": "EUR"}

@@ -37,6 +37,8 @@ BESIDES = (
     "gated_changes_late",
     "catches_up",
     "own_plans_with_dated_prices",
+    "prices_from_the_past",
+    "prices_that_became_equal",
 )
 """What else there is, of which any world may have some."""
 WITH_DEATHS = 3
