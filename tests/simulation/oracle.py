@@ -74,6 +74,7 @@ class Event:
     order: int
     model: str = ""
     type: str = ""
+    tier: str = ""
     is_void: bool = False
 
 
@@ -182,6 +183,7 @@ class Oracle:
         self.plans: dict[str, Action] = {}
         self.taxes: dict[str, Fraction] = {}
         self.add_ons: set[str] = set()
+        self.units: set[str] = set()
         self.versions: list[catalogue.Version] = []
         """Of the price catalogue, as they were approved."""
         self.rows: list[Subscription] = []
@@ -232,6 +234,8 @@ class Oracle:
         if not is_priced and any(charge["model"] == "catalogue" for charge in action["charges"]):
             return False
         if any(each["code"] not in self.add_ons for each in action["fixed"]):
+            return False
+        if any(each.get("unit") for each in action["charges"]) and not self.units:
             return False
         self.plans[action["code"]] = {
             **action,
@@ -330,6 +334,29 @@ class Oracle:
         for row in self.rows:
             if row.plan["code"] == plan["code"]:
                 self.mark(row)
+        return True
+
+    def _price_unknown(self, action: Action) -> bool:
+        """Prices of its own for a model, in a charge by the catalogue."""
+        terms = self.with_own_prices(action)
+        if terms is None:
+            return False
+        self.charge_of(action)["changed"] = self.now
+        return self._price({**action, "terms": terms, "model": "catalogue", "cascade": False})
+
+    def with_own_prices(self, action: Action) -> Any:
+        """The terms of a charge by the catalogue, with these prices too."""
+        charge = self.charge_of(action)
+        since = days.price_date(self.now, action["when"])
+        if charge is None:
+            return None
+        terms = price_in_force(charge["prices"], since or self.now)
+        names = [(each["model"], each["type"]) for each in action["prices"]]
+        kept = [each for each in terms["prices"] if (each["model"], each["type"]) not in names]
+        return {**terms, "prices": [*kept, *action["prices"]]}
+
+    def _unit(self, action: Action) -> bool:
+        self.units.add(action["code"])
         return True
 
     def _correct(self, action: Action) -> bool:
@@ -587,9 +614,10 @@ class Oracle:
 
     def _finalize(self, action: Action) -> bool:
         found = self._draft(action)
-        if found is not None:
-            drafts.finalize(self, *found)
-        return found is not None
+        if found is None or drafts.lacks_price(self, found[1]):
+            return False
+        drafts.finalize(self, *found)
+        return True
 
     def _refresh(self, action: Action) -> bool:
         found = self._draft(action)
@@ -676,6 +704,7 @@ class Oracle:
             self.numbers,
             action["model"],
             action.get("type", ""),
+            action.get("tier", ""),
         )
         advance.bill(self, self.events[action["id"]])
         return True
@@ -1003,6 +1032,7 @@ class Oracle:
 
     def _move(self, action: Action) -> bool:
         until = self.arrives(action)
+        drafts.release(self)
         self._look()
         while due := [*self._due(until)]:
             at = min(at for at, _ in due)
@@ -1014,7 +1044,7 @@ class Oracle:
             self._bill_due(rows)
             for row in rows:
                 self._go_on(row, clock)
-            drafts.finalize_due(self)
+            drafts.finalize_due(self, clock)
             self._top_up_by_rules()
             self.now = clock
             if not any(True for _ in self._due(clock)):
@@ -1060,9 +1090,9 @@ class Oracle:
             at = self._next_top_up(who, wallet)
             if at <= until:
                 yield at, None
-        for _, bill in drafts.waiting(self):
-            if bill.final_at is not None and bill.final_at <= until:
-                yield bill.final_at, None
+        for _, _, at in drafts.due(self):
+            if at <= until:
+                yield at, None
         for at in gates.ends(self):
             if at <= until:
                 yield at, None
@@ -1119,7 +1149,7 @@ class Oracle:
             row.fees += missing
             fees += own
         bill = Bill("subscription", [fee for fee in fees if fee.cents], self.now, parts=parts, all_fees=fees)
-        if customer.grace and parts:
+        if parts and (customer.grace or drafts.has_no_price(bill)):
             drafts.begin(self, customer, bill)
         else:
             self.finish(customer, bill)
@@ -1229,13 +1259,15 @@ class Oracle:
                 continue
             fees = self.usage_fees(row, charge, start, end, owner)
             yield from fees
-            cents = sum(fee.cents for fee in fees)
+            in_unit = charge.get("unit")
+            cents = sum(fee.hundredths if in_unit else fee.cents for fee in fees)
             if charge["minimum"]:
                 last = end if why in {"end", "upgrade"} else end - timedelta(microseconds=1)
                 begin, until = row.day(start), row.day(last) + timedelta(days=1)
                 used = (until - begin).days - (1 if why == "upgrade" else 0)
                 missing = Fraction(charge["minimum"] * max(used, 0), (after - first).days) - cents
                 if missing > 0:
+                    missing = catalogue.from_hundredths(self, row, charge, missing) if in_unit else missing
                     yield self.charge_fee(row, charge["metric"], Fraction(1), missing, owner)
 
     def used_period(self, row: Subscription, why: str, at: datetime) -> tuple[datetime, datetime, date, date]:

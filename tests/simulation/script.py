@@ -63,7 +63,7 @@ class Script:
         self.actions += [self._subscribe() for _ in self.customers]
         for _ in range(length):
             self.actions.append(self._any())
-            if more := self.catalogue.then(f"call{len(self.actions)}", self.subscriptions):
+            if more := self.catalogue.then(f"call{len(self.actions)}", self.subscriptions, self.plans):
                 self.actions.append(more)
                 self.events += [more["id"]] if more["do"] == "call" else []
             if more := self.gates.then(self.subscriptions, self.plans):

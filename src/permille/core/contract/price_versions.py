@@ -145,7 +145,8 @@ def _following(was: PriceVersion, changed: PriceVersion, later: Sequence[PriceVe
 def _differences(before: Plan | PriceVersion, after: Plan | PriceVersion) -> frozenset[FieldOf]:
     """What the prices say differently, of the charges and filters that both have."""
     charges = _pairs(before.charges, after.charges)
-    pairs = [*charges, *(each for was, then in charges for each in _pairs(was.filters, then.filters))]
+    pairs: list[tuple[Charge | PlanFilter, Charge | PlanFilter]] = [*charges]
+    pairs += [each for was, then in charges for each in _pairs(was.filters, then.filters)]
     found = {
         (then.id, field.name)
         for was, then in pairs
@@ -196,7 +197,8 @@ def _prices(version: PriceVersion) -> tuple[int, Charges]:
 
 def _fields_of(version: PriceVersion) -> frozenset[FieldOf]:
     """All that a change can say of its prices."""
-    items = [each for charge in version.charges for each in (charge, *charge.filters)]
+    charges = version.charges
+    items: list[Charge | PlanFilter] = [*charges, *(each for charge in charges for each in charge.filters)]
     return frozenset({FEE, *((each.id, field.name) for each in items for field in fields(each))})
 
 
@@ -287,7 +289,10 @@ def _rebase_version(
         after.charges
         if own.charges == before.charges and not kept
         else _rebased(
-            before.charges, after.charges, own.charges, lambda *versions: _rebase_charge(*versions, kept)
+            before.charges,
+            after.charges,
+            own.charges,
+            lambda was, then, charge: _rebase_charge(was, then, charge, kept),
         )
     )
     return replace(own, amount_cents=after.amount_cents if is_changed else own.amount_cents, charges=charges)
