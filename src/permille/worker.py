@@ -121,7 +121,7 @@ def _forget(pool: Pool, delete_older: Callable[..., int], now: datetime, days: i
         return delete_older(conn, before=now - timedelta(days=days)) > 0
 
 
-def loops(config: Config, stopping: threading.Event, at_jobs: Busy) -> tuple[Loop, ...]:
+def loops(config: Config, stopping: threading.Event, at_jobs: Busy | None = None) -> tuple[Loop, ...]:
     """All that `permille work` does; any number of processes may do it at once. Its jobs count for `at_jobs`."""
 
     def run_due(pool: Pool, now: datetime) -> bool:
