@@ -180,10 +180,13 @@ turns = []
 def step(_pool, _now):
     turns.append(time.sleep(0.05))
     return len(turns) < int(sys.argv[1])
-worker.loops = lambda *_: (worker.Loop(name="all", step=step, pause_seconds=60.0),)
+worker.loops = lambda *_: (
+    worker.Loop(name="all", step=step, pause_seconds=1.0),
+    worker.Loop(name="daily", step=lambda *_: turns.append("daily"), pause_seconds=86_400.0),
+)
 worker.BUSY_SECONDS, worker.IDLE_SECONDS = 0.5, 1.0
 worker.run(from_environment(), until_idle=True)
-sys.exit(0 if len(turns) == int(sys.argv[1]) else 3)
+sys.exit(3 if len(turns) < int(sys.argv[1]) or "daily" in turns else 0)
 """
 """A worker with a loop that goes on for so many turns."""
 

@@ -179,6 +179,8 @@ def run(config: Config, *, until_idle: bool = False) -> None:
         raise UnusableError("The database lacks migrations: run `permille db migrate`, then this again.")
     stopping, at_jobs = threading.Event(), Busy(JOBS_FOR_TWO)
     found = loops(config, stopping, at_jobs)
+    if until_idle:  # what is done once in a while would be done at each start
+        found = tuple(loop for loop in found if loop.pause_seconds <= IDLE_SECONDS)
     limits = Limits(statement=config.worker_statement_timeout_seconds, idle=config.idle_timeout_seconds)
     pool = open_pool(
         config.database_url,
