@@ -29,7 +29,7 @@ _BLOCKS = 1_000
 """Each, of two hours, has its own share of the series."""
 _AT_ONCE = 1_000_000
 _BTREES = (
-    "select indexname, indexdef from pg_indexes where tablename = 'event' and indexdef like '%using btree%'"
+    "select indexname, indexdef from pg_indexes where tablename = 'event' and indexdef ilike '%using btree%'"
 )
 
 
