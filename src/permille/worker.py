@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -17,6 +16,7 @@ from psycopg_pool import ConnectionPool, PoolClosed
 from permille import logs
 from permille.api.webhooks import RENDERERS
 from permille.config import Config
+from permille.core.record import Record
 from permille.database.connections import Limits, open_pool
 from permille.database.migrate import UnableToMigrateError, pending
 from permille.embedded.running import UnusableError
@@ -46,8 +46,7 @@ LOOK_SECONDS = 0.5
 """How soon the process ends once a loop has found that it must."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loop:
+class Loop(Record, kw_only=True):
     """A step, repeated: at once while it says that more is waiting, else after a pause.
 
     It takes the instant by a clock that was looked at for this very turn.

@@ -21,13 +21,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 
 from permille import logs
 from permille.config import READER_SOCKET, Config
+from permille.core.record import Record, replace
 from permille.database.migrate import UnableToMigrateError, migrate
 from permille.embedded import running
 from permille.embedded.postgres import EmbeddedPostgres, StartGivenUpError, UnableToStartError
@@ -57,8 +58,7 @@ CANNOT_START = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
+class Program(Record, kw_only=True):
     """A command that is kept running."""
 
     name: str

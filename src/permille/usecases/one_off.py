@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +15,7 @@ from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, out_of_range
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
 from permille.core.invoice.one_off import SoldAddOn, line_of
+from permille.core.record import replace
 from permille.ids import new_id
 from permille.store import customers, invoices
 from permille.store.invoices import StoredInvoice

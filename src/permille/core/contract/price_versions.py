@@ -7,18 +7,18 @@ when it is valid. Without that it is valid for every period that is not billed y
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
 from permille.core.contract.plan import Charge, Plan, PlanFilter, PriceVersion
 from permille.core.period import Interval
+from permille.core.record import Record, names_of, replace
 
 Charges = tuple[Charge, ...]
 Item = TypeVar("Item", bound=Charge | PlanFilter)
 
-FIXED = frozenset(field.name for field in fields(Charge)) - {
+FIXED = frozenset(names_of(Charge)) - {
     "properties",
     "filters",
     "min_amount_cents",
@@ -170,8 +170,7 @@ def _prices(version: PriceVersion) -> tuple[int, Charges]:
     return version.amount_cents, version.charges
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PriceChange:
+class PriceChange(Record, kw_only=True):
     """A change of a plan's prices at an instant; its id is that of the version which ends there."""
 
     id: UUID
@@ -301,28 +300,28 @@ def _rebase_charge(before: Charge, after: Charge, own: Charge, *, keeps_own: boo
 def _changed_fields(before: Any, after: Any, own: Any, *, keeps_own: bool) -> dict[str, Any]:
     """The fields that change from `before` to `after`, of those that are to change in `own`."""
     return {
-        field.name: getattr(after, field.name)
-        for field in fields(own)
-        if getattr(before, field.name) != getattr(after, field.name)
-        and not (keeps_own and getattr(own, field.name) != getattr(before, field.name))
+        name: getattr(after, name)
+        for name in names_of(type(own))
+        if getattr(before, name) != getattr(after, name)
+        and not (keeps_own and getattr(own, name) != getattr(before, name))
     }
 
 
 def unschedulable(before: Plan, after: Plan) -> list[str]:
     """The fields that an edit changes and that cannot change from an instant on."""
     of_plan = [
-        field.name
-        for field in fields(Plan)
-        if field.name not in ("amount_cents", "charges", "price_versions")
-        and getattr(before, field.name) != getattr(after, field.name)
+        name
+        for name in names_of(Plan)
+        if name not in ("amount_cents", "charges", "price_versions")
+        and getattr(before, name) != getattr(after, name)
     ]
     known = _by_id(before.charges)
     pairs = [(known[charge.id], charge) for charge in after.charges if charge.id in known]
     of_charges = [
-        field.name
+        name
         for was, charge in pairs
-        for field in fields(Charge)
-        if field.name in FIXED and getattr(was, field.name) != getattr(charge, field.name)
+        for name in names_of(Charge)
+        if name in FIXED and getattr(was, name) != getattr(charge, name)
     ]
     renamed = any(_renames_filters(was.filters, charge.filters) for was, charge in pairs)
     names = [*of_plan, *of_charges, *(["invoice_display_name"] if renamed else [])]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +12,7 @@ from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, InvoiceStatus
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.payment import PaymentStatus
 from permille.core.invoice.steps.dates import dates
+from permille.core.record import replace
 from permille.store import billing_entities, customers, invoices
 from permille.store.invoices import StoredInvoice
 from permille.usecases.invoices.save import FINAL_WEBHOOKS, queue_webhooks, with_numbers
