@@ -14,7 +14,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.record import names_of
+from permille.core.record import Record, names_of
 
 _REMEMBERED = 4096
 _ARRAY = str.maketrans({'"': '\\"', "\\": "\\\\"})
@@ -72,8 +72,8 @@ def or_null(value: Decimal | int | None) -> str:
     return NULL if value is None else str(value)
 
 
-def columns_of(record: type[Any]) -> str:
-    """The columns of a table that a dataclass has as fields."""
+def columns_of(record: type[Record]) -> str:
+    """The columns of a table that a record has as fields."""
     return ", ".join(names_of(record))
 
 

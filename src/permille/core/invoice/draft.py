@@ -112,7 +112,7 @@ class Line(NamedTuple):
         taxed: Taxed | None = None,
         discount_cents: Decimal | None = None,
     ) -> Line:
-        """The line with other taxes or another discount: dataclasses.replace at a fraction of its cost."""
+        """The line with other taxes or another discount, at a fraction of the cost of _replace."""
         return Line(
             self.fee,
             self.plan,
