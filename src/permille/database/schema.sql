@@ -200,6 +200,7 @@ create table plan (
     version_of uuid references plan (id), -- of earlier prices: the plan whose they are
     valid_until timestamptz, -- of earlier prices: they price the periods that begin before it
     usage_thresholds jsonb not null default '[]',
+    said jsonb not null default '[]', -- of earlier prices: what the change at their end says, also what is as before: [[id of a charge or filter, field], ...]
     constraint plan_version check ((version_of is null) = (valid_until is null))
 );
 

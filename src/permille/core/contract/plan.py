@@ -73,6 +73,9 @@ class Charge(Record, kw_only=True):
 
 _compared = attrgetter(*(name for name in names_of(Charge) if name != "catalogue"))
 
+FieldOf = tuple[UUID | None, str]
+"""The name of a field, with the id of the charge or the filter that has it; None for the plan."""
+
 
 class PriceVersion(Record, kw_only=True):
     """The fee and the charges of a plan as they price periods that begin before `valid_until`, None for the last."""
@@ -81,6 +84,8 @@ class PriceVersion(Record, kw_only=True):
     valid_until: datetime | None
     amount_cents: int
     charges: tuple[Charge, ...]
+    said: frozenset[FieldOf] = frozenset()
+    """What the change at its end says although it may be so before; all that it makes different it says too."""
 
 
 class Plan(Record, kw_only=True):
