@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from permille.core.custom_section import CustomSection, SectionChoice
-from permille.core.record import Record
+from permille.core.record import Record, replace
 from permille.core.tax import Tax
 
 
@@ -105,6 +105,12 @@ class Customer(Record, kw_only=True):
     exclude_from_dunning_campaign: bool = False
     taxes_are_chosen: bool = False
     """Whether somebody chose `taxes`: then a look-up of the VAT number doesn't change them."""
+
+    def billed_by(self, entity: BillingEntity) -> Customer:
+        """The customer as another billing entity bills it: with the entity's settings, and the days of the customer's own timezone."""
+        if entity.id == self.billing_entity.id:
+            return self
+        return replace(self, billing_entity=entity, timezone=self.applicable_timezone)
 
     @property
     def is_self_billed(self) -> bool:

@@ -15,7 +15,6 @@ from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, out_of_range
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
 from permille.core.invoice.one_off import SoldAddOn, line_of
-from permille.core.record import replace
 from permille.ids import new_id
 from permille.store import customers, invoices
 from permille.store.invoices import StoredInvoice
@@ -39,7 +38,7 @@ def create(
     customer = customers.by_ids(conn, [customer.id])[customer.id]
     currency = _currency(conn, customer, sold, currency, now=now)
     if billing_entity is not None:
-        customer = replace(customer, billing_entity=billing_entity)
+        customer = customer.billed_by(billing_entity)
     draft = InvoiceDraft(
         id=new_id(now),
         kind=InvoiceKind.ONE_OFF,

@@ -224,6 +224,7 @@ class SubscriptionBilling(Record, kw_only=True):
             self.at,
             self.group,
             self.customer.sequential_id,
+            self.customer.billing_entity.code,
             currency,
             reason,
             str(alone or ""),

@@ -12,7 +12,6 @@ from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, InvoiceStatus
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.payment import PaymentStatus
 from permille.core.invoice.steps.dates import dates
-from permille.core.record import replace
 from permille.store import billing_entities, customers, invoices
 from permille.store.invoices import StoredInvoice
 from permille.usecases.invoices.save import FINAL_WEBHOOKS, queue_webhooks, with_numbers
@@ -36,7 +35,7 @@ def payment_changed(conn: Connection[Any], changed: Sequence[StoredInvoice], now
             InvoiceDraft(
                 id=each.id,
                 kind=_KINDS[each.invoice_type],
-                customer=replace(payers[each.customer_id], billing_entity=entities[each.billing_entity_id]),
+                customer=payers[each.customer_id].billed_by(entities[each.billing_entity_id]),
                 currency=each.currency,
                 at=now,
                 made_at=now,
