@@ -102,7 +102,7 @@ def change(conn: Connection[Any], before: Customer, *, columns: Mapping[str, Any
         invoices.set_grace_periods(conn, {after.id: after.applicable_invoice_grace_period}, now=now)
     if _dunning_of(after) != _dunning_of(before):
         dunning.restart(conn, [after.id], now=now)
-    if after.taxes != before.taxes:
+    if (after.taxes, after.billing_entity.taxes) != (before.taxes, before.billing_entity.taxes):
         taxes_changed(conn, after.organization_id, customer_ids=[after.id], now=now)
     webhooks.enqueue_of(conn, "customer.updated", after.organization_id, [after.id], now=now)
     return after
