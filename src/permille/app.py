@@ -8,6 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -25,6 +26,7 @@ from permille.config import READER_SOCKET, Config
 from permille.core.llm.call import PreparedCall, SentCall
 from permille.core.llm.intake import by_code
 from permille.database.connections import Limits, Pool, is_unavailable, open_pool
+from permille.embedded.calls import READING, ask_for
 from permille.events.engine import event_log
 from permille.http.bodies import BodyMemory
 from permille.http.reads import Reader
@@ -227,7 +229,7 @@ def build(config: Config) -> Application:
         turns=turns,
         documents=Workshop(config.documents_at_once, loads=turns.loads),
         bodies=BodyMemory(config.bodies_mb * 1024**2),
-        reader=None if reader is None else Reader(reader),
+        reader=None if reader is None else Reader(reader, partial(ask_for, READING)),
     )
     intake_pool = open_pool(config.database_url, size=4, name="permille-intake", limits=limits)
     intake = intake_of(

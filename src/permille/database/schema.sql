@@ -406,7 +406,8 @@ create table subscription (
     fixed_charges_paid_until timestamptz, -- up to where those in advance are paid
     usage_thresholds jsonb not null default '[]', -- of its own, instead of its plan's
     cancellation_reason text, -- payment_failed, timeout: of one that waited for its payment
-    end_alert_at timestamptz -- active: when its end is announced next
+    end_alert_at timestamptz, -- active: when its end is announced next
+    billing_entity_id uuid references billing_entity (id) -- whose invoices it is on; null: the customer's
 );
 
 create index subscription_after on subscription (previous_subscription_id) where previous_subscription_id is not null;
@@ -998,6 +999,7 @@ create index invoice_to_finalize on invoice (organization_id, finalizes_at)
 create index invoice_to_price on invoice (organization_id, price_retry_at) where price_retry_at is not null;
 create index invoice_waiting_for_price on invoice (organization_id, created_at) where waits_for_price;
 create index invoice_draft_of_customer on invoice (customer_id) where status = 'draft';
+create index invoice_draft_of_entity on invoice (billing_entity_id) where status = 'draft';
 create index invoice_progressive on invoice (organization_id) where invoice_type = 'progressive_billing';
 create index invoice_newest on invoice (organization_id, created_at desc, id);
 create index invoice_of_customer on invoice (customer_id, created_at desc, id);
