@@ -2089,6 +2089,15 @@ create index held_usage_open on held_usage (organization_id, created_at desc, id
 create index held_usage_newest on held_usage (organization_id, created_at desc, id desc);
 create index held_usage_of_payer on held_usage using gin (payer_names jsonb_path_ops) where counted_at is null;
 
+-- Calls that are counted now may have been kept aside when they came before: noted with their events, in one statement.
+create function note_counted(owners uuid[], names text[], payers text[], counted_ats timestamptz[]) returns void language plpgsql as $$
+begin
+    update held_usage h set counted_at = c.at, counted_for = c.payer
+    from unnest(owners, names, payers, counted_ats) as c (owner, name, payer, at)
+    where h.organization_id = c.owner and h.identity = c.name and h.counted_at is null;
+end
+$$;
+
 -- Who pays for calls of language models that come with a certain name.
 create table payer_rule (
     id uuid primary key,
