@@ -18,6 +18,7 @@ _FREE = """
 select o.id, o.name, f.organization_id is not null as has_failed
 from organization o left join fence f on f.organization_id = o.id and f.task = %(task)s and f.customer_id is null
 where o.id = any(%(organizations)s::uuid[]) and (f.retry_at is null or f.retry_at <= %(now)s)
+and not exists (select from company c where c.organization_id = o.id and c.rests_until > clock_timestamp())
 order by hashtextextended(o.id::text, extract(epoch from %(now)s::timestamptz)::bigint)
 """
 
