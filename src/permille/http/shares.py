@@ -25,8 +25,8 @@ Made = TypeVar("Made")
 CREDENTIALS_REMEMBERED = 10_000
 LATELY_SECONDS = 2.0
 """What was longer ago counts little."""
-LITTLE = 0.3
-"""So much of a processor is never more than a fair share."""
+LITTLE = 0.5
+"""Half a processor is never more than a fair share; it is what a heavy owner has as well, or it would not stay one."""
 NEW_SECONDS = 1.0
 """Who has come no longer ago is not known yet."""
 REST_SECONDS_MAX = 2.0
