@@ -269,24 +269,28 @@ def test_who_has_just_come_does_one_thing_at_a_time() -> None:
             loads.add("new", 0.0)
             now += NEW_SECONDS
             async with loads.piece("new"):
-                assert not second.done()
+                assert not second.done(), "it is known now"
         await second
+        loads.add("other", 0.0)
+        now += 1.5 * NEW_SECONDS
+        loads.add("other", 0.0)
+        async with loads.piece("new"):
+            again = asyncio.create_task(loads.piece("new").__aenter__())
+            await asyncio.sleep(0)
+            assert not again.done(), "it comes again"
+        await again
 
     asyncio.run(run())
 
 
-def test_between_the_steps_of_long_work_a_heavy_owner_rests(monkeypatch: pytest.MonkeyPatch) -> None:
-    rests: list[float] = []
-    monkeypatch.setattr(time, "sleep", rests.append)
+def test_long_work_of_a_heavy_owner_ends_with_its_step() -> None:
     loads = Loads(lambda: 0.0)
-    rest = Turns(loads=loads).rest_of("moves")
-    for seconds in (1.0, 0.25):
-        rest(seconds)
-    assert rests == [], "alone"
+    goes_on = Turns(loads=loads).steps_of("moves")
+    assert goes_on(3.0)
+    assert goes_on(0.1), "alone"
     loads.add("other", 0.01)
-    for seconds in (0.25, 9.0):
-        rest(seconds)
-    assert rests == [0.25, 2.0]
+    assert not goes_on(0.1)
+    assert Turns(loads=loads).steps_of("other")(0.1)
 
 
 def test_what_the_database_does_for_a_thread_counts(dsn: str) -> None:

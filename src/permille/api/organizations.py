@@ -204,7 +204,7 @@ def read_move(given: dict[str, Any]) -> datetime:
 def move_test_clock(call: Call) -> dict[str, Any] | Accepted:
     """PUT /test_clock: everything that became due up to then has run, in order, when this answers 200.
 
-    What takes longer than a request may is left to the worker, and answered with 202.
+    What takes longer than a request may, or than others can bear, is left to the worker, and answered with 202.
     """
     usecase.refuse_live(call.organization)
     until = read_move(call.root("test_clock"))
@@ -212,17 +212,17 @@ def move_test_clock(call: Call) -> dict[str, Any] | Accepted:
         call.conn,
         organization=call.organization,
         until=until,
-        pause=commits_for(call.conn, MOVE_SECONDS, rest=call.engine.turns.rest_of(call.organization.id)),
+        pause=commits_for(call.conn, MOVE_SECONDS, goes_on=call.engine.turns.steps_of(call.organization.id)),
     )
     return _test_clock(call) if has_arrived else Accepted(content=_test_clock(call))
 
 
 def commits_for(
-    conn: Connection[Any], seconds: float, *, rest: Callable[[float], None]
+    conn: Connection[Any], seconds: float, *, goes_on: Callable[[float], bool]
 ) -> Callable[[], bool]:
     """A pause between steps, which commits what was done so far, and says when the time is over.
 
-    `rest` is called with how long a step took.
+    `goes_on` says it too, by how long the last step took.
     """
     began = time.monotonic()
     ends = began + seconds
@@ -230,8 +230,7 @@ def commits_for(
     def pause() -> bool:
         nonlocal began
         conn.commit()
-        rest(time.monotonic() - began)
-        began = time.monotonic()
-        return began > ends
+        last, began = began, time.monotonic()
+        return not goes_on(began - last) or began > ends
 
     return pause

@@ -37,7 +37,7 @@ class _Load:
     """How much of a processor an owner took on average of late."""
 
     since: float
-    """When it came."""
+    """When it came, or came again."""
     at: float
     average: float = 0.0
 
@@ -84,6 +84,8 @@ class Loads:
             if load is None:
                 self._forget(now)
                 load = self._of[owner] = _Load(now, now)
+            elif now - load.at > NEW_SECONDS:
+                load.since = now
             load.add(seconds, now)
             self._all.add(seconds, now)
 
@@ -133,11 +135,10 @@ class Loads:
                     self.add(owner, took)
                     lane.free_at = self._clock() + min(took, REST_SECONDS_MAX)
 
-    def rest(self, owner: Hashable, seconds: float) -> None:
-        """Between the steps of a long piece, in its thread: one took so long, and a heavy owner rests before the next."""
+    def goes_on(self, owner: Hashable, seconds: float) -> bool:
+        """Between the steps of long work, in its thread: one took so long; whether the next may begin now."""
         self.add(owner, seconds)
-        if self.is_heavy(owner):
-            time.sleep(min(seconds, REST_SECONDS_MAX))
+        return not self.is_heavy(owner)
 
     def latest(self, count: int, seconds: float) -> list[UUID]:
         """The organizations that did something last, at most so many seconds ago."""
@@ -170,7 +171,7 @@ class Loads:
             load = self._of.get(owner)
             if load is None:
                 return bool(self._of)
-            return len(self._of) > 1 and now - load.since < NEW_SECONDS
+            return len(self._of) > 1 and (now - load.since < NEW_SECONDS or now - load.at > NEW_SECONDS)
 
     def _forget(self, now: float) -> None:
         """Owners that are not there any more; they are looked for now and then."""
@@ -269,9 +270,9 @@ class Turns:
             known = partial(self.owner_of, credential)
             return await self.loads.counted(known, partial(work, is_heavy), run_in_threadpool)
 
-    def rest_of(self, owner: Hashable) -> Callable[[float], None]:
-        """What is called between the steps of a long piece of the owner's work, with how long one took."""
-        return partial(self.loads.rest, owner)
+    def steps_of(self, owner: Hashable) -> Callable[[float], bool]:
+        """What is called between the steps of long work with how long one took: whether the owner may go on."""
+        return partial(self.loads.goes_on, owner)
 
     def owner(self, credential: str) -> Hashable:
         """Whose the credential is, as far as that is known."""
