@@ -100,7 +100,7 @@ class Application:
     def _write_company(self, found: Sequence[UUID]) -> None:
         try:
             with self.engine.pool.connection() as conn:
-                company.seen(conn, found)
+                company.seen(conn, found, now=system_now())
         except psycopg.Error as error:
             log.warning("Workers can't see who is there: %s", error)
 

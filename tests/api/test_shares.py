@@ -21,9 +21,9 @@ from permille.api.http import Call, Engine, application, route
 from permille.config import from_environment
 from permille.core.errors import Refusal
 from permille.database.connections import Limits, open_pool, processor_seconds
+from permille.http import shares
 from permille.http.shares import (
     LATELY_SECONDS,
-    LITTLE,
     NEW_SECONDS,
     Loads,
     Shares,
@@ -175,9 +175,9 @@ def test_an_organization_that_takes_most_gives_way(dsn: str, keys: list[str]) ->
 def test_who_takes_more_than_others_on_average_is_heavy() -> None:
     now = 0.0
     loads = Loads(lambda: now)
-    loads.add("most", 1.0)
+    loads.add("most", 1.5)
     assert not loads.is_heavy("most"), "alone"
-    loads.add("little", 0.1)
+    loads.add("little", 0.9)
     loads.add("less", 0.05)
     assert [loads.is_heavy(each) for each in ("most", "little", "less", "new")] == [True, False, False, False]
     loads.add("less", 3.0)
@@ -187,9 +187,11 @@ def test_who_takes_more_than_others_on_average_is_heavy() -> None:
     assert not loads.is_heavy("less"), "the others are gone"
 
 
-def test_time_on_a_processor_counts_and_waiting_does_not() -> None:
+def test_time_on_a_processor_counts_and_waiting_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "LITTLE", 0.05)
+
     def burn(_is_heavy: bool) -> None:
-        until = time.thread_time() + LITTLE * LATELY_SECONDS + 0.1
+        until = time.thread_time() + 0.2
         while time.thread_time() < until:
             pass
 
@@ -199,7 +201,7 @@ def test_time_on_a_processor_counts_and_waiting_does_not() -> None:
         owners = {name: UUID(int=number) for number, name in enumerate(("waits", "reckons"))}
         for name, owner in owners.items():
             turns.learn(name, owner)
-        await turns.run("waits", lambda _: time.sleep(LITTLE * LATELY_SECONDS + 0.1))
+        await turns.run("waits", lambda _: time.sleep(0.3))
         await turns.run("reckons", burn)
         assert loads.is_heavy(owners["reckons"])
         assert not loads.is_heavy(owners["waits"])
@@ -306,12 +308,14 @@ def test_what_the_database_does_for_a_thread_counts(dsn: str) -> None:
     pool.close()
 
 
-def test_documents_count_too() -> None:
+def test_documents_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "LITTLE", 0.02)
+
     async def run() -> None:
         loads = Loads(lambda: 0.0)
         loads.add("other", 0.01)
         workshop = Workshop(loads=loads)
-        await workshop.make("prints", lambda: sum(range(50_000_000)))
+        await workshop.make("prints", lambda: sum(range(10_000_000)))
         workshop.close()
         assert loads.is_heavy("prints")
 

@@ -14,6 +14,7 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from permille import worker
+from permille.clock import system_now
 from permille.core.errors import Unbillable
 from permille.database.connections import open_pool
 from permille.events.engine import event_log
@@ -224,10 +225,10 @@ def test_while_others_are_there_an_organization_rests_after_its_turn(
 
     done: list[UUID] = []
     assert turns(Task.DUE) == turns(Task.DUE) == {long, short}, "alone"
-    company.seen(db, [long])
+    company.seen(db, [long], now=system_now())
     db.commit()
     assert turns(Task.DUE) == turns(Task.DUE) == {long, short}, "still alone"
-    company.seen(db, [other])
+    company.seen(db, [other], now=system_now())
     db.commit()
     assert turns(Task.DUE) == {long, short}
     assert turns(Task.DUE) == turns(Task.ALERTS) == {short}
@@ -242,7 +243,7 @@ def test_nobody_chooses_to_be_the_first(db: psycopg.Connection[Any]) -> None:
     orders: set[tuple[UUID, ...]] = set()
     for seconds in range(5):
         now = NOW + timedelta(seconds=seconds)
-        orders.add(tuple(each.id for each in store.free(db, "test", ids, now=now)))
+        orders.add(tuple(each.id for each in store.free(db, "test", ids, now=now, at=now)))
     assert {tuple(sorted(order)) for order in orders} == {tuple(sorted(ids))}
     assert len(orders) > 1
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -12,30 +13,30 @@ from permille.database.bulk import uuid_array
 
 _SEEN = """
 insert into company as c (organization_id, seen_at)
-select id, clock_timestamp() from unnest(%s::uuid[]) as s (id) order by id
+select id, %(now)s::timestamptz from unnest(%(organizations)s::uuid[]) as s (id) order by id
 on conflict (organization_id) do update set seen_at = excluded.seen_at
 """
 
 _FORGET = """
-delete from company where greatest(seen_at, rests_until) < clock_timestamp() - interval '1 minute'
+delete from company where greatest(seen_at, rests_until) < %(now)s::timestamptz - interval '1 minute'
 """
 
 _REST = """
 insert into company as c (organization_id, rests_until)
-select %(organization)s, clock_timestamp() + %(seconds)s * interval '1 second'
+select %(organization)s, %(now)s::timestamptz + %(seconds)s * interval '1 second'
 where exists (
-    select from company o where o.organization_id <> %(organization)s and o.seen_at > clock_timestamp() - interval '3 seconds'
+    select from company o where o.organization_id <> %(organization)s and o.seen_at > %(now)s::timestamptz - interval '3 seconds'
 )
 on conflict (organization_id) do update set rests_until = excluded.rests_until
 """
 
 
-def seen(conn: Connection[Any], organization_ids: Collection[UUID]) -> None:
-    """A server has requests of these organizations now. Those of which nothing was seen for a while are forgotten."""
-    conn.execute(_FORGET)
-    conn.execute(_SEEN, [uuid_array(organization_ids)])
+def seen(conn: Connection[Any], organization_ids: Collection[UUID], *, now: datetime) -> None:
+    """A server has requests of these organizations now, by the system's clock. Those that were not seen for a while are forgotten."""
+    conn.execute(_FORGET, {"now": now})
+    conn.execute(_SEEN, {"organizations": uuid_array(organization_ids), "now": now})
 
 
-def rest(conn: Connection[Any], organization_id: UUID, *, seconds: float) -> None:
-    """Leave the organization alone for so long, if a server has requests of others."""
-    conn.execute(_REST, {"organization": organization_id, "seconds": seconds})
+def rest(conn: Connection[Any], organization_id: UUID, *, seconds: float, now: datetime) -> None:
+    """Leave the organization alone for so long from now on, by the system's clock, if a server has requests of others."""
+    conn.execute(_REST, {"organization": organization_id, "seconds": seconds, "now": now})

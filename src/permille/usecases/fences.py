@@ -17,6 +17,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
+from permille.clock import system_now
 from permille.database.connections import is_passing, is_unavailable
 from permille.store import company, customers, fences
 from permille.store.fences import Free
@@ -61,7 +62,7 @@ def for_each(
     if not organization_ids:
         return 0
     with pool.connection() as conn:
-        free = fences.free(conn, task, organization_ids, now=now)
+        free = fences.free(conn, task, organization_ids, now=now, at=system_now())
     done = 0
     for organization in free:
         began = time.monotonic()
@@ -82,7 +83,8 @@ def _rest(pool: ConnectionPool[Connection[Any]], organization_id: UUID, took: fl
     """While others are there, an organization is left alone as long as a turn of it took."""
     if took > TURN_SECONDS:
         with pool.connection() as conn:
-            company.rest(conn, organization_id, seconds=min(took, REST_SECONDS_MAX))
+            seconds = min(took, REST_SECONDS_MAX)
+            company.rest(conn, organization_id, seconds=seconds, now=system_now())
 
 
 def _failed(
