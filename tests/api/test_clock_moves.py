@@ -109,9 +109,9 @@ def test_ten_years_are_many_short_transactions(billed: Api, monkeypatch: pytest.
     real = under_test.commits_for
 
     def noted(
-        conn: psycopg.Connection[Any], seconds: float, *, goes_on: Callable[[float], bool]
+        conn: psycopg.Connection[Any], seconds: float, *, rest: Callable[[float, float], None]
     ) -> Callable[[], bool]:
-        pause = real(conn, seconds, goes_on=goes_on)
+        pause = real(conn, seconds, rest=rest)
 
         def both() -> bool:
             commits.append(time.monotonic())

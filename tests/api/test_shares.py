@@ -285,14 +285,20 @@ def test_who_has_just_come_does_one_thing_at_a_time() -> None:
     asyncio.run(run())
 
 
-def test_long_work_of_a_heavy_owner_ends_with_its_step() -> None:
+def test_between_the_steps_of_long_work_a_heavy_owner_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(time, "sleep", rests.append)
     loads = Loads(lambda: 0.0)
-    goes_on = Turns(loads=loads).steps_of("moves")
-    assert goes_on(3.0)
-    assert goes_on(0.1), "alone"
+    rest = Turns(loads=loads).rest_of("moves")
+    loads.add("moves", 0.9)
+    rest(0.5, 3.0)
+    assert rests == [], "alone"
     loads.add("other", 0.01)
-    assert not goes_on(0.1)
-    assert Turns(loads=loads).steps_of("other")(0.1)
+    rest(0.25, 0.05)
+    assert rests == [], "it takes little of a processor, however long that takes"
+    for seconds in (0.5, 9.0):
+        rest(seconds, 0.3)
+    assert rests == [0.5, 2.0]
 
 
 def test_what_the_database_does_for_a_thread_counts(dsn: str) -> None:

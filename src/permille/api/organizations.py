@@ -204,7 +204,7 @@ def read_move(given: dict[str, Any]) -> datetime:
 def move_test_clock(call: Call) -> dict[str, Any] | Accepted:
     """PUT /test_clock: everything that became due up to then has run, in order, when this answers 200.
 
-    What takes longer than a request may, or than others can bear, is left to the worker, and answered with 202.
+    What takes longer than a request may is left to the worker, and answered with 202.
     """
     usecase.refuse_live(call.organization)
     until = read_move(call.root("test_clock"))
@@ -212,25 +212,26 @@ def move_test_clock(call: Call) -> dict[str, Any] | Accepted:
         call.conn,
         organization=call.organization,
         until=until,
-        pause=commits_for(call.conn, MOVE_SECONDS, goes_on=call.engine.turns.steps_of(call.organization.id)),
+        pause=commits_for(call.conn, MOVE_SECONDS, rest=call.engine.turns.rest_of(call.organization.id)),
     )
     return _test_clock(call) if has_arrived else Accepted(content=_test_clock(call))
 
 
 def commits_for(
-    conn: Connection[Any], seconds: float, *, goes_on: Callable[[float], bool]
+    conn: Connection[Any], seconds: float, *, rest: Callable[[float, float], None]
 ) -> Callable[[], bool]:
     """A pause between steps, which commits what was done so far, and says when the time is over.
 
-    `goes_on` says it too, by how long the last step took.
+    `rest` is called with how long a step took, and with what this thread took of a processor in all.
     """
-    began = time.monotonic()
-    ends = began + seconds
+    began = last = time.monotonic()
+    took = time.thread_time()
 
     def pause() -> bool:
-        nonlocal began
+        nonlocal last
         conn.commit()
-        last, began = began, time.monotonic()
-        return not goes_on(began - last) or began > ends
+        rest(time.monotonic() - last, time.thread_time() - took)
+        last = time.monotonic()
+        return last > began + seconds
 
     return pause

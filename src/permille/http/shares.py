@@ -135,10 +135,13 @@ class Loads:
                     self.add(owner, took)
                     lane.free_at = self._clock() + min(took, REST_SECONDS_MAX)
 
-    def goes_on(self, owner: Hashable, seconds: float) -> bool:
-        """Between the steps of long work, in its thread: one took so long; whether the next may begin now."""
-        self.add(owner, seconds)
-        return not self.is_heavy(owner)
+    def rest(self, owner: Hashable, step_seconds: float, processor_seconds: float) -> None:
+        """Between the steps of long work, in its thread: a heavy owner rests as long as the last one took.
+
+        What the work took of processors until now is not counted yet.
+        """
+        if self.is_heavy(owner, more=processor_seconds):
+            time.sleep(min(step_seconds, REST_SECONDS_MAX))
 
     def latest(self, count: int, seconds: float) -> list[UUID]:
         """The organizations that did something last, at most so many seconds ago."""
@@ -152,16 +155,17 @@ class Loads:
         """Whether several are there, or were a moment ago."""
         return len(self._of) > 1
 
-    def is_heavy(self, owner: Hashable) -> bool:
-        """Whether it takes more than its share, at the cost of others."""
+    def is_heavy(self, owner: Hashable, *, more: float = 0.0) -> bool:
+        """Whether it takes more than its share, at the cost of others; `more` are seconds that are not counted yet."""
         with self._lock:
             load = self._of.get(owner)
             if load is None:
                 return False
             now = self._clock()
             self._forget(now)
-            owners = len(self._of)
-            return owners > 1 and load.of_late(now) > max(LITTLE, self._all.of_late(now) / owners)
+            owners, uncounted = len(self._of), more / LATELY_SECONDS
+            share = max(LITTLE, (self._all.of_late(now) + uncounted) / owners)
+            return owners > 1 and load.of_late(now) + uncounted > share
 
     def _is_new(self, owner: Hashable) -> bool:
         """Whether it has come a moment ago, and others are there."""
@@ -270,9 +274,9 @@ class Turns:
             known = partial(self.owner_of, credential)
             return await self.loads.counted(known, partial(work, is_heavy), run_in_threadpool)
 
-    def steps_of(self, owner: Hashable) -> Callable[[float], bool]:
-        """What is called between the steps of long work with how long one took: whether the owner may go on."""
-        return partial(self.loads.goes_on, owner)
+    def rest_of(self, owner: Hashable) -> Callable[[float, float], None]:
+        """Called between the steps of long work with how long the last one took, and the time of processors until now."""
+        return partial(self.loads.rest, owner)
 
     def owner(self, credential: str) -> Hashable:
         """Whose the credential is, as far as that is known."""
