@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 SMOKE := tests/store/test_migrate.py tests/ingest/test_intake.py tests/usecases/test_fences.py tests/api/test_settings.py \
 	tests/web/test_settings.py tests/out/test_language.py
 
-.PHONY: help install setup setup-clients dev demo check test lint types contracts browser unit coverage bench simulate mutants conformance fuzz screenshots lock audit format package
+.PHONY: help install setup setup-clients dev demo check test lint types contracts browser bytecode unit coverage bench simulate mutants conformance fuzz screenshots lock audit format package
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1|/' | column -t -s '|'
@@ -31,7 +31,9 @@ demo: install ## the main job, from nothing to an invoice
 check: setup lint types contracts ## what can be known in a minute: format, lint, types, contracts, the core, a test of each folder
 	@HYPOTHESIS_PROFILE=quick $(BIN)/pytest -n 2 -q tests/core $(SMOKE)
 
-test: setup lint types contracts unit fuzz conformance ## everything; this is what CI runs
+test: setup ## everything; this is what CI runs
+	@$(MAKE) -j2 types lint contracts setup-clients browser bytecode
+	@$(MAKE) unit fuzz conformance
 
 lint: ## format and lint, without changing anything
 	$(BIN)/ruff format --check .
@@ -45,6 +47,9 @@ contracts: ## which package may import which
 
 browser:
 	@$(PYTHON) tools/browser.py
+
+bytecode: # of tests and of all that they import, so that not each worker of them makes its own at the same time
+	@$(BIN)/pytest --collect-only -qq > /dev/null || true
 
 setup-clients: setup ## the real clients of model providers that tests bill calls of, in an environment of their own
 	@$(PYTHON) tools/bootstrap.py --clients

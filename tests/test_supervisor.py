@@ -19,16 +19,17 @@ from typing import Any
 import psycopg
 import pytest
 
-from permille.config import Config, from_environment
+from permille.config import CALLS_SOCKET, Config, from_environment
+from permille.embedded.calls import READING, WORKING, Calls, ask_for
 from permille.embedded.postgres import dsn_of
 from permille.embedded.process import Forked, fork
-from permille.embedded.supervisor import Program, environment_of_programs
+from permille.embedded.supervisor import Program, environment_of_programs, programs
 from tests.live import PATIENCE_SECONDS
 
 STAND_IN = """
 import os, signal, sys, time
 import psycopg
-name, journal = sys.argv[1:3]
+name, journal = sys.argv[1].replace(" ", "_"), sys.argv[2]
 dsn = os.environ["PERMILLE_DATABASE_URL"]
 def write(what):
     with open(journal, "a") as file:
@@ -39,6 +40,11 @@ def stop(*_):
     write("stopped")
     sys.exit(0)
 signal.signal(signal.SIGTERM, stop)
+def ask(*_):
+    from permille.embedded.calls import ask_for
+    ask_for("help")
+signal.signal(signal.SIGUSR1, ask)
+signal.signal(signal.SIGUSR2, lambda *_: os._exit(0))
 with psycopg.connect(dsn) as conn:
     conn.execute("select count(*) from organization")
 write("started")
@@ -53,7 +59,14 @@ from permille.config import Config
 from permille.embedded.supervisor import Program, up
 data_dir, journal, port, url, *names = sys.argv[1:]
 config = Config(data_dir=Path(data_dir), port=int(port), database_url=url or None)
-kept = [Program(name=name, command=(sys.executable, "-c", STAND_IN, name, journal)) for name in names]
+kept = [
+    Program(
+        name=name,
+        command=(sys.executable, "-c", STAND_IN, name, journal),
+        needed_for=name.partition(" for ")[2] or None,
+    )
+    for name in names
+]
 sys.exit(up(config, kept=kept))
 """.replace("STAND_IN", repr(STAND_IN))
 
@@ -184,6 +197,32 @@ def test_a_crashed_program_is_started_again_and_the_other_left_alone(tree: Tree)
     assert "work ended with status -9" in tree.log.read_text()
 
 
+def test_a_program_that_is_asked_for_starts_then_ends_when_it_likes_and_is_stopped_with_the_others(
+    tree: Tree,
+) -> None:
+    needed = ("first for help", "second for help")
+    first, second = (name.replace(" ", "_") for name in needed)
+    tree.up(names=("serve", *needed))
+    asking = tree.await_started(1)["serve"]
+
+    def ask(count: int) -> dict[str, int]:
+        os.kill(asking, signal.SIGUSR1)
+        return tree.await_started(count)
+
+    assert ask(2).keys() == {"serve", first}
+    assert ask(3).keys() == {"serve", first, second}
+    ends = dict(tree.entries("started"))[first]
+    os.kill(ends, signal.SIGUSR2)
+    wait_until(lambda: not Path(f"/proc/{ends}").exists(), tree.log)  # the supervisor has seen it
+    again = ask(4)
+    assert again[first] != ends
+    os.kill(again[second], signal.SIGKILL)
+    crashed = tree.await_started(5)
+    assert crashed[second] != again[second]
+    assert tree.stop() == 0
+    assert tree.entries("stopped") == [(name, crashed[name]) for name in ("serve", first, second)]
+
+
 def test_a_crashed_database_is_started_again_at_the_same_address_and_the_programs_go_on(tree: Tree) -> None:
     tree.up()
     before = tree.await_started()
@@ -290,6 +329,34 @@ def test_the_collector_rests_while_programs_are_loaded_and_no_longer() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert found.stdout.split() == ["False", "True", "True"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="programs can be asked for on Linux only")
+def test_one_worker_always_runs_and_the_others_and_the_reader_when_they_are_needed() -> None:
+    found = {
+        each.name: (each.command[3:4], each.command[4:], each.needed_for)
+        for each in programs(Config(workers=3))
+    }
+    assert found.pop("serve")[2] is None
+    assert found == {
+        "read": (("read",), (), READING),
+        "work 1": (("work",), (), None),
+        "work 2": (("work",), ("--until-idle",), WORKING),
+        "work 3": (("work",), ("--until-idle",), WORKING),
+    }
+
+
+def test_nobody_is_asked_without_a_supervisor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(CALLS_SOCKET, raising=False)
+    ask_for(READING)
+    calls = Calls()
+    monkeypatch.setenv(CALLS_SOCKET, calls.name)
+    ask_for(READING)
+    ask_for(WORKING)
+    assert calls.take() == {READING, WORKING}
+    assert calls.take() == set()
+    calls.close()
+    ask_for(READING)
 
 
 def test_all_programs_know_the_address_that_was_given_on_the_command_line() -> None:

@@ -16,8 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import pytest
 
+from permille.config import CALLS_SOCKET
 from permille.core.instants import microseconds
+from permille.embedded.calls import WORKING, Calls
 from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.events.postgres.writer import Memory, open_connection, store
@@ -167,6 +170,38 @@ def test_a_second_signal_in_the_middle_of_the_first_hangs_nothing(
     worker.send_signal(signal.SIGUSR1)
     worker.send_signal(signal.SIGTERM)
     assert ended(worker)[0] == 0
+
+
+UNTIL_IDLE = """
+import sys, time
+from permille import worker
+from permille.config import from_environment
+turns = []
+def step(_pool, _now):
+    turns.append(time.sleep(0.05))
+    return len(turns) < int(sys.argv[1])
+worker.loops = lambda *_: (
+    worker.Loop(name="all", step=step, pause_seconds=1.0),
+    worker.Loop(name="daily", step=lambda *_: turns.append("daily"), pause_seconds=86_400.0),
+)
+worker.BUSY_SECONDS, worker.IDLE_SECONDS = 0.5, 1.0
+worker.run(from_environment(), until_idle=True)
+sys.exit(3 if len(turns) < int(sys.argv[1]) or "daily" in turns else 0)
+"""
+"""A worker with a loop that goes on for so many turns."""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="another worker can be asked for on Linux only")
+@pytest.mark.parametrize(("turns", "asked"), [(1, set()), (40, {WORKING})])
+def test_it_asks_for_another_worker_while_there_is_much_to_do_and_ends_when_it_is_idle(
+    dsn: str, turns: int, asked: set[str]
+) -> None:
+    calls = Calls()
+    environment = {**os.environ, "PERMILLE_DATABASE_URL": dsn, CALLS_SOCKET: calls.name}
+    command = [sys.executable, "-c", UNTIL_IDLE, str(turns)]
+    assert subprocess.run(command, env=environment, timeout=PATIENCE_SECONDS, check=False).returncode == 0
+    assert calls.take() == asked
+    calls.close()
 
 
 def test_a_newer_schema_ends_it_at_the_start_and_while_it_runs(dsn: str, db: psycopg.Connection[Any]) -> None:

@@ -93,8 +93,8 @@ class Deliveries:
             )
             while run.bill_due(conn, organization_id=population.organization_id, until=DUE):
                 conn.commit()
-        self.await_end([population.organization_id])
-        assert self._count([population.organization_id]) == invoices
+        made = [population.organization_id]
+        self._await(lambda: self._count(made) == invoices and self._left(made) == 0)
         return population.organization_id
 
     def deliver(self, organizations: Sequence[UUID], *, beside: Sequence[UUID] = ()) -> Delivered:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Collection, Mapping, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -24,7 +25,8 @@ from permille.clock import system_now
 from permille.config import READER_SOCKET, Config
 from permille.core.llm.call import PreparedCall, SentCall
 from permille.core.llm.intake import by_code
-from permille.database.connections import Limits, Pool, is_unavailable, open_pool
+from permille.database.connections import Limits, LoopConnections, Pool, is_unavailable, open_pool
+from permille.embedded.calls import READING, ask_for
 from permille.events.engine import event_log
 from permille.http.bodies import BodyMemory
 from permille.http.reads import Reader
@@ -34,7 +36,7 @@ from permille.ingest.asgi import EventIntake
 from permille.ingest.decoders import FORMATS, USAGE_FORMATS
 from permille.ingest.senders import Answers
 from permille.monitoring import metrics_route
-from permille.store import api_keys, company, held_usages, llm_intakes
+from permille.store import api_keys, company, llm_intakes
 from permille.usecases import llm_usages
 from permille.usecases.event_warnings import warnings_of
 from permille.usecases.key_use import KeyUse, hear_changes
@@ -134,6 +136,7 @@ class _Calls:
     """CallDesk."""
 
     asked: _Asks
+    on_loop: LoopConnections
 
     def prepare(self, organization_id: UUID, calls: Sequence[SentCall]) -> list[PreparedCall]:
         return self.asked(lambda conn: llm_usages.prepare(conn, organization_id, calls))
@@ -166,8 +169,26 @@ class _Calls:
             )
         )
 
-    def counted_for(self, organization_id: UUID, payers: Mapping[str, str], *, now: datetime) -> None:
-        self.asked(lambda conn: held_usages.counted(conn, organization_id, payers, now=now))
+    async def look_at_once(
+        self, organization_id: UUID, *, identities: Sequence[str], subscriptions: Collection[str]
+    ) -> llm_usages.Look | None:
+        try:
+            return await llm_usages.look_at_once(
+                self.on_loop, organization_id, identities=identities, subscriptions=subscriptions
+            )
+        except psycopg.Error as error:
+            _refuse_if_unavailable(error)
+            raise
+
+    async def close(self) -> None:
+        await self.on_loop.close()
+
+
+def _refuse_if_unavailable(error: psycopg.Error) -> None:
+    """Raise Refusal where the database cannot be reached: the request is to be sent again."""
+    if is_unavailable(error):
+        log.warning("The database cannot be reached: %s", error)
+        raise try_again() from error
 
 
 def intake_of(
@@ -187,10 +208,8 @@ def intake_of(
             with pool.connection() as conn:
                 return question(conn)
         except psycopg.Error as error:
-            if not is_unavailable(error):
-                raise
-            log.warning("The database cannot be reached: %s", error)
-            raise try_again() from error
+            _refuse_if_unavailable(error)
+            raise
 
     return EventIntake(
         event_log.writers(
@@ -206,7 +225,7 @@ def intake_of(
             warnings=lambda owner, drafts: asked(lambda conn: warnings_of(conn, owner, drafts)),
             unevaluable=lambda owner, drafts: asked(lambda conn: event_log.unevaluable(conn, owner, drafts)),
             unacceptable=lambda request: asked(lambda conn: event_log.first_unacceptable(conn, request)),
-            calls=_Calls(asked),
+            calls=_Calls(asked, LoopConnections(dsn, size=WRITERS, name="permille-intake")),
             notes=notes or RecentUsages(),
         ),
         bodies or BodyMemory(config.bodies_mb * 1024**2),
@@ -246,7 +265,7 @@ def build(config: Config) -> Application:
         turns=turns,
         documents=Workshop(config.documents_at_once, loads=turns.loads),
         bodies=BodyMemory(config.bodies_mb * 1024**2),
-        reader=None if reader is None else Reader(reader),
+        reader=None if reader is None else Reader(reader, partial(ask_for, READING)),
     )
     intake_pool = open_pool(config.database_url, size=4, name="permille-intake", limits=limits)
     intake = intake_of(

@@ -16,6 +16,8 @@ from msgspec import Meta
 PREFIX = "PERMILLE_"
 READER_SOCKET = "PERMILLE_READER_SOCKET"
 """The variable by which `permille up` says its programs where heavy reads are done: the name of a Unix socket without a file."""
+CALLS_SOCKET = "PERMILLE_CALLS_SOCKET"
+"""The same for the socket at which they ask for a program that is started only when it is needed."""
 
 
 class ConfigError(Exception):
@@ -169,7 +171,7 @@ class Config:
         Meta(
             ge=1,
             le=64,
-            description="Processes of background work that `permille up` runs. A large invoice run uses them all.",
+            description="Processes of background work that `permille up` runs at most: one always, the others while there is much to do.",
         ),
     ] = 2
     events_batch_max: Annotated[

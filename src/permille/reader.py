@@ -18,6 +18,7 @@ from permille import logs, request_ids
 from permille.api.http import Engine, Reads
 from permille.api.routes import reads_apart
 from permille.app import HEAVY_POOL_SIZE, limits_of
+from permille.busy import Patience
 from permille.config import READER_SOCKET, Config
 from permille.database.connections import open_pool
 from permille.embedded.running import UnusableError
@@ -30,10 +31,12 @@ from permille.usecases.key_use import KeyUse
 log = logging.getLogger(__name__)
 
 NICENESS = 5
-LOOK_SECONDS = 60.0
+IDLE_SECONDS = 300.0
+"""After so long without a read it ends; the server has it started again for the next one."""
+LOOK_SECONDS = 10.0
 
 
-def _serve(connection: socket.socket, engine: Engine, found: Mapping[str, Reads]) -> None:
+def _serve(connection: socket.socket, engine: Engine, found: Mapping[str, Reads], patience: Patience) -> None:
     """Answer what the server asks for over a connection. One that fails is closed: the server reads by itself then."""
     with connection:
         try:
@@ -41,6 +44,7 @@ def _serve(connection: socket.socket, engine: Engine, found: Mapping[str, Reads]
                 asked = reads.receive(connection, reads.Reading)
                 request_ids.current.set(asked.request_id)
                 reads.send(connection, found[asked.route](engine, asked))
+                patience.begin_again()
         except (EOFError, OSError):
             pass
         except psycopg.Error as error:
@@ -49,8 +53,11 @@ def _serve(connection: socket.socket, engine: Engine, found: Mapping[str, Reads]
             log.exception("A read failed, which the server does again")
 
 
-def accept(listener: socket.socket, engine: Engine) -> None:
-    """Answer the servers of our own user that connect, each by a thread, until the listener is closed."""
+def accept(listener: socket.socket, engine: Engine, patience: Patience) -> None:
+    """Answer the servers of our own user that connect, each by a thread, until the listener is closed.
+
+    `patience` begins again with each read.
+    """
     found = reads_apart()
     while True:
         try:
@@ -58,13 +65,16 @@ def accept(listener: socket.socket, engine: Engine) -> None:
         except OSError:
             return
         if reads.is_ours(connection):
-            threading.Thread(target=_serve, args=(connection, engine, found), daemon=True).start()
+            threading.Thread(target=_serve, args=(connection, engine, found, patience), daemon=True).start()
         else:
             connection.close()
 
 
 def run(config: Config) -> None:
-    """Read for the server until SIGTERM or SIGINT. Raises UnusableError where no server asks."""
+    """Read for the server until SIGTERM or SIGINT, or until no more reads come. Raises UnusableError where no server asks.
+
+    A read that it is at as it ends is done by the server.
+    """
     name = os.environ.get(READER_SOCKET)
     if config.database_url is None or name is None:
         raise UnusableError("`permille up` runs this by itself, for its server.")
@@ -80,10 +90,11 @@ def run(config: Config) -> None:
     with Signals() as signals, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(reads.address_of(name))
         listener.listen(2 * reads.AT_ONCE)
-        threading.Thread(target=accept, args=(listener, engine), daemon=True).start()
+        patience = Patience(IDLE_SECONDS)
+        threading.Thread(target=accept, args=(listener, engine, patience), daemon=True).start()
         calm_collector()
         quick_turns()
-        while not signals.stopping():
+        while not signals.stopping() and not patience.is_over():
             signals.wait(LOOK_SECONDS)
     heavy_pool.close()
     pool.close()

@@ -25,7 +25,6 @@ from permille.http.requests import Requests
 from permille.ingest.quick import QuickDesk
 from permille.memory import calm_collector, quick_turns
 from permille.usecases import price_catalogue, watch
-from permille.web.rendering import compile_templates
 from permille.web.sign_in import first_user_link
 
 log = logging.getLogger(__name__)
@@ -119,7 +118,6 @@ class Gate:
                 self.protocol.short_way = ShortWay(QuickDesk(application.intake), self.requests)
                 calm_collector()
                 quick_turns()
-                await asyncio.to_thread(compile_templates)
                 await self._keep_looking(application)
 
     async def _keep_looking(self, application: Application) -> None:

@@ -10,7 +10,14 @@ import os
 import select
 import signal
 from types import FrameType, TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
+
+
+class HasFileno(Protocol):
+    """A file that can be waited for."""
+
+    def fileno(self) -> int:
+        """Its descriptor."""
 
 
 class Signals:
@@ -26,10 +33,11 @@ class Signals:
         """Whether we were asked to stop."""
         return self._stop_asked
 
-    def wait(self, seconds: float) -> None:
-        """Sleep, but not longer than until the next signal."""
-        readable, _, _ = select.select([self._reader], [], [], seconds)
-        if readable:
+    def wait(self, seconds: float, *also: HasFileno) -> None:
+        """Sleep, but not longer than until the next signal, or until one of the files is readable."""
+        files: list[int | HasFileno] = [self._reader, *also]
+        readable, _, _ = select.select(files, [], [], seconds)
+        if self._reader in readable:
             os.read(self._reader, 4096)
 
     def __enter__(self) -> Self:

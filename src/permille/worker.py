@@ -16,9 +16,11 @@ from psycopg_pool import ConnectionPool, PoolClosed
 
 from permille import logs
 from permille.api.webhooks import RENDERERS
+from permille.busy import Busy, Patience
 from permille.config import Config
 from permille.database.connections import Limits, open_pool
 from permille.database.migrate import UnableToMigrateError, pending
+from permille.embedded.calls import WORKING, ask_for
 from permille.embedded.running import UnusableError
 from permille.embedded.unprivileged import leave_root
 from permille.events.engine import upkeep
@@ -44,6 +46,14 @@ APART_SECONDS = 0.03
 """Between the starts of loops, so that their turns come one after the other and share a few connections."""
 LOOK_SECONDS = 0.5
 """How soon the process ends once a loop has found that it must."""
+BUSY_SECONDS = 1.0
+"""A worker that has had something to do for so long asks for another one."""
+JOBS_FOR_TWO = 2
+"""So many jobs at once can be shared out."""
+IDLE_SECONDS = 60.0
+"""A worker that works until it is idle ends after so long with nothing to do."""
+TURN_WAITS_SECONDS = 0.1
+"""How long a turn waits for the one before it, which usually has nothing to do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +66,8 @@ class Loop:
     name: str
     step: Callable[[Pool, datetime], bool]
     pause_seconds: float
+    counts: bool = True
+    """Whether its turns come one after the other with those of other loops, and are work when they go on."""
 
 
 def roll_up(pool: Pool, _now: datetime) -> bool:
@@ -109,8 +121,8 @@ def _forget(pool: Pool, delete_older: Callable[..., int], now: datetime, days: i
         return delete_older(conn, before=now - timedelta(days=days)) > 0
 
 
-def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
-    """All that `permille work` does; any number of processes may do it at once."""
+def loops(config: Config, stopping: threading.Event, at_jobs: Busy | None = None) -> tuple[Loop, ...]:
+    """All that `permille work` does; any number of processes may do it at once. Its jobs count for `at_jobs`."""
 
     def run_due(pool: Pool, now: datetime) -> bool:
         return due.run_live(pool, now, stopping.is_set) > 0
@@ -130,7 +142,7 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
     def run_jobs(pool: Pool, _now: datetime) -> bool:
         assert config.database_url is not None
         context = Context(pool=pool, config=config, renderers=RENDERERS, is_stopping=stopping.is_set)
-        jobs.work(config.database_url, context, stopping)
+        jobs.work(config.database_url, context, stopping, busy=at_jobs)
         return False
 
     return (
@@ -145,7 +157,7 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
         Loop(name="ongoing balances", step=_goes_on(ongoing_balances.refresh_live), pause_seconds=0.5),
         Loop(name="unpriced usage", step=_goes_on(unpriced.look_live), pause_seconds=2.0),
         Loop(name="VAT numbers", step=look_up_vat_numbers, pause_seconds=5.0),
-        Loop(name="jobs", step=run_jobs, pause_seconds=1.0),
+        Loop(name="jobs", step=run_jobs, pause_seconds=1.0, counts=False),
         Loop(name="webhooks", step=queue_webhooks, pause_seconds=1.0),
         Loop(name="mails", step=queue_mails, pause_seconds=5.0),
         Loop(name="old webhooks", step=forget_webhooks, pause_seconds=86_400.0),
@@ -154,8 +166,8 @@ def loops(config: Config, stopping: threading.Event) -> tuple[Loop, ...]:
     )
 
 
-def run(config: Config) -> None:
-    """Work until SIGTERM or SIGINT; what a loop is at is finished first.
+def run(config: Config, *, until_idle: bool = False) -> None:
+    """Work until SIGTERM or SIGINT, or until there is nothing to do; what a loop is at is finished first.
 
     Raises UnusableError, and UnableToMigrateError, when it must not work or go on: its schema or its clock is wrong.
     """
@@ -165,8 +177,10 @@ def run(config: Config) -> None:
     leave_root(config)
     if pending(config.database_url):
         raise UnusableError("The database lacks migrations: run `permille db migrate`, then this again.")
-    stopping = threading.Event()
-    found = loops(config, stopping)
+    stopping, at_jobs = threading.Event(), Busy(JOBS_FOR_TWO)
+    found = loops(config, stopping, at_jobs)
+    if until_idle:  # what is done once in a while would be done at each start
+        found = tuple(loop for loop in found if loop.pause_seconds <= IDLE_SECONDS)
     limits = Limits(statement=config.worker_statement_timeout_seconds, idle=config.idle_timeout_seconds)
     pool = open_pool(
         config.database_url,
@@ -181,8 +195,12 @@ def run(config: Config) -> None:
         for thread in threads:
             thread.start()
             signals.wait(APART_SECONDS)
-        while not signals.stopping() and not stopping.is_set():
+        patience = Patience(IDLE_SECONDS)
+        while not signals.stopping() and not stopping.is_set() and not (until_idle and patience.is_over()):
             signals.wait(LOOK_SECONDS)
+            if max(turns.busy.seconds, at_jobs.seconds) >= BUSY_SECONDS:
+                ask_for(WORKING)
+                patience.begin_again()
         stopping.set()
         _end(threads, pool)
     if turns.failure is not None:
@@ -205,16 +223,18 @@ class _Turns:
 
     def __init__(self, pool: Pool, stopping: threading.Event) -> None:
         self._pool, self._stopping, self._watch = pool, stopping, Watch()
+        self._door = threading.Lock()
+        self.busy = Busy()
         self.failure: Exception | None = None
         """Why none of them may go on."""
 
     def repeat(self, loop: Loop) -> None:
         while not self._stopping.is_set():
             try:
-                with self._pool.connection() as conn:
-                    now = self._watch.now(conn)
-                if loop.step(self._pool, now):
-                    continue
+                if self._first(loop):
+                    with self.busy:
+                        while not self._stopping.is_set() and self._goes_on(loop):
+                            pass
                 self._stopping.wait(loop.pause_seconds)
             except (MustStopError, UnableToMigrateError) as error:
                 log.critical("Background work stops: %s", error)
@@ -225,3 +245,17 @@ class _Turns:
             except Exception:
                 log.exception("The %s loop failed; it goes on", loop.name)
                 self._stopping.wait(PAUSE_AFTER_ERROR_SECONDS)
+
+    def _first(self, loop: Loop) -> bool:
+        """A turn after a pause. Most have nothing to do: one after the other, they share a connection."""
+        is_next = loop.counts and self._door.acquire(timeout=TURN_WAITS_SECONDS)
+        try:
+            return self._goes_on(loop)
+        finally:
+            if is_next:
+                self._door.release()
+
+    def _goes_on(self, loop: Loop) -> bool:
+        with self._pool.connection() as conn:
+            now = self._watch.now(conn)
+        return loop.step(self._pool, now)

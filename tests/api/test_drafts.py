@@ -51,7 +51,7 @@ def test_a_draft_is_shown_and_made_final_by_hand(drafted: Api) -> None:
         "select array_agg(webhook_type order by created_at, webhook_type) from webhook"
         " where organization_id = %(organization)s and object_type = 'invoice'"
     )
-    assert sorted(told) == ["invoice.created", "invoice.drafted"]
+    assert sorted(told) == ["invoice.created", "invoice.drafted", "invoice.ready_to_finalize"]
 
 
 def test_payment_and_metadata_are_of_final_invoices_and_a_new_payment_status_is_reported_once(

@@ -286,9 +286,7 @@ def test_a_change_that_waits_costs_what_it_costs_made_at_the_payment(
     move(api, 2024, 3, asked, 9)
     waiting = gate(api, "cus", rule=FOREVER, plan="max")
     move(api, 2024, 3, paid, 9)
-    rule = waiting["activation_rules"][0]
-    (owed,) = api.row("select total_amount_cents from invoice where id = %(id)s", id=rule["lago_invoice_id"])
-    pay(api, waiting, owed)
+    pay(api, waiting, owed_of(api, waiting))
     api.subscribe("other", external_customer_id="other", plan="max")
     assert by_status_of(api, "cus") == by_status_of(api, "other") == {"terminated": "pro", "active": "max"}
     move(api, 2024, 4, 1, 1)
@@ -308,3 +306,109 @@ def cost(api: Api, customer: str) -> int:
     given = api.get("/credit_notes", external_customer_id=customer)["credit_notes"]
     fees: int = sum(each["fees_amount_cents"] for each in billed)
     return fees - sum(each["total_amount_cents"] for each in given)
+
+
+@pytest.mark.parametrize("follows", [True, False])
+@pytest.mark.parametrize("prorated", [True, False])
+def test_units_that_change_while_a_payment_is_awaited_count_from_the_next_period_on(
+    api: Api, follows: bool, prorated: bool
+) -> None:
+    """4 seats in advance and 2 desks in arrears, each at 31.00, or 1.00 a day: of April, and of the days from the 12th on."""
+    add_seats(api)
+    api.plan("pro")
+    desks = seats(2, "31", add_on_code="desk", pay_in_advance=False, prorated=prorated)
+    api.plan("max", fixed_charges=[seats(4, "31", prorated=prorated), desks])
+    api.customer(currency="EUR")
+    if follows:
+        api.subscribe()
+    move(api, 2024, 3, 10, 9)
+    waiting = gate(api, rule=FOREVER, plan="max")
+    for code, units in (("seat", 7), ("desk", 5)):
+        changed = {"fixed_charge": {"units": units, "apply_units_immediately": True}}
+        api.put(f"/plans/max/fixed_charges/{code}", changed)
+    move(api, 2024, 3, 12, 9)
+    pay(api, waiting, 4 * 22 * 100 if prorated else 4 * 3_100)
+    move(api, 2024, 5, 1, 1)
+    lines = [
+        (invoice["issuing_date"], fee["item"]["code"], fee["units"], fee["amount_cents"])
+        for row in api.get("/invoices")["invoices"]
+        for invoice in [api.get(f"/invoices/{row['lago_id']}")["invoice"]]
+        for fee in invoice["fees"]
+        if fee["item"]["type"] == "fixed_charge"
+    ]
+    days = 20 if follows else 22
+    assert sorted(lines) == [
+        ("2024-03-12", "seat", "4.0", 4 * 2_200 if prorated else 4 * 3_100),
+        ("2024-04-01", "desk", "2.0", 2 * days * 100 if prorated else 2 * 3_100),
+        ("2024-04-01", "seat", "7.0", 7 * 3_100),
+        ("2024-05-01", "desk", "5.0", 5 * 3_100),
+        ("2024-05-01", "seat", "7.0", 7 * 3_100),
+    ]
+
+
+@pytest.mark.parametrize("days", [(10, 12), (7, 29)])
+@pytest.mark.parametrize("prorated", [True, False])
+def test_units_carried_over_cost_after_a_wait_what_they_cost_without_one(
+    api: Api, send: Sender, days: tuple[int, int], prorated: bool
+) -> None:
+    """A recurring metric that both plans charge in advance."""
+    recurring_plans(api, prorated=prorated, cents=930)
+    for customer in ("cus", "other"):
+        api.customer(customer, currency="EUR")
+        api.subscribe(customer, external_customer_id=customer)
+        send(datetime(2024, 3, 6, 8, tzinfo=UTC), customer, "seats", seats=4)
+    asked, paid = days
+    move(api, 2024, 3, asked, 9)
+    waiting = gate(api, "cus", rule=FOREVER, plan="max")
+    assert of_kinds(api, waiting) == ["subscription"]
+    move(api, 2024, 3, paid, 9)
+    pay(api, waiting, owed_of(api, waiting))
+    api.subscribe("other", external_customer_id="other", plan="max")
+    move(api, 2024, 5, 1, 1)
+    assert cost(api, "cus") == cost(api, "other")
+
+
+def test_units_carried_over_are_not_on_the_invoice_of_a_downgrade_that_waits(api: Api, send: Sender) -> None:
+    """The old plan goes on and bills April's, so there are none to give back for the days until the payment."""
+    recurring_plans(api, prorated=True, cents=155)
+    api.customer(currency="EUR")
+    api.subscribe()
+    send(datetime(2024, 3, 6, 8, tzinfo=UTC), code="seats", seats=4)
+    move(api, 2024, 3, 10, 9)
+    gate(api, rule=FOREVER, plan="max")
+    move(api, 2024, 4, 1, 1)
+    waiting = now_of(api)
+    assert (waiting["status"], of_kinds(api, waiting)) == ("incomplete", ["subscription"])
+    move(api, 2024, 4, 3, 9)
+    pay(api, waiting, 155)
+    move(api, 2024, 4, 30, 9)
+    renewed = [
+        each["amount_cents"]
+        for each in api.get("/fees", fee_type="charge", per_page=100)["fees"]
+        if each["from_date"] >= "2024-04-01"
+    ]
+    assert renewed == [4 * 300]
+
+
+def recurring_plans(api: Api, *, prorated: bool, cents: int) -> None:
+    metric = api.metric("seats", aggregation_type="sum_agg", field_name="seats", recurring=True)
+    for code, amount, fee in (("pro", "3", 310), ("max", "5", cents)):
+        recurring = charge(metric, properties={"amount": amount}, pay_in_advance=True, prorated=prorated)
+        api.plan(code, [recurring], amount_cents=fee, pay_in_advance=True)
+
+
+def of_kinds(api: Api, waiting: Any) -> list[str]:
+    """The kinds of fees on the invoice that a subscription waits for."""
+    (kinds,) = api.row(
+        "select array_agg(fee_type) from fee where invoice_id = %(id)s", id=invoice_of(waiting)
+    )
+    return sorted(kinds)
+
+
+def owed_of(api: Api, waiting: Any) -> int:
+    (owed,) = api.row("select total_amount_cents from invoice where id = %(id)s", id=invoice_of(waiting))
+    return int(owed)
+
+
+def invoice_of(waiting: Any) -> str:
+    return str(waiting["activation_rules"][0]["lago_invoice_id"])

@@ -94,6 +94,29 @@ def test_our_answers_have_the_fields_that_lago_documents_or_the_differences_name
     assert sorted(each for each in found if f"`{each.rsplit('.', 1)[1]}`" not in DIFFERENCES) == [], names
 
 
+@pytest.mark.skipif(not LAGO.exists(), reason="Lago's document isn't beside the repository")
+def test_our_operations_take_the_query_parameters_that_lago_documents() -> None:
+    whole = yaml.load(LAGO.read_text(), Loader=yaml.CSafeLoader)
+    own = document("http://localhost")
+    unknown, compared = [], 0
+    for path, operations in whole["paths"].items():
+        for method, operation in operations.items():
+            known = shared(path).get(method)
+            if known is None:
+                continue
+            theirs = queried(operation, whole) | queried(operations, whole)
+            compared += len(theirs)
+            unknown += [(method, path, name) for name in sorted(theirs - queried(known, own))]
+    assert compared > 200
+    assert unknown == []
+
+
+def queried(described: Schema, whole: Schema) -> set[str]:
+    """The names of query parameters, without what is in brackets."""
+    found = [resolved(each, whole) for each in described.get("parameters", ())]
+    return {each["name"].split("[")[0] for each in found if each["in"] == "query"}
+
+
 def shared(path: str) -> Mapping[str, Any]:
     """Our operations at a path of Lago's, whatever its parameters are called."""
     wanted = shape(path)

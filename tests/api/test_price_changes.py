@@ -424,12 +424,16 @@ def test_each_period_costs_what_a_slow_oracle_says(api: Api, sold: Any, send: An
             now = day(month, number)
             move_to(api, now)
             amount = chance.randint(1, 3)
-            kind = chance.choice(["now", "next_period", "at", "use"])
+            kind = chance.choice(["now", "next_period", "at", "past", "use"])
             if kind == "use":
                 send(now)
                 used[month] = used.get(month, 0) + 1
             elif kind == "at":
                 since = day(chance.randint(month + 1, 8), chance.choice([1, 15]))
+                reprice(api, amount, effective_at=since.isoformat())
+                edits.append((since, now, amount))
+            elif kind == "past":
+                since = day(chance.randint(2, month), chance.choice([1, 4]))
                 reprice(api, amount, effective_at=since.isoformat())
                 edits.append((since, now, amount))
             else:
@@ -448,8 +452,8 @@ def test_each_period_costs_what_a_slow_oracle_says(api: Api, sold: Any, send: An
 def oracle(edits: list[tuple[datetime | None, datetime, int]], month: int) -> int:
     """The price of a month's period by all edits so far.
 
-    Each edit sets the price from its instant on. One that is made later and begins earlier ends where a change
-    begins that is later than both it and the day it was made on. One that says what is so already changes nothing.
+    Each edit sets the price from its instant on, until the next instant that another has set it from. One of now sets
+    all prices up to now. One that says what is so already changes nothing.
     """
     begins = START if month == 3 else day(month, 1)
     line: dict[datetime, int] = {datetime.min.replace(tzinfo=UTC): 1}
@@ -458,14 +462,13 @@ def oracle(edits: list[tuple[datetime | None, datetime, int]], month: int) -> in
         return line[max(at for at in line if at <= then)]
 
     for since, made, amount in edits:
-        first = since or datetime.min.replace(tzinfo=UTC)
-        if worth(max(first, made)) == amount:
+        if worth(since or made) == amount:
             continue
-        line.setdefault(first, amount)
-        line = {at: amount if first <= at <= max(first, made) else was for at, was in line.items()}
-        line = dict(sorted(line.items()))
-        before = [None, *line.values()]
-        line = {at: was for (at, was), one in zip(line.items(), before, strict=False) if was != one}
+        if since is None:
+            later = {at: was for at, was in line.items() if at > made}
+            line = {datetime.min.replace(tzinfo=UTC): amount, **later}
+        else:
+            line[since] = amount
     return worth(begins)
 
 
@@ -566,7 +569,66 @@ def test_what_comes_before_changes_and_those_behind_it_stay_what_they_are(
         each["charges"][0]["properties"]["amount"]
         for each in api.get("/plans/pro")["plan"]["scheduled_changes"]
     ]
-    assert amounts == (["2"] if is_cancelled else ["2", "1", "2"])
+    assert amounts == (["1", "2"] if is_cancelled else ["2", "1", "2"])
+
+
+@pytest.mark.parametrize("edit", [of_plan_charge, of_own_charge])
+def test_a_price_that_an_edit_before_it_makes_equal_stays_scheduled(
+    api: Api, sold: Any, send: Any, edit: Scheduled
+) -> None:
+    path = "/subscriptions/sub" if edit is of_own_charge else "/plans/pro"
+    edit(api, sold, 2, "2024-05-01")
+    reprice(api, 2, path=f"{path}/charges/tokens")
+    reprice(api, 7, path=f"{path}/charges/tokens")
+    for month in (3, 4, 5):
+        send(day(month, 20))
+    for month in (4, 5, 6):
+        move_to(api, day(month, 1, 1))
+    assert invoiced(api) == [700, 700, 200]
+
+
+def test_copies_and_cancelled_changes_keep_what_is_scheduled_although_it_is_equal(
+    api: Api, sold: Any
+) -> None:
+    reprice(api, 3, effective_at="2024-04-01")
+    reprice(api, 2, effective_at="2024-05-01")
+    reprice(api, 2)
+    api.put("/subscriptions/sub", {"subscription": {"plan_overrides": {"name": "own"}}})
+    plan = api.get("/plans/pro")["plan"]
+    april, may = plan["scheduled_changes"]
+    api.delete(f"/plans/pro/scheduled_changes/{april['lago_id']}", cascade_updates="true")
+    reprice(api, 7, cascade_updates=True)
+    for path, root in (("/plans/pro", "plan"), ("/subscriptions/sub", "subscription")):
+        found = api.get(path)[root]
+        found = found if root == "plan" else found["plan"]
+        [left] = found["scheduled_changes"]
+        assert (left["effective_at"], left["charges"][0]["properties"]) == (may["effective_at"], price(2))
+
+
+def test_what_changes_all_prices_up_to_now_is_not_said_by_earlier_changes_any_more(
+    api: Api, sold: Any
+) -> None:
+    """April's change and what it was made equal to are over: an edit from March on reaches the periods since."""
+    reprice(api, 3, effective_at="2024-04-01")
+    move_to(api, day(4, 2))
+    reprice(api, 5)
+    reprice(api, 6, effective_at="2024-03-15")
+    assert amount_of(api) == ["6"]
+    assert api.get("/plans/pro")["plan"]["scheduled_changes"][0]["effective_at"] == "2024-03-15T00:00:00Z"
+
+
+def test_an_edit_from_a_past_instant_starts_from_the_prices_of_then(api: Api, sold: Any) -> None:
+    reprice(api, 2, effective_at="2024-04-10")
+    move_to(api, day(4, 20))
+    reprice(api, 2, effective_at="2024-04-01")
+    changes = api.get("/plans/pro")["plan"]["scheduled_changes"]
+    assert [(each["effective_at"][:10], each["charges"][0]["properties"]) for each in changes] == [
+        ("2024-04-01", price(2)),
+        ("2024-04-10", price(2)),
+    ]
+    reprice(api, 4, effective_at="2024-03-25")
+    changes = api.get("/plans/pro")["plan"]["scheduled_changes"]
+    assert [each["charges"][0]["properties"]["amount"] for each in changes] == ["4", "2", "2"]
 
 
 def plan_fees(api: Api, sub: str = "sub") -> list[int]:

@@ -17,6 +17,7 @@ import pytest
 from permille import reader
 from permille.api.http import Engine
 from permille.api.routes import APART, GROUPS
+from permille.busy import Patience
 from permille.clock import system_now
 from permille.core.api_key import Mode
 from permille.database.connections import Limits, open_pool
@@ -50,7 +51,7 @@ def read_by(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[st
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
         listener.bind(reads.address_of(name))
         listener.listen()
-        threading.Thread(target=reader.accept, args=(listener, engine), daemon=True).start()
+        threading.Thread(target=reader.accept, args=(listener, engine, Patience(60)), daemon=True).start()
         object.__setattr__(server.engine, "reader", Noting(name))
         yield done
         object.__setattr__(server.engine, "reader", None)
@@ -177,8 +178,9 @@ def test_the_server_reads_by_itself_while_the_reader_is_away_or_fails(
     server: Server, api: Api, work: Callable[[socket.socket], None] | None
 ) -> None:
     listener, name = listening(work) if work else (socket.socket(), f"permille-test-{secrets.token_hex(8)}")
+    asked: list[None] = []
     with listener:
-        object.__setattr__(server.engine, "reader", Reader(name))
+        object.__setattr__(server.engine, "reader", Reader(name, lambda: asked.append(None)))
         try:
             for _ in range(3):
                 assert answer(api, "/invoices")[0] == 200
@@ -186,6 +188,7 @@ def test_the_server_reads_by_itself_while_the_reader_is_away_or_fails(
             object.__setattr__(server.engine, "reader", None)
             if work:
                 listener.shutdown(socket.SHUT_RDWR)
+    assert len(asked) == (0 if work else 3)
 
 
 def test_a_reader_that_went_away_and_came_again_is_asked_again(

@@ -185,6 +185,8 @@ def test_who_takes_more_than_others_on_average_is_heavy() -> None:
     now += 4 * LATELY_SECONDS
     loads.add("less", 0.1)
     assert not loads.is_heavy("less"), "the others are gone"
+    now += 4 * LATELY_SECONDS
+    assert not loads.is_heavy("less", more=9.0), "nobody is there"
 
 
 def test_time_on_a_processor_counts_and_waiting_does_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -110,6 +111,7 @@ def barriers(page: Page) -> list[str]:
 
 
 def picture(page: Page, name: str) -> None:
-    """For a person to look at; the folder is not committed."""
-    SCREENSHOTS.mkdir(exist_ok=True)
-    page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)
+    """For a person to look at, who asks with PICTURES=1; the folder is not committed."""
+    if os.environ.get("PICTURES"):
+        SCREENSHOTS.mkdir(exist_ok=True)
+        page.screenshot(path=SCREENSHOTS / f"{name}.png", full_page=True)

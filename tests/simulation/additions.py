@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import Random
 from typing import Any
 
@@ -13,6 +14,8 @@ LLM: dict[str, Any] = {
     "recurring": False,
     "models": ["m1", "m2"],
 }
+UNIT: dict[str, Any] = {"do": "unit", "code": "credits"}
+OF_A_TIER = {"provider": "acme", "model": "m1", "type": "output", "tier": "batch", "amount": "4.4"}
 KINDS = ("input", "output", "cached_input", "reasoning")
 
 
@@ -73,10 +76,18 @@ class Catalogue:
         self.plays = self.random.random() < 0.4
         self.corrects = self.more.random() < 0.5
         """Whether price files hold from past days on, and invoices are corrected by them."""
+        self.tiers = Random(f"catalogue with tiers {seed}")
+        self.units = Random(f"catalogue in units {seed}")
+        self.unknown = Random(f"catalogue without prices {seed}")
+        self.has_tiers = self.tiers.random() < 0.5
+        self.has_units = self.units.random() < 0.3
+        self.has_unknown = self.unknown.random() < 0.5
+        """Whether there is usage of a model that few price files know."""
         self.versions = 0
 
     def begins(self) -> list[dict[str, Any]]:
-        return [LLM, {**self.version(), "days": -400}] if self.plays else []
+        begins = [LLM, {**self.version(), "days": -400}] if self.plays else []
+        return [*begins, UNIT] if self.plays and self.has_units else begins
 
     def version(self) -> dict[str, Any]:
         """Prices in billionths of a dollar; from one file to the next they change by less than an outlier does."""
@@ -87,8 +98,20 @@ class Catalogue:
             "m2": {"input": chance.choice([150, 300]), "output": chance.choice([600, 1_001])},
         }
         prices["m1"]["cached_input"] = prices["m1"]["input"] // 4
+        if self.has_tiers:
+            self._add_tiers(prices)
+        if self.has_unknown and self.versions > 1 and self.unknown.random() < 0.5:
+            prices["m3"] = {"input": 700, "output": 2_100}
         days = chance.choice([0, 1, 3, 30, -1, -5, -20])
         return {"do": "version", "label": f"file {self.versions}", "prices": prices, "days": days}
+
+    def _add_tiers(self, prices: dict[str, Any]) -> None:
+        for name, share in (("input batch", 2), ("output flex", 3), ("cached_input batch", 5)):
+            kind = name.partition(" ")[0]
+            if kind in prices["m1"] and self.tiers.random() < 0.7:
+                prices["m1"][name] = prices["m1"][kind] // share
+        if self.tiers.random() < 0.5:
+            prices["m2"]["input priority"] = 2 * prices["m2"]["input"]
 
     def charge(self, currency: str) -> dict[str, Any]:
         models = self.more.choice([[], [["m1"]], [["m2"], ["m1"]]])
@@ -100,6 +123,7 @@ class Catalogue:
             "advance": False,
             "filters": [{"models": each, "terms": self._terms(currency, self.more)} for each in models],
             "invoiceable": True,
+            "unit": self.units.choice(["0.5", "0.0075", "3"]) if self.has_units else "",
         }
 
     def _terms(self, currency: str, chance: Random) -> dict[str, Any]:
@@ -112,17 +136,35 @@ class Catalogue:
             {"provider": "acme", "model": "m2", "type": "output", "amount": amount, "from": day}
             for amount, day in (("7.77", "2024-04-11"), ("8.88", "2024-06-01"))
         ]
-        terms = {
+        terms: dict[str, Any] = {
             "markup": chance.choice(["1", "1.2", "0.333"]),
             "markup_by": chance.sample(markup_by, chance.choice([0, 1, 3])),
             "prices": chance.sample(own, chance.choice([0, 1, 2])),
+            "unpriced": self.unknown.choice(["hold", "free"]) if self.has_unknown else "hold",
         }
+        if self.has_tiers:
+            terms["markup_by"] += self.tiers.choice([[], [{"tier": "batch", "markup": "1.1"}]])
+            terms["prices"] += self.tiers.choice([[], [OF_A_TIER]])
         if currency != "USD":
             terms["exchange_rate"] = chance.choice(["0.9", "151.37", "1"])
         return terms
 
-    def then(self, name: str, subscriptions: list[str]) -> dict[str, Any] | None:
-        """What may follow an action: a call of a model, or a price file."""
+    def _price_of_unknown(self, plans: list[str]) -> dict[str, Any]:
+        amount = self.unknown.choice(["1.5", "22"])
+        prices = [
+            {"provider": "acme", "model": "m3", "type": kind, "amount": amount}
+            for kind in ("input", "output")
+        ]
+        return {
+            "do": "price_unknown",
+            "plan": self.unknown.choice(plans),
+            "metric": "llm_tokens",
+            "prices": prices,
+            "when": self.unknown.choice(["now", "now", "now", "next_period"]),
+        }
+
+    def then(self, name: str, subscriptions: list[str], plans: list[str]) -> dict[str, Any] | None:
+        """What may follow an action: a call of a model, a price file, or prices of an unknown model."""
         if not self.plays or self.random.random() > (0.8 if self.corrects else 0.3):
             return None
         if self.corrects and self.random.random() < 0.25:
@@ -130,14 +172,46 @@ class Catalogue:
         if self.random.random() < (0.25 if self.corrects else 0.15):
             late = {"days": self.random.choice([-10, -90, -300])} if self.corrects else {}
             return {**self.version(), **late}
+        if self.has_unknown and self.unknown.random() < 0.12:
+            return self._price_of_unknown(plans)
         chance = self.random
+        model = chance.choice(["m1", "m2"])
         return {
             "do": "call",
             "id": name,
             "subscription": chance.choice(subscriptions),
             "metric": "llm_tokens",
-            "model": chance.choice(["m1", "m2"]),
+            "model": "m3" if self.has_unknown and self.unknown.random() < 0.4 else model,
+            "tier": self.tiers.choice(["", "batch", "flex", "priority"]) if self.has_tiers else "",
             "type": chance.choice(KINDS),
             "ago": chance.choice([0, 0, chance.randint(1, 20 * DAY)]),
             "value": str(chance.randint(1, 5_000_000)),
         }
+
+
+class Schedules:
+    """Writes changes of prices from past and coming days on, back to the price of today, and cancels them."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(f"scheduled prices {seed}")
+        self.plays = self.random.random() < 0.5
+
+    def then(self, models: dict[str, dict[str, str]], terms: Callable[[str, Random], Any]) -> Any:
+        """What may follow an action. `models` has the charge models of plans by metric; `terms` makes prices of one."""
+        chance = self.random
+        if not self.plays or chance.random() > 0.25:
+            return None
+        priced = [(plan, *each) for plan, own in models.items() for each in sorted(own.items())]
+        if not priced:
+            return None
+        plan, metric, model = chance.choice([*priced, *priced[:1] * len(priced)])
+        where = {"plan": plan, "metric": metric, "model": model, "cascade": chance.random() < 0.6}
+        match chance.choice(["price", "price", "price", "price_back", "cancel_price"]):
+            case "price":
+                # few of them, so that prices meet again
+                prices = [terms(model, Random(f"{metric} {number}")) for number in range(2)]
+                when = chance.choice(["now", "now", "next_period", "-3", "-40", "-120", "20", "45", "90"])
+                return {"do": "price", **where, "terms": chance.choice(prices), "when": when}
+            case "price_back":
+                return {"do": "price_back", **where, "when": chance.choice(["25", "50", "95"])}
+        return {"do": "cancel_price", **where, "change": chance.randint(0, 5)}

@@ -45,11 +45,14 @@ def _items(oracle: Oracle, who: Customer, bill: Bill, since: datetime) -> list[t
     if not any(end > since for end in ends) or bill.periods_at or any(r.plan["commitment"] for r in rows):
         return []  # the version is of another time, or somebody has to look at it
     final = bill.finalized or bill.made
-    if any(row.plan["made"] >= final for row in rows):
+    if any(row.plan["made"] >= final or _changed(row) >= final for row in rows):
         return []  # its charges may be others
     now = {id(row): _now(oracle, row, bill) for row in rows}
     if any(_usage(_lines(billed, row)) != _usage(now[id(row)]) for row in rows):
         return []  # it has other usage by now
+    gone = {(id(row), _place(fee)) for row in rows for fee in now[id(row)] if fee.is_unpriced}
+    if any(fee.cents and (id(fee.subscription), _place(fee)) in gone for fee in billed):
+        return []  # it has no price any more
     cents = sum(fee.cents - fee.corrected for fee in billed)
     cents -= sum(fee.cents for own in now.values() for fee in own)
     found = []
@@ -67,11 +70,18 @@ def _items(oracle: Oracle, who: Customer, bill: Bill, since: datetime) -> list[t
     return found
 
 
+def _changed(row: Subscription) -> datetime:
+    """When a charge by the catalogue was changed last."""
+    return max(
+        (each["changed"] for each in row.plan["charges"] if "changed" in each), default=row.plan["made"]
+    )
+
+
 def _now(oracle: Oracle, row: Subscription, bill: Bill) -> list[Fee]:
     """What the usage of an invoice costs by now."""
     before, oracle.now = oracle.now, bill.made
     if bill.row is not None:
-        fees = oracle.running_fees(row)
+        fees = [fee for fee in oracle.running_fees(row) if not fee.is_unpriced]
     else:
         why = next(why for part, why in bill.parts if part is row)
         fees = [*oracle.usage(row, why, bill.parts)]
@@ -81,7 +91,7 @@ def _now(oracle: Oracle, row: Subscription, bill: Bill) -> list[Fee]:
 
 def _place(fee: Fee) -> Any:
     """Which usage it is of, whatever its price dates from; what lacks of a minimum is none."""
-    return (fee.place, *fee.group[1:3]) if fee.charge is not None else None
+    return (fee.place, *fee.group[1:4]) if fee.charge is not None else None
 
 
 def _usage(fees: list[Fee]) -> dict[Any, tuple[Fraction, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from . import days, progressive, settle
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 def begin(oracle: Oracle, customer: Customer, bill: Bill) -> None:
     """Keep an invoice as a draft, with its taxes and what was billed before, without other credits."""
-    oracle.played.add("drafts")
+    if customer.grace:
+        oracle.played.add("drafts")
     day = days.day_of(bill.made, customer.zone) + timedelta(days=customer.grace)
     bill.status, bill.final_at = "draft", days.opens(day, customer.zone)
     _price(oracle, bill)
@@ -25,6 +26,12 @@ def _price(oracle: Oracle, bill: Bill) -> None:
     for row, why in bill.parts:
         progressive.take_off(oracle, row, why, bill)
     settle.take_taxes(bill)
+    bill.waits, bill.is_released = has_no_price(bill), False
+
+
+def has_no_price(bill: Bill) -> bool:
+    """Whether usage on it is held until it has a price."""
+    return any(fee.is_held for fee in bill.all_fees)
 
 
 def waiting(oracle: Oracle) -> list[tuple[Customer, Bill]]:
@@ -33,26 +40,63 @@ def waiting(oracle: Oracle) -> list[tuple[Customer, Bill]]:
     return sorted(found, key=lambda each: (each[1].made, each[1].order))
 
 
-def finalize_due(oracle: Oracle) -> None:
-    for customer, bill in waiting(oracle):
-        if bill.final_at is not None and bill.final_at <= oracle.now:
+def release(oracle: Oracle) -> None:
+    """What waits for a price is tried once more."""
+    for _, bill in waiting(oracle):
+        bill.is_released = True
+
+
+def due(oracle: Oracle) -> list[tuple[Customer, Bill, datetime]]:
+    """The drafts that become final, or are tried, and when."""
+    return [
+        (who, bill, bill.final_at)
+        for who, bill in waiting(oracle)
+        if bill.final_at is not None and (bill.is_released or not bill.waits)
+    ]
+
+
+def finalize_due(oracle: Oracle, clock: datetime) -> None:
+    """What has waited for a price becomes final as of the clock."""
+    found = [(who, bill) for who, bill, at in due(oracle) if at <= oracle.now]
+    for has_waited, at in ((False, oracle.now), (True, clock)):
+        for customer, bill in [each for each in found if each[1].waits is has_waited]:
+            before, oracle.now = oracle.now, at
             finalize(oracle, customer, bill)
+            oracle.now = before
 
 
-def finalize(oracle: Oracle, customer: Customer, bill: Bill) -> None:
-    """Price a draft a last time, pay it by credits, and give back what was paid in advance for nothing."""
+def finalize(oracle: Oracle, customer: Customer, bill: Bill) -> bool:
+    """Price a draft a last time, pay it by credits, and give back what was paid in advance for nothing.
+
+    One with usage that has no price stays a draft.
+    """
+    has_waited = bill.waits
     _make_again(oracle, bill)
+    if has_no_price(bill):
+        _price(oracle, bill)
+        return False
+    if has_waited:
+        oracle.played.add("catalogue_priced_later")
     bill.status, bill.finalized = "finalized", oracle.now
     oracle.finish(customer, bill)
     for row, _ in bill.parts:
         if row.ended is not None and row.paid is not None and row.paid[1] is bill:
             oracle.give_back(row)
+    return True
 
 
 def refresh(oracle: Oracle, bill: Bill) -> None:
     """Price a draft again."""
     _make_again(oracle, bill)
     _price(oracle, bill)
+
+
+def lacks_price(oracle: Oracle, bill: Bill) -> bool:
+    """Whether it could not become final now."""
+    now, oracle.now = oracle.now, bill.made
+    found = [fee for row, why in bill.parts for fee in oracle.usage(row, why, bill.parts)]
+    oracle.now = now
+    return any(fee.is_held for fee in found)
 
 
 def _make_again(oracle: Oracle, bill: Bill) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 from . import advance, catalogue, corrections, days, drafts, gates, ongoing, progressive, settle
@@ -50,12 +51,17 @@ def price_in_force(prices: Prices, now: datetime) -> Any:
     return [terms for at, terms in prices if at <= now][-1]
 
 
-def prices_now(prices: Prices, now: datetime, after: Any) -> Prices:
-    """An edit of the prices in force: what is scheduled stays where it says something else itself."""
-    before = price_in_force(prices, now)
-    if after == before:
+ALWAYS = START - timedelta(days=999)
+
+
+def prices_after(prices: Prices, since: datetime | None, now: datetime, after: Any) -> Prices:
+    """An edit from an instant on, up to the next that says something, or (None) of all prices up to now."""
+    if price_in_force(prices, since or now) == after:
         return [*prices]
-    return [(at, after if at <= now or terms == before else terms) for at, terms in prices]
+    if since is None:
+        return [(ALWAYS, after), *(each for each in prices if each[0] > now)]
+    rest = [each for each in prices if each[0] != since]
+    return sorted([*rest, (since, after)], key=lambda each: each[0])
 
 
 @dataclass
@@ -68,6 +74,7 @@ class Event:
     order: int
     model: str = ""
     type: str = ""
+    tier: str = ""
     is_void: bool = False
 
 
@@ -176,6 +183,7 @@ class Oracle:
         self.plans: dict[str, Action] = {}
         self.taxes: dict[str, Fraction] = {}
         self.add_ons: set[str] = set()
+        self.units: set[str] = set()
         self.versions: list[catalogue.Version] = []
         """Of the price catalogue, as they were approved."""
         self.rows: list[Subscription] = []
@@ -227,13 +235,12 @@ class Oracle:
             return False
         if any(each["code"] not in self.add_ons for each in action["fixed"]):
             return False
+        if any(each.get("unit") for each in action["charges"]) and not self.units:
+            return False
         self.plans[action["code"]] = {
             **action,
             "made": self.now,
-            "charges": [
-                {**each, "prices": [(START - timedelta(days=999), each["terms"])]}
-                for each in action["charges"]
-            ],
+            "charges": [{**each, "prices": [(ALWAYS, each["terms"])]} for each in action["charges"]],
         }
         return True
 
@@ -245,7 +252,7 @@ class Oracle:
         charges = [
             {
                 **each,
-                "prices": prices_now(each["prices"], self.now, own["terms"])
+                "prices": prices_after(each["prices"], None, self.now, own["terms"])
                 if each["metric"] == own["metric"]
                 else [*each["prices"]],
             }
@@ -261,41 +268,95 @@ class Oracle:
             "made": self.now,
         }
 
-    def _cascade(self, plan: Action, metric: str, before: Any, after: Any) -> None:
+    def _copies(self, plan: Action) -> list[Subscription]:
+        """The subscriptions with a plan of their own that is a copy of this one."""
+        return [row for row in self.rows if row.plan.get("is_own") and row.plan["code"] == plan["code"]]
+
+    def _cascade(self, plan: Action, metric: str, since: datetime | None, before: Any, after: Any) -> None:
         """Copies follow where they say what their plan said before (2.3)."""
-        for row in self.rows:
-            if not row.plan.get("is_own") or row.plan["code"] != plan["code"]:
-                continue
+        for row in self._copies(plan):
             self.mark(row)
             for each in row.plan["charges"]:
-                own = price_in_force(each["prices"], self.now)
+                own = price_in_force(each["prices"], since or self.now)
                 if each["metric"] == metric and own == before:
                     self.played.add("cascades")
-                    each["prices"] = prices_now(each["prices"], self.now, after)
+                    each["prices"] = prices_after(each["prices"], since, self.now, after)
 
     def _price(self, action: Action) -> bool:
         """Other prices of a charge: for periods that begin from an instant on, or for all that is not billed (2.3)."""
-        plan = self.plans.get(action["plan"])
-        found = [each for each in plan["charges"] if each["metric"] == action["metric"]] if plan else []
-        if not found or found[0]["model"] != action["model"]:
+        charge = self.charge_of(action)
+        if charge is None or charge["model"] != action["model"]:
             return False
         self.played.add("prices")
-        assert plan is not None
+        plan, since = self.plans[action["plan"]], days.price_date(self.now, action["when"])
         for row in self.rows:
             if row.plan is plan:
                 self.mark(row)
-        since = days.price_date(self.now, action["when"])
-        prices = found[0]["prices"]
+        before = price_in_force(charge["prices"], since or self.now)
+        if since is not None and since < self.now and before != action["terms"]:
+            self.played.add("prices_from_the_past")
         if action["cascade"]:
-            before = price_in_force(prices, self.now)
-            self._cascade(plan, action["metric"], before, action["terms"])
-        if since is None:
-            found[0]["prices"] = prices_now(prices, self.now, action["terms"])
-        else:
-            found[0]["prices"] = sorted(
-                [each for each in prices if each[0] != since] + [(since, action["terms"])],
-                key=lambda each: each[0],
-            )
+            self._cascade(plan, action["metric"], since, before, action["terms"])
+        charge["prices"] = prices_after(charge["prices"], since, self.now, action["terms"])
+        if any(one[1] == other[1] for one, other in pairwise(charge["prices"])):
+            self.played.add("prices_that_became_equal")
+        return True
+
+    def charge_of(self, action: Action) -> Any:
+        """The charge of a plan on a metric, if there is one."""
+        plan = self.plans.get(action["plan"])
+        found = [each for each in plan["charges"] if each["metric"] == action["metric"]] if plan else []
+        return found[0] if found else None
+
+    def price_today(self, action: Action) -> Any:
+        charge = self.charge_of(action)
+        return price_in_force(charge["prices"], self.now) if charge else None
+
+    def _price_back(self, action: Action) -> bool:
+        """The price of today is that of a later day again."""
+        return self._price({**action, "terms": self.price_today(action)})
+
+    def to_cancel(self, action: Action) -> datetime | None:
+        """The instant of a change of prices that is to come."""
+        charges = self.plans[action["plan"]]["charges"] if action["plan"] in self.plans else []
+        known = sorted({at for each in charges for at, _ in each["prices"] if at > self.now})
+        return known[action["change"] % len(known)] if known else None
+
+    def _cancel_price(self, action: Action) -> bool:
+        """Prices go on as before a change; others stay."""
+        at = self.to_cancel(action)
+        if at is None:
+            return False
+        plan = self.plans[action["plan"]]
+        for one in [plan, *(row.plan for row in (self._copies(plan) if action["cascade"] else []))]:
+            for each in one["charges"]:
+                each["prices"] = [known for known in each["prices"] if known[0] != at]
+        for row in self.rows:
+            if row.plan["code"] == plan["code"]:
+                self.mark(row)
+        return True
+
+    def _price_unknown(self, action: Action) -> bool:
+        """Prices of its own for a model, in a charge by the catalogue."""
+        terms = self.with_own_prices(action)
+        if terms is None:
+            return False
+        self.charge_of(action)["changed"] = self.now
+        return self._price({**action, "terms": terms, "model": "catalogue", "cascade": False})
+
+    def with_own_prices(self, action: Action) -> Any:
+        """The terms of a charge by the catalogue, with these prices too."""
+        charge = self.charge_of(action)
+        since = days.price_date(self.now, action["when"])
+        if charge is None:
+            return None
+        terms = price_in_force(charge["prices"], since or self.now)
+        names = [(each["model"], each["type"]) for each in action["prices"]]
+        kept = [each for each in terms["prices"] if (each["model"], each["type"]) not in names]
+        return {**terms, "prices": [*kept, *action["prices"]]}
+
+    def _unit(self, action: Action) -> bool:
+        self.units.add(action["code"])
         return True
 
     def _correct(self, action: Action) -> bool:
@@ -553,9 +614,10 @@ class Oracle:
 
     def _finalize(self, action: Action) -> bool:
         found = self._draft(action)
-        if found is not None:
-            drafts.finalize(self, *found)
-        return found is not None
+        if found is None or drafts.lacks_price(self, found[1]):
+            return False
+        drafts.finalize(self, *found)
+        return True
 
     def _refresh(self, action: Action) -> bool:
         found = self._draft(action)
@@ -642,6 +704,7 @@ class Oracle:
             self.numbers,
             action["model"],
             action.get("type", ""),
+            action.get("tier", ""),
         )
         advance.bill(self, self.events[action["id"]])
         return True
@@ -969,6 +1032,7 @@ class Oracle:
 
     def _move(self, action: Action) -> bool:
         until = self.arrives(action)
+        drafts.release(self)
         self._look()
         while due := [*self._due(until)]:
             at = min(at for at, _ in due)
@@ -980,7 +1044,7 @@ class Oracle:
             self._bill_due(rows)
             for row in rows:
                 self._go_on(row, clock)
-            drafts.finalize_due(self)
+            drafts.finalize_due(self, clock)
             self._top_up_by_rules()
             self.now = clock
             if not any(True for _ in self._due(clock)):
@@ -1026,9 +1090,9 @@ class Oracle:
             at = self._next_top_up(who, wallet)
             if at <= until:
                 yield at, None
-        for _, bill in drafts.waiting(self):
-            if bill.final_at is not None and bill.final_at <= until:
-                yield bill.final_at, None
+        for _, _, at in drafts.due(self):
+            if at <= until:
+                yield at, None
         for at in gates.ends(self):
             if at <= until:
                 yield at, None
@@ -1085,7 +1149,7 @@ class Oracle:
             row.fees += missing
             fees += own
         bill = Bill("subscription", [fee for fee in fees if fee.cents], self.now, parts=parts, all_fees=fees)
-        if customer.grace and parts:
+        if parts and (customer.grace or drafts.has_no_price(bill)):
             drafts.begin(self, customer, bill)
         else:
             self.finish(customer, bill)
@@ -1195,13 +1259,15 @@ class Oracle:
                 continue
             fees = self.usage_fees(row, charge, start, end, owner)
             yield from fees
-            cents = sum(fee.cents for fee in fees)
+            in_unit = charge.get("unit")
+            cents = sum(fee.hundredths if in_unit else fee.cents for fee in fees)
             if charge["minimum"]:
                 last = end if why in {"end", "upgrade"} else end - timedelta(microseconds=1)
                 begin, until = row.day(start), row.day(last) + timedelta(days=1)
                 used = (until - begin).days - (1 if why == "upgrade" else 0)
                 missing = Fraction(charge["minimum"] * max(used, 0), (after - first).days) - cents
                 if missing > 0:
+                    missing = catalogue.from_hundredths(self, row, charge, missing) if in_unit else missing
                     yield self.charge_fee(row, charge["metric"], Fraction(1), missing, owner)
 
     def used_period(self, row: Subscription, why: str, at: datetime) -> tuple[datetime, datetime, date, date]:

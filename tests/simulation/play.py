@@ -16,7 +16,7 @@ from .oracle import Action, Oracle, said
 from .product import Product
 from .script import Script
 
-QUIET = {"tax", "add_on", "metric", "plan", "customer", "use", "call", "version", "again", "amend"}
+QUIET = {"tax", "unit", "add_on", "metric", "plan", "customer", "use", "call", "version", "again", "amend"}
 """What bills nothing: it is seen at the next action that may."""
 TRIES_MAX = 80
 """How many times a list of actions is played while it is shortened."""
@@ -60,6 +60,12 @@ def amounts(oracle: Oracle, action: Action) -> dict[str, Any]:
         return {"cents": gates.due_of(oracle, action)}
     if action["do"] == "move":
         return {"until": oracle.arrives(action)}
+    if action["do"] == "price_back":
+        return {"terms": oracle.price_today(action)}
+    if action["do"] == "price_unknown":
+        return {"terms": oracle.with_own_prices(action)}
+    if action["do"] == "cancel_price":
+        return {"at": oracle.to_cancel(action)}
     if action["do"] == "again_bill":
         return {"place": oracle.voided(action)}
     if action["do"] == "note" and (credited := oracle.credited(action)):

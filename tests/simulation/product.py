@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import Any
 
@@ -75,6 +75,23 @@ def _rule(rule: Action) -> dict[str, Any]:
     if rule["target"]:
         body |= {"target_ongoing_balance": rule["target"], "grants_target_top_up": rule["grants"]}
     return {**body, "threshold_credits": rule["threshold"]}
+
+
+def _price_name(name: str) -> str:
+    """What a price file calls the price of a type, and of a tier behind it."""
+    kind, _, tier = name.partition(" ")
+    names = {
+        "input": "input_cost_per_token",
+        "output": "output_cost_per_token",
+        "cached_input": "cache_read_input_token_cost",
+    }
+    tiers = {"batch": "_batches", "flex": "_flex", "priority": "_priority"}
+    return names[kind] + (tiers[tier] if tier else "")
+
+
+def _in_unit(rate: str | None) -> dict[str, Any]:
+    """The pricing unit of a charge, if it has one, by what it is worth."""
+    return {"applied_pricing_unit": {"code": "credits", "conversion_rate": rate}} if rate else {}
 
 
 def _gate(action: Action) -> dict[str, Any]:
@@ -162,6 +179,7 @@ class Product:
                     ],
                     pay_in_advance=each["advance"],
                     invoiceable=each["invoiceable"],
+                    **_in_unit(each.get("unit")),
                 )
                 for each in action["charges"]
             ],
@@ -199,6 +217,24 @@ class Product:
         if action["cascade"]:
             chosen["cascade_updates"] = True
         self.api.put(f"/plans/{action['plan']}/charges/{action['metric']}", {"charge": body, **chosen})
+
+    def _price_back(self, action: Action) -> None:
+        self._price(action)
+
+    def _price_unknown(self, action: Action) -> None:
+        self._price({**action, "model": "catalogue", "cascade": False})
+
+    def _unit(self, action: Action) -> None:
+        body = {"code": action["code"], "name": action["code"], "short_name": "CR"}
+        self.api.post("/pricing_units", {"pricing_unit": body})
+
+    def _cancel_price(self, action: Action) -> None:
+        changes = self.api.get(f"/plans/{action['plan']}")["plan"]["scheduled_changes"]
+        shown = action["at"].replace(microsecond=0)
+        found = [each for each in changes if datetime.fromisoformat(each["effective_at"]) == shown]
+        assert found, f"there is no change at {shown}"
+        chosen = {"cascade_updates": "true"} if action["cascade"] else {}
+        self.api.delete(f"/plans/{action['plan']}/scheduled_changes/{found[0]['lago_id']}", **chosen)
 
     def _add_on(self, action: Action) -> None:
         body = {"name": action["code"], "code": action["code"], "amount_cents": 1, "amount_currency": "EUR"}
@@ -311,22 +347,17 @@ class Product:
 
     def _version(self, action: Action) -> None:
         """A price file of LiteLLM's kind, approved from a day on."""
-        names = {
-            "input": "input_cost_per_token",
-            "output": "output_cost_per_token",
-            "cached_input": "cache_read_input_token_cost",
-        }
         prices = {
             f"acme/{model}": {
                 "litellm_provider": "acme",
-                **{names[kind]: float(f"{cost}e-9") for kind, cost in own.items()},
+                **{_price_name(kind): float(f"{cost}e-9") for kind, cost in own.items()},
             }
             for model, own in action["prices"].items()
         }
         body = {"label": action["label"], "source": "litellm", "prices": prices}
         made = self.api.post("/llm/catalogue_versions", {"catalogue_version": body})["catalogue_version"]
         since = (self.now.date() + timedelta(days=action["days"])).isoformat()
-        approval = {"valid_from": since, "accept_outliers": [*prices]}
+        approval = {"valid_from": since, "accept_outliers": ["acme/m1", "acme/m2", "acme/m3"]}
         path = f"/llm/catalogue_versions/{made['lago_id']}/approve"
         self.api.post(path, {"catalogue_version": approval})
         self.versions.append(made["lago_id"])
@@ -337,7 +368,11 @@ class Product:
         self.api.post(path, {"correction": {"all": True}})
 
     def _call(self, action: Action) -> None:
-        self._take(action, {"provider": "acme", "model": action["model"], "type": action["type"]})
+        self._take(action, self._named(action))
+
+    def _named(self, action: Action) -> dict[str, str]:
+        tier = {"tier": action["tier"]} if action["tier"] else {}
+        return {"provider": "acme", "model": action["model"], "type": action["type"], **tier}
 
     def _use(self, action: Action) -> None:
         self._take(action, {"model": action["model"]} if action["model"] else {})

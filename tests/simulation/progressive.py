@@ -24,8 +24,9 @@ def look(oracle: Oracle) -> None:
         for each in _reached(oracle, row)
     ]
     for row, fees, lifetime in found:
-        billed = [fee for fee in fees if fee.cents]
-        bill = Bill("progressive_billing", billed, oracle.now, row=row, all_fees=fees)
+        priced = [fee for fee in fees if not fee.is_unpriced]
+        billed = [fee for fee in priced if fee.cents]
+        bill = Bill("progressive_billing", billed, oracle.now, row=row, all_fees=priced)
         if not bill.fees:
             continue
         oracle.highest[row.id] = lifetime

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from .additions import Catalogue, Gates, below
+from .additions import Catalogue, Gates, Schedules, below
 
 ZONES = ("UTC", "Asia/Tokyo", "America/New_York", "Europe/Paris", "Asia/Kolkata")
 CURRENCIES = ("EUR", "JPY", "USD", "KWD", "BHD", "CLP")
@@ -45,6 +45,7 @@ class Script:
         self.plays = {each for each in COMPONENTS if self.random.random() < 0.5}
         self.catalogue = Catalogue(seed)
         self.gates = Gates(seed)
+        self.schedules = Schedules(seed)
         self.names = 0
         self.priced: dict[str, list[str]] = {}
         self.models: dict[str, dict[str, str]] = {}
@@ -62,10 +63,12 @@ class Script:
         self.actions += [self._subscribe() for _ in self.customers]
         for _ in range(length):
             self.actions.append(self._any())
-            if more := self.catalogue.then(f"call{len(self.actions)}", self.subscriptions):
+            if more := self.catalogue.then(f"call{len(self.actions)}", self.subscriptions, self.plans):
                 self.actions.append(more)
                 self.events += [more["id"]] if more["do"] == "call" else []
             if more := self.gates.then(self.subscriptions, self.plans):
+                self.actions.append(more)
+            if more := self.schedules.then(self.models, self._terms):
                 self.actions.append(more)
 
     def _name(self, kind: str) -> str:
@@ -74,6 +77,13 @@ class Script:
 
     def _some(self, *choices: Any) -> Any:
         return self.random.choice(choices)
+
+    def _terms(self, model: str, chance: Random) -> dict[str, Any]:
+        """Prices by another chance, so that all else stays as it is."""
+        before, self.random = self.random, chance
+        made: dict[str, Any] = getattr(self, f"_{model}")()
+        self.random = before
+        return made
 
     def _plan(self, code: str) -> dict[str, Any]:
         metrics = self.random.sample(

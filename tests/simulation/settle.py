@@ -50,6 +50,11 @@ class Fee:
     """What came back of it for days before its plan took over."""
     count: int = 0
     """How many events it is of, where prices are those of the catalogue."""
+    hundredths: int = 0
+    """What it comes to in the unit of its charge, if that has one."""
+    is_unpriced: bool = False
+    is_held: bool = False
+    """Whether its invoice waits until its usage has a price."""
 
     @property
     def left(self) -> Fraction:
@@ -174,6 +179,9 @@ class Bill:
     all_fees: list[Fee] = field(default_factory=list)
     final_at: datetime | None = None
     """When a draft becomes final."""
+    waits: bool = False
+    """Whether it had usage without a price when it was looked at; it is tried again once a clock is set."""
+    is_released: bool = False
     finalized: datetime | None = None
     """When it did, where it was a draft."""
     corrected: int = 0

@@ -16,7 +16,7 @@ from .oracle import Oracle
 from .play import run, run_with_deaths
 from .script import COMPONENTS, Script
 
-FIXED = (1, 2, 3, 4, 6, 9, 11, 12, 14, 15, 24, 31, 47, 49, 88, 93, 95, 96, 172, 276)
+FIXED = (1, 2, 3, 4, 6, 9, 12, 14, 15, 24, 31, 41, 47, 49, 84, 88, 93, 95, 172, 276)
 """Together they play all that there is."""
 FRESH = 5
 BESIDES = (
@@ -37,6 +37,13 @@ BESIDES = (
     "gated_changes_late",
     "catches_up",
     "own_plans_with_dated_prices",
+    "catalogue_tiers",
+    "catalogue_units",
+    "catalogue_free",
+    "catalogue_holds",
+    "catalogue_priced_later",
+    "prices_from_the_past",
+    "prices_that_became_equal",
 )
 """What else there is, of which any world may have some."""
 WITH_DEATHS = 3

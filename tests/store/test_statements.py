@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import EnumType
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ import psycopg
 import pytest
 from psycopg import errors
 
+from permille.embedded.postgres import EmbeddedPostgres
+from tests.conftest import fresh_database
 from tests.core.test_tidy import IMPURE_SQL, MODULES, SOURCE, name
 
 STATEMENT = re.compile(
     r"\s*(--[^\n]*\n\s*)*(with\s+(recursive\s+)?\w+(\s*\([\w, ]+\))?\s+as\b|select\b|insert into\b|update\s+\w+|delete from\b)",
     re.IGNORECASE,
 )
+VERB = re.compile(r"\b(select|insert into|update|delete from)\b", re.IGNORECASE)
+"""In every statement; a module without one is not parsed."""
 PREPARED = re.compile(r"\s*(--[^\n]*\n\s*)*(with|select|insert|update|delete)\b", re.IGNORECASE)
 PLACEHOLDER = re.compile(r"%%|%s|%\((\w+)\)[sb]|%b")
 TEMPLATE = re.compile(r"\{\w+\}")
@@ -72,10 +77,15 @@ def literal_parts(node: ast.AST) -> str:
     return "".join(literal_parts(part) for part in node.values) if isinstance(node, ast.JoinedStr) else ""
 
 
+@lru_cache(maxsize=1)
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def strings(path: Path) -> Iterator[ast.Constant | ast.JoinedStr]:
     """Every string of a module once: the parts of an f-string are no strings of their own."""
     parts: set[int] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.JoinedStr):
             parts |= {id(part) for part in ast.walk(node)} - {id(node)}
         if isinstance(node, ast.Constant | ast.JoinedStr) and id(node) not in parts:
@@ -94,7 +104,7 @@ def parts(tree: ast.AST) -> set[str]:
 
 def of_parts(path: Path) -> set[int]:
     """The lines of strings that are assigned to such names, or joined to others where they are written."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     names = parts(tree)
     found: set[int] = set()
     for node in ast.walk(tree):
@@ -106,17 +116,18 @@ def of_parts(path: Path) -> set[int]:
     return found
 
 
-def statements() -> Iterator[Statement]:
-    for path in MODULES:
-        fragments = of_parts(path)
-        for node in strings(path):
-            if not STATEMENT.match(literal_parts(node)):
-                continue
-            text = None if node.lineno in fragments else value_of(node, path)
-            yield Statement(path, node.lineno, None if text is None or TEMPLATE.search(text) else text)
+@cache
+def statements(path: Path) -> list[Statement]:
+    nodes = [node for node in strings(path) if STATEMENT.match(literal_parts(node))]
+    fragments = of_parts(path) if nodes else set()
+    found = []
+    for node in nodes:
+        text = None if node.lineno in fragments else value_of(node, path)
+        found.append(Statement(path, node.lineno, None if text is None or TEMPLATE.search(text) else text))
+    return found
 
 
-ALL = list(statements())
+WITH_SQL = [path for path in MODULES if VERB.search(path.read_text())]
 
 
 def numbered(text: str) -> str:
@@ -133,27 +144,32 @@ def numbered(text: str) -> str:
 
 
 def test_statements_are_found() -> None:
-    assert len(ALL) > 250
-    assert sum(each.text is None for each in ALL) <= FRAGMENTS_MAX * len(ALL)
+    found = [each for path in WITH_SQL for each in statements(path)]
+    assert len(found) > 250
+    assert sum(each.text is None for each in found) <= FRAGMENTS_MAX * len(found)
 
 
-@pytest.mark.parametrize("path", sorted({each.path for each in ALL}), ids=name)
-def test_postgres_understands_every_statement(path: Path, dsn: str) -> None:
+@pytest.fixture(scope="module")
+def database(postgres: EmbeddedPostgres) -> Iterator[psycopg.Connection[Any]]:
+    """One for all statements, none of which is executed."""
+    with fresh_database(postgres, "statements") as url, psycopg.connect(url, autocommit=True) as conn:
+        yield conn
+
+
+@pytest.mark.parametrize("path", WITH_SQL, ids=name)
+def test_postgres_understands_every_statement(path: Path, database: psycopg.Connection[Any]) -> None:
     wrong = []
-    with psycopg.connect(dsn, autocommit=True) as conn:
-        for each in ALL:
-            if each.path != path or each.text is None or not PREPARED.match(each.text):
-                continue
-            try:
-                conn.execute(f"prepare looked_at as {numbered(each.text)}")
-                conn.execute("deallocate looked_at")
-            except WITHOUT_A_TYPE:
-                continue
-            except psycopg.Error as error:
-                if "operator does not exist" not in str(
-                    error
-                ):  # between an interval and an untyped parameter
-                    wrong.append(f"{each}: {error}")
+    for each in statements(path):
+        if each.text is None or not PREPARED.match(each.text):
+            continue
+        try:
+            database.execute(f"prepare looked_at as {numbered(each.text)}")
+            database.execute("deallocate looked_at")
+        except WITHOUT_A_TYPE:
+            continue
+        except psycopg.Error as error:
+            if "operator does not exist" not in str(error):  # between an interval and an untyped parameter
+                wrong.append(f"{each}: {error}")
     assert not wrong, "\n".join(wrong)
 
 
@@ -223,7 +239,7 @@ def with_data(path: Path, tree: ast.Module) -> list[str]:
 
 @pytest.mark.parametrize("path", ENGINES, ids=name)
 def test_what_callers_give_is_no_text_of_a_statement(path: Path) -> None:
-    assert with_data(path, ast.parse(path.read_text())) == []
+    assert with_data(path, parsed(path)) == []
 
 
 def test_text_of_callers_in_a_statement_is_found() -> None:

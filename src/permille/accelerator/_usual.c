@@ -42,6 +42,7 @@
 #include "event.h"
 #include "identity.h"
 #include "columns.h"
+#include "shape.h"
 
 /* ---- an organization, and its codes of one version of the metering ---- */
 
@@ -388,11 +389,13 @@ static PyTypeObject OrganizationType = {
     .tp_methods = Organization_methods,
 };
 
-static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_usual", NULL, -1, NULL, NULL, NULL, NULL, NULL};
+static PyMethodDef functions[] = {{"shape_of", shape_of, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
+
+static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_usual", NULL, -1, functions, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__usual(void)
 {
-    if (PyType_Ready(&TableType) || PyType_Ready(&LayoutType) || PyType_Ready(&OrganizationType))
+    if (PyType_Ready(&TableType) || PyType_Ready(&LayoutType) || PyType_Ready(&OrganizationType) || !make_marks())
         return NULL;
     PyObject *made = PyModule_Create(&module);
     if (!made)

@@ -5,6 +5,16 @@ from typing import Any, Self
 SOURCE: str
 """The digest of what it was built from."""
 
+def shape_of(
+    usage: dict[str, Any],
+    counts: frozenset[str],
+    nested: frozenset[str],
+    ids: frozenset[str],
+    names: frozenset[str],
+    /,
+) -> tuple[tuple[Any, ...], list[int], list[str]] | None:
+    """As core/llm/shape.py, with the sets of names of core/llm/redact.py; None also where that is to decide."""
+
 class Table:
     """The ids of series, in so many bytes: those that were not used lately are forgotten."""
 

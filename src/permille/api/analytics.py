@@ -14,6 +14,7 @@ from permille.core.errors import Invalid
 from permille.core.money import decimal_text
 from permille.store import analytics as store, customers
 from permille.store.analytics import Span, UsageSpan
+from permille.usecases.catalogue import billing_entities
 
 MONTHS_DEFAULT, MONTHS_MAX = 12, 120
 DAYS_DEFAULT, DAYS_MAX = 365, 3_660
@@ -144,12 +145,14 @@ def _narrowed(call: Call, query: Mapping[str, Any], *, since: date, until: date)
     if external_id := query.get("external_customer_id"):
         customer = customers.by_external_id(call.conn, call.organization.id, external_id)
         customer_id = customer.id if customer else NOBODY
+    code = query.get("billing_entity_code")
     return Span(
         organization_id=call.organization.id,
         since=since,
         until=until,
         currency=currency,
         customer_id=customer_id,
+        billing_entity_id=billing_entities.named(call.conn, call.organization.id, code),
     )
 
 

@@ -28,6 +28,7 @@ from permille.core.instants import parse_day
 from permille.core.invoice.crediting import CreditSplit
 from permille.core.money import decimal_text, round_cents
 from permille.core.organization import Organization
+from permille.http.query import query_flag
 from permille.out.pdf.assembly import credit_note_document
 from permille.store import credit_notes, customers, fees as fee_store, invoices
 from permille.store.credit_notes import CreditNote, CreditNoteSearch
@@ -63,6 +64,7 @@ def read_search(query: QueryParams) -> CreditNoteSearch:
         amount_to=_whole(query, "amount_to", errors),
         search_term=_text(query, "search_term"),
         billing_entity_codes=query_texts(query, "billing_entity_codes") or None,
+        self_billed=query_flag(query, "self_billed"),
     )
     if errors:
         raise Invalid(errors)

@@ -105,6 +105,7 @@ def render_estimate(one: Estimate, *, now: datetime) -> objects.Fee:
         customers={terms.customer.id: terms.customer},
         subscriptions={terms.row.id: terms.row},
         plans={terms.plan.id: terms.plan},
+        payers={terms.row.id: terms.customer},
     )
     return msgspec.structs.replace(render_fee(fee, around), lago_id=None, created_at=None)
 

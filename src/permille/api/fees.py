@@ -50,6 +50,8 @@ class Surroundings:
     customers: Mapping[UUID, Customer]
     subscriptions: Mapping[UUID, Subscription]
     plans: Mapping[UUID, Plan]
+    payers: Mapping[UUID, Customer]
+    """Subscription -> its customer, as the billing entity of the subscription bills it."""
     true_ups: Mapping[UUID, UUID] = field(default_factory=dict)
     """Fee -> its true-up, which fills it up to the charge's minimum."""
     add_ons: Mapping[UUID, AddOnItem] = field(default_factory=dict)
@@ -67,11 +69,14 @@ def surroundings(
     subscribed = {fee.subscription_id for fee in fees if fee.subscription_id}
     rows = subscriptions.by_ids(conn, subscribed.union(subscription_ids))
     of_add_ons = [fee.id for fee in fees if fee.fee_type in OF_ADD_ONS]
+    paying = {row.customer_id for row in rows.values()}
+    known = customers.by_ids(conn, paying.union((fee.customer_id for fee in fees), customer_ids))
     return Surroundings(
         items=fee_items.of_fees(conn, fees),
         add_ons=fee_items.add_ons_of_fees(conn, of_add_ons) if of_add_ons else {},
-        customers=customers.by_ids(conn, {fee.customer_id for fee in fees}.union(customer_ids)),
+        customers=known,
         subscriptions=rows,
+        payers=customers.of_subscriptions(conn, rows.values(), known),
         plans=plans.plans_by_ids(conn, {row.plan_id for row in rows.values()}),
         true_ups=fee_store.true_ups_of(conn, [fee.id for fee in fees]),
     )

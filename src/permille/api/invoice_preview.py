@@ -84,10 +84,12 @@ def _existing(
     rows = _running(call, customer, names or ())
     if code:
         plan = _plan(call, code)
-        return _render(preview_change(call.conn, rows[0], plan, now=call.now, coupons=coupons), call)
-    if at is None:
-        return _render(preview_next(call.conn, rows, coupons=coupons), call)
-    return _render(preview_termination(call.conn, rows, at=at, coupons=coupons), call)
+        found = preview_change(call.conn, rows[0], plan, now=call.now, coupons=coupons)
+    elif at is None:
+        found = preview_next(call.conn, rows, coupons=coupons)
+    else:
+        found = preview_termination(call.conn, rows, at=at, coupons=coupons)
+    return _render(found, customer, call)
 
 
 def _running(call: Call, customer: Customer, names: Sequence[str]) -> list[Subscription]:
@@ -118,7 +120,7 @@ def _proposal(
         subscription_at=subscription_at,
         coupons=coupons,
     )
-    return _render(found, call)
+    return _render(found, customer, call)
 
 
 def _plan(call: Call, code: str) -> Plan:
@@ -147,19 +149,20 @@ def _stranger(call: Call, who: Fields, entity_code: str | None) -> Customer:
         return catalogue.add(call.conn, call.organization.id, name, columns=columns, now=call.now)
 
 
-def _render(found: InvoicePreview, call: Call) -> objects.InvoiceDetails:
+def _render(found: InvoicePreview, customer: Customer, call: Call) -> objects.InvoiceDetails:
     """The invoice as it would be shown; the ids of what does not exist lead nowhere."""
     draft = found.draft
     invoice, fees = invoices.unsaved_invoice(draft), fee_store.unsaved(draft)
     around = Surroundings(
         items=dict(_items(draft, fees)),
-        customers={draft.customer.id: draft.customer},
+        customers={customer.id: customer},
         subscriptions={each.subscription.id: each.subscription for each in draft.billings},
         plans={each.plan.id: each.plan for each in draft.billings},
+        payers={each.subscription.id: each.customer for each in draft.billings},
         add_ons=dict(_add_ons(draft, fees)),
     )
     periods, credits_ = invoices.unsaved_periods(draft), _credits(call.conn, found)
-    issuer = around.customers[invoice.customer_id].billing_entity.code
+    issuer = draft.customer.billing_entity.code
     return render_with_lines(invoice, periods, fees, credits_, around, issuer=issuer)
 
 

@@ -24,7 +24,6 @@ from permille.api.subscriptions import render_subscription
 from permille.api.taxes import render_invoice_taxes
 from permille.api.usage_thresholds import render_applied
 from permille.api.validation import Fields, parse_uuid, query_texts
-from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotAllowed
@@ -97,8 +96,11 @@ def read_search(query: QueryParams) -> InvoiceSearch:
         statuses=[*query_texts(query, "status"), *query_texts(query, "statuses")],
         payment_statuses=[*query_texts(query, "payment_status"), *query_texts(query, "payment_statuses")],
         invoice_types=[*query_texts(query, "invoice_type"), *query_texts(query, "invoice_types")],
+        billing_entity_codes=query_texts(query, "billing_entity_codes"),
         currency=_text(query, "currency"),
         payment_overdue=query_flag(query, "payment_overdue"),
+        payment_dispute_lost=query_flag(query, "payment_dispute_lost"),
+        self_billed=query_flag(query, "self_billed"),
         issuing_date_from=on("issuing_date_from"),
         issuing_date_to=on("issuing_date_to"),
         amount_from=cents("amount_from"),
@@ -318,7 +320,7 @@ def render_with_lines(
     shown = [rows[each.subscription_id] for each in billed]
     return objects.InvoiceDetails(
         **asdict(render_invoice(invoice, customer, issuer=issuer, file_url=file_url)),
-        subscriptions=_subscriptions(invoice, customer, shown, around.plans),
+        subscriptions=_subscriptions(invoice, shown, around),
         billing_periods=[_billing_period(each, rows[each.subscription_id]) for each in billed],
         fees=[render_fee(fee, around) for fee in fees],
         credits=[render_credit(each, invoice) for each in credits_],
@@ -347,11 +349,12 @@ def render_credit(credit: InvoiceCredit, invoice: StoredInvoice) -> objects.Invo
 
 
 def _subscriptions(
-    invoice: StoredInvoice, customer: Customer, rows: Sequence[Subscription], known_plans: Mapping[UUID, Plan]
+    invoice: StoredInvoice, rows: Sequence[Subscription], around: Surroundings
 ) -> list[ShownSubscription]:
-    named = sorted(rows, key=lambda row: (row.name or known_plans[row.plan_id].name, str(row.id)))
+    named = sorted(rows, key=lambda row: (row.name or around.plans[row.plan_id].name, str(row.id)))
     return [
-        render_subscription(row, customer, known_plans[row.plan_id], now=invoice.created_at) for row in named
+        render_subscription(row, around.payers[row.id], around.plans[row.plan_id], now=invoice.created_at)
+        for row in named
     ]
 
 

@@ -135,6 +135,8 @@ SUBSCRIPTION = Annotated[str, says("Your identifier of the subscription.")]
 CURRENCY = Annotated[str, says("Only those in this currency.")]
 STATUS = Annotated[str, says("Status of the subscription, if not the active one.")]
 SEARCH = Annotated[str, says("Only those that have this text in a name or number.")]
+SELF_BILLED = Annotated[bool, says("Only those of partners, or the others.")]
+OF_ENTITY = Annotated[str, says("Only what this billing entity bills, by code.")]
 ENTITIES = Annotated[list[str], says("Only those of these billing entities, by code.")]
 METADATA = Annotated[dict[str, str], says("Only those with these notes: metadata[key]=value.")]
 
@@ -156,8 +158,11 @@ INVOICE_FILTERS: Shape = {
     "payment_status": Annotated[list[str], says("Only those with these payment statuses.")],
     "payment_statuses": Annotated[list[str], says("The same.")],
     "payment_overdue": Annotated[bool, says("Only those that are overdue, or that are not.")],
+    "payment_dispute_lost": Annotated[bool, says("Only those whose dispute was lost, or the others.")],
+    "self_billed": SELF_BILLED,
     "invoice_type": Annotated[list[str], says("Only these kinds of invoices.")],
     "invoice_types": Annotated[list[str], says("The same.")],
+    "billing_entity_codes": ENTITIES,
     "currency": CURRENCY,
     "issuing_date_from": on_or_after("dated"),
     "issuing_date_to": on_or_before("dated"),
@@ -197,6 +202,7 @@ CREDIT_NOTE_FILTERS: Shape = {
     "amount_to": Annotated[int, says("Only those of at most this amount.")],
     "search_term": SEARCH,
     "billing_entity_codes": ENTITIES,
+    "self_billed": SELF_BILLED,
 }
 SUBSCRIPTION_FILTERS: Shape = {
     "status": Annotated[list[str], says("Only those of these statuses; the active ones by default.")],
@@ -713,6 +719,7 @@ PRIVILEGE = "/privileges/{privilege_code}"
 MONTHS: Shape = {
     "months": Annotated[int, says("How many months, with the one that is running; 12 by default.")],
     "currency": CURRENCY,
+    "billing_entity_code": OF_ENTITY,
 }
 MONTHS_OF_CUSTOMER: Shape = {**MONTHS, "external_customer_id": CUSTOMER}
 
@@ -722,7 +729,7 @@ def _figures(
 ) -> Operation[Endpoint]:
     """Figures by month."""
     shown = {root: Annotated[list_of(item), says("The figures, oldest first.")]}
-    return Operation("GET", f"/analytics/{name}", endpoint, summary, shown, query=query)
+    return Operation("GET", f"/analytics/{name}", endpoint, summary, shown, query=query, errors=(404,))
 
 
 FEATURE_GROUP = OperationGroup(
@@ -860,6 +867,7 @@ ANALYTICS_GROUP = OperationGroup(
                 "from_date": on_or_after("of invoices dated"),
                 "to_date": on_or_before("of invoices dated"),
                 "currency": CURRENCY,
+                "billing_entity_code": OF_ENTITY,
                 "customer_type": Annotated[str, says("Only of this kind of customer.")],
                 "external_customer_id": CUSTOMER,
                 "customer_country": Annotated[str, says("Only of customers in this country.")],

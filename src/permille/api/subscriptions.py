@@ -37,12 +37,19 @@ from permille.database import locks
 from permille.ids import new_id
 from permille.store import customers, fixed_charges, plans, subscriptions
 from permille.store.subscriptions import ALONE, Neighbours, SubscriptionSearch
-from permille.usecases.catalogue import features, fixed_units, own_plans, subscriptions as catalogue
+from permille.usecases.catalogue import (
+    billing_entities,
+    features,
+    fixed_units,
+    own_plans,
+    subscriptions as catalogue,
+)
 from permille.usecases.catalogue.fixed_units import UnitsWanted
 from permille.usecases.catalogue.subscriptions import NewSubscription
 from permille.usecases.subscriptions import SubscriptionTerms
 
 BILLING_TIMES = tuple(BillingTime)
+ENTITY = "billing_entity_code"
 
 
 def create_subscription(call: Call) -> dict[str, Any]:
@@ -62,12 +69,15 @@ def read_subscription(
     plan_code = fields.text("plan_code") or ""
     _refuse_unbuilt(fields)
     terms = replace(
-        _terms(fields, now=now), section_choice=read_choice(conn, organization_id, fields, now=now)
+        _terms(fields, now=now),
+        section_choice=read_choice(conn, organization_id, fields, now=now),
+        billing_entity_id=billing_entities.named(conn, organization_id, fields.text(ENTITY)),
     )
     locks.use_catalogue(conn, organization_id)
     plan = plans.plan_by_code(conn, organization_id, plan_code)
     plan = in_force(plan, now) if plan else None
-    customer = _customer(conn, organization_id, fields, customer_id)
+    locks.change_customer(conn, organization_id, customer_id)
+    customer = customers.by_external_id(conn, organization_id, customer_id)
     timezone = customer.applicable_timezone if customer else "UTC"
     _check_ending(fields, terms.ending_at, subscription_at=terms.subscription_at, now=now, timezone=timezone)
     is_agreed = False
@@ -121,18 +131,6 @@ def _has_overrides(
 def _refuse_unbuilt(fields: Fields) -> None:
     refuse_twice(fields)
     refuse_other_payment_method(fields)
-
-
-def _customer(
-    conn: Connection[Any], organization_id: UUID, fields: Fields, external_id: str
-) -> Customer | None:
-    """The customer, if there is one yet; a billing entity of the subscription's own is not there yet."""
-    locks.change_customer(conn, organization_id, external_id)
-    found = customers.by_external_id(conn, organization_id, external_id)
-    code = fields.text("billing_entity_code")
-    if code and (found is None or found.billing_entity.code != code):
-        fields.refuse_unbuilt("billing_entity_code")
-    return found
 
 
 def _option(fields: Fields, name: str, allowed: Sequence[str]) -> str | None:
@@ -297,8 +295,10 @@ def _changes(call: Call, fields: Fields, before: Subscription) -> dict[str, Any]
             now=call.now,
             timezone=customer.applicable_timezone,
         )
-    if fields.text("billing_entity_code") not in (None, "", customer.billing_entity.code):
-        fields.refuse_unbuilt("billing_entity_code")
+    if fields.has(ENTITY):
+        columns["billing_entity_id"] = billing_entities.named(
+            call.conn, call.organization.id, fields.text(ENTITY)
+        )
     return columns
 
 
@@ -336,12 +336,12 @@ def render_subscriptions(
 ) -> list[objects.Subscription]:
     """Subscriptions as lists show them: without their plans and customers."""
     known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows})
-    payers = customers.by_ids(conn, {row.customer_id for row in rows})
+    payers = customers.of_subscriptions(conn, rows)
     around = subscriptions.neighbours(conn, [row.id for row in rows])
     shown = [
         render_subscription(
             row,
-            payers[row.customer_id],
+            payers[row.id],
             known_plans[row.plan_id],
             now=now,
             around=around.get(row.id, ALONE),
@@ -368,21 +368,24 @@ def show_entitlements(
 
 def render_subscription(
     subscription: Subscription,
-    customer: Customer,
+    payer: Customer,
     plan: Plan,
     *,
     now: datetime,
     around: Neighbours = ALONE,
 ) -> objects.Subscription:
-    """The object without its plan and its customer; see whole_subscription."""
+    """The object without its plan and its customer; see whole_subscription.
+
+    `payer` is the customer as the subscription's billing entity bills it.
+    """
     takes_over_at = around.takes_over_at
-    period = current_period(subscription, plan, timezone=customer.applicable_timezone, now=now)
+    period = current_period(subscription, plan, timezone=payer.applicable_timezone, now=now)
     return objects.Subscription(
         lago_id=subscription.id,
         external_id=subscription.external_id,
-        lago_customer_id=customer.id,
-        external_customer_id=customer.external_id,
-        billing_entity_code=customer.billing_entity.code,
+        lago_customer_id=payer.id,
+        external_customer_id=payer.external_id,
+        billing_entity_code=payer.billing_entity.code,
         name=subscription.name,
         plan_code=plan.code,
         plan_amount_cents=in_force(plan, now).amount_cents,
@@ -399,9 +402,7 @@ def render_subscription(
         created_at=instant(subscription.created_at),
         previous_plan_code=around.previous_plan_code,
         next_plan_code=around.next_plan_code,
-        downgrade_plan_date=local_date(takes_over_at, customer.applicable_timezone)
-        if takes_over_at
-        else None,
+        downgrade_plan_date=local_date(takes_over_at, payer.applicable_timezone) if takes_over_at else None,
         current_billing_period_started_at=instant(period.from_) if period else None,
         current_billing_period_ending_at=last_instant(period.to) if period else None,
         on_termination_credit_note=subscription.on_termination_credit_note,
@@ -420,10 +421,12 @@ def render_subscription(
 
 
 def whole_subscription(
-    subscription: Subscription, customer: Customer, plan: Plan, *, now: datetime, around: Neighbours
+    conn: Connection[Any], subscription: Subscription, plan: Plan, *, now: datetime, around: Neighbours
 ) -> objects.Subscription:
     """The object with its plan and its customer, as webhooks carry it."""
-    shown = render_subscription(subscription, customer, plan, now=now, around=around)
+    known = customers.by_ids(conn, [subscription.customer_id])
+    payer = customers.of_subscriptions(conn, [subscription], known)[subscription.id]
+    shown = render_subscription(subscription, payer, plan, now=now, around=around)
     shown.plan = render_plan(plan, now=now)
-    shown.customer = render_customer(customer)
+    shown.customer = render_customer(known[subscription.customer_id])
     return shown

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime, time
 from decimal import ROUND_HALF_UP, Decimal
+from functools import cache
 from typing import Any
 from uuid import UUID
 from zoneinfo import available_timezones
@@ -31,7 +32,6 @@ LONG_TEXT = 10_000
 ITEMS_MAX = 1_000
 ALLOWED_MAX = 200  # currencies are listed, timezones are not
 DAYS_MAX = 9_999  # terms and grace periods
-TIMEZONES = frozenset(available_timezones())
 
 MANDATORY = "value_is_mandatory"
 INVALID = "value_is_invalid"
@@ -43,18 +43,22 @@ FIXED = "cannot_be_changed"
 
 _WHOLE_TEXT = re.compile(r"[+-]?[0-9]{1,19}")
 _DECIMAL_TEXT = re.compile(r"[+-]?[0-9]{1,19}(\.[0-9]{1,19})?")
-COUNTRIES = frozenset(
-    code for code in map(str, Locale("en").territories) if re.fullmatch("[A-Z]{2}", code)
-) - {
-    "EU",
-    "EZ",
-    "QO",
-    "UN",
-    "XA",
-    "XB",
-    "ZZ",
-}  # groups of countries, and places that are none
+_NO_COUNTRIES = {"EU", "EZ", "QO", "UN", "XA", "XB", "ZZ"}
+"""Groups of countries, and places that are none."""
 _FLAGS = {True: True, False: False, "true": True, "false": False}
+
+
+@cache
+def timezones() -> frozenset[str]:
+    """Every name of a timezone; made when first asked for, which reads the whole database of timezones."""
+    return frozenset(available_timezones())
+
+
+@cache
+def country_codes() -> frozenset[str]:
+    """Two letters of ISO 3166 each; made when first asked for, which loads 5 MiB of names."""
+    codes = (code for code in map(str, Locale("en").territories) if re.fullmatch("[A-Z]{2}", code))
+    return frozenset(codes) - _NO_COUNTRIES
 
 
 class Fields:
@@ -178,14 +182,14 @@ class Fields:
         return self.choice(name, CURRENCIES, mandatory=mandatory)
 
     def timezone(self, name: str) -> str | None:
-        return self.choice(name, TIMEZONES)
+        return self.choice(name, timezones())
 
     def country(self, name: str) -> str | None:
         """Two letters of ISO 3166."""
         value = self.text(name)
         if not value:
             return None
-        if value.upper() not in COUNTRIES:
+        if value.upper() not in country_codes():
             self.refuse(name, INVALID)
             return None
         return value.upper()

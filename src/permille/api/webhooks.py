@@ -107,10 +107,9 @@ def _subscription(conn: Connection[Any], object_id: UUID) -> Shown:
     row = subscriptions.by_ids(conn, [object_id]).get(object_id)
     if row is None:
         return None
-    customer = customers.by_ids(conn, [row.customer_id])[row.customer_id]
     plan = plans.plans_by_ids(conn, [row.plan_id])[row.plan_id]
     around = subscriptions.neighbours(conn, [row.id]).get(row.id, ALONE)
-    shown = whole_subscription(row, customer, plan, now=_clock(conn, row.organization_id), around=around)
+    shown = whole_subscription(conn, row, plan, now=_clock(conn, row.organization_id), around=around)
     show_entitlements(conn, [row], {plan.id: plan}, [shown])
     show_choices(conn, [shown])
     show_rules(conn, [shown])

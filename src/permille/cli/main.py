@@ -169,7 +169,12 @@ def serve(*, host: Host = None, port: Port = None) -> None:
 
 
 @app.command
-def work() -> None:
+def work(
+    *,
+    until_idle: Annotated[
+        bool, Parameter(negative=(), help="End when there has been nothing to do for a minute.")
+    ] = False,
+) -> None:
     """Do the background work (roll-up, invoices, webhooks) on the database of PERMILLE_DATABASE_URL."""
     from permille.embedded.unprivileged import prepare
 
@@ -177,7 +182,7 @@ def work() -> None:
     prepare(config)
     from permille.worker import run
 
-    run(config)
+    run(config, until_idle=until_idle)
 
 
 @app.command(show=False)

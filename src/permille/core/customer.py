@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -107,6 +107,12 @@ class Customer:
     exclude_from_dunning_campaign: bool = False
     taxes_are_chosen: bool = False
     """Whether somebody chose `taxes`: then a look-up of the VAT number doesn't change them."""
+
+    def billed_by(self, entity: BillingEntity) -> Customer:
+        """The customer as another billing entity bills it: with the entity's settings, and the days of the customer's own timezone."""
+        if entity.id == self.billing_entity.id:
+            return self
+        return replace(self, billing_entity=entity, timezone=self.applicable_timezone)
 
     @property
     def is_self_billed(self) -> bool:

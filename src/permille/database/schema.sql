@@ -200,6 +200,7 @@ create table plan (
     version_of uuid references plan (id), -- of earlier prices: the plan whose they are
     valid_until timestamptz, -- of earlier prices: they price the periods that begin before it
     usage_thresholds jsonb not null default '[]',
+    said jsonb not null default '[]', -- of earlier prices: what the change at their end says, also what is as before: [[id of a charge or filter, field], ...]
     constraint plan_version check ((version_of is null) = (valid_until is null))
 );
 
@@ -405,7 +406,8 @@ create table subscription (
     fixed_charges_paid_until timestamptz, -- up to where those in advance are paid
     usage_thresholds jsonb not null default '[]', -- of its own, instead of its plan's
     cancellation_reason text, -- payment_failed, timeout: of one that waited for its payment
-    end_alert_at timestamptz -- active: when its end is announced next
+    end_alert_at timestamptz, -- active: when its end is announced next
+    billing_entity_id uuid references billing_entity (id) -- whose invoices it is on; null: the customer's
 );
 
 create index subscription_after on subscription (previous_subscription_id) where previous_subscription_id is not null;
@@ -997,6 +999,7 @@ create index invoice_to_finalize on invoice (organization_id, finalizes_at)
 create index invoice_to_price on invoice (organization_id, price_retry_at) where price_retry_at is not null;
 create index invoice_waiting_for_price on invoice (organization_id, created_at) where waits_for_price;
 create index invoice_draft_of_customer on invoice (customer_id) where status = 'draft';
+create index invoice_draft_of_entity on invoice (billing_entity_id) where status = 'draft';
 create index invoice_progressive on invoice (organization_id) where invoice_type = 'progressive_billing';
 create index invoice_newest on invoice (organization_id, created_at desc, id);
 create index invoice_of_customer on invoice (customer_id, created_at desc, id);
@@ -2093,6 +2096,15 @@ create unique index held_usage_identity on held_usage (organization_id, identity
 create index held_usage_open on held_usage (organization_id, created_at desc, id desc) where counted_at is null;
 create index held_usage_newest on held_usage (organization_id, created_at desc, id desc);
 create index held_usage_of_payer on held_usage using gin (payer_names jsonb_path_ops) where counted_at is null;
+
+-- Calls that are counted now may have been kept aside when they came before: noted with their events, in one statement.
+create function note_counted(owners uuid[], names text[], payers text[], counted_ats timestamptz[]) returns void language plpgsql as $$
+begin
+    update held_usage h set counted_at = c.at, counted_for = c.payer
+    from unnest(owners, names, payers, counted_ats) as c (owner, name, payer, at)
+    where h.organization_id = c.owner and h.identity = c.name and h.counted_at is null;
+end
+$$;
 
 -- Who pays for calls of language models that come with a certain name.
 create table payer_rule (

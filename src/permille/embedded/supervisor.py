@@ -1,7 +1,7 @@
 """`permille up`: the database, the API and the background work as one tree of processes that run and end together.
 
 Our own programs are forked from the supervisor, which loads what they need while the database starts; they share that memory.
-What crashes is started again, after a growing pause. SIGTERM, SIGINT and SIGHUP stop the tree in order: first who
+Some are started only when another one asks for them, and end by themselves when they have had nothing to do. What crashes is started again, after a growing pause. SIGTERM, SIGINT and SIGHUP stop the tree in order: first who
 takes requests, then who works, then the database. If the supervisor itself is killed, the kernel signals its
 children (see process.spawn), so the next start finds the port and the data free.
 """
@@ -20,16 +20,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import psycopg
 
 from permille import logs
-from permille.config import READER_SOCKET, Config
+from permille.config import CALLS_SOCKET, READER_SOCKET, Config
 from permille.database.migrate import UnableToMigrateError, migrate
 from permille.embedded import running
+from permille.embedded.calls import READING, WORKING, Calls
 from permille.embedded.postgres import EmbeddedPostgres, StartGivenUpError, UnableToStartError
 from permille.embedded.process import Forked, fork, name_process, spawn
 from permille.embedded.unprivileged import account_of_programs, checked, library_path, python_for
@@ -63,6 +64,8 @@ class Program:
 
     name: str
     command: tuple[str, ...]
+    needed_for: str | None = None
+    """What the others ask for when they need it. None for a program that always runs."""
 
     @property
     def is_ours(self) -> bool:
@@ -125,14 +128,32 @@ def programs(config: Config) -> tuple[Program, ...]:
         Program(
             name="serve", command=(*permille, "serve", "--host", config.host, "--port", str(config.port))
         ),
-        *([Program(name="read", command=(*permille, "read"))] if has_reader(config) else []),
-        *(Program(name=f"work {n}", command=(*permille, "work")) for n in range(1, config.workers + 1)),
+        *(
+            [Program(name="read", command=(*permille, "read"), needed_for=READING)]
+            if has_reader(config)
+            else []
+        ),
+        Program(name="work 1", command=(*permille, "work")),
+        *(_further_worker(n) for n in range(2, config.workers + 1)),
     )
 
 
+def _further_worker(number: int) -> Program:
+    """A worker beside the first one: while there is much to do, or always where nobody can ask for it."""
+    name, command = f"work {number}", (*OURS, "work")
+    if not can_be_asked():
+        return Program(name=name, command=command)
+    return Program(name=name, command=(*command, "--until-idle"), needed_for=WORKING)
+
+
+def can_be_asked() -> bool:
+    """Whether programs can ask for others. Sockets without a file are Linux's."""
+    return sys.platform == "linux"
+
+
 def has_reader(config: Config) -> bool:
-    """Whether heavy reads have a process of their own. Sockets without a file are Linux's."""
-    return config.reader == "on" and sys.platform == "linux"
+    """Whether heavy reads have a process of their own."""
+    return config.reader == "on" and can_be_asked()
 
 
 @dataclass(slots=True)
@@ -163,27 +184,46 @@ class Pause:
 
 
 class Child:
-    """A program's process, kept running. `leave` lets go, in a forked one, of what is the supervisor's."""
+    """A program's process, kept running; that of one that is asked for, until it ends by itself.
+
+    `leave` lets go, in a forked one, of what is the supervisor's.
+    """
 
     def __init__(self, program: Program, environment: Mapping[str, str], leave: Callable[[], None]) -> None:
         self.program = program
         self._environment = dict(environment)
         self._leave = leave
         self._pause = Pause()
+        self._process = self._spawn() if program.needed_for is None else None
+
+    @property
+    def waits(self) -> bool:
+        """Whether it is to be asked for."""
+        return self._process is None
+
+    def start(self) -> None:
+        """Start it, since it was asked for."""
         self._process = self._spawn()
+        self._pause.start()
 
     def tend(self) -> None:
         """Notice that it ended; start it again when its pause is over."""
+        if self._process is None:
+            return
         if self._pause.until is None and self._process.poll() is not None:
-            self._end_group()
+            self._end_group(self._process)
             status = self._process.returncode
+            if self.program.needed_for is not None and status == 0:
+                self._process = None
+                return
             log.error("%s ended with status %s; again in %s s", self.program.name, status, self._pause.end())
         if self._pause.is_over():
-            self._process = self._spawn()
-            self._pause.start()
+            self.start()
 
     def stop(self) -> None:
         """Ask it to end, wait, and kill what is left of it."""
+        if self._process is None:
+            return
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -192,7 +232,7 @@ class Child:
                 log.error("%s didn't stop within %s s: killing it", self.program.name, STOP_SECONDS)  # noqa: TRY400
                 self._process.kill()
                 self._process.wait()
-        self._end_group()
+        self._end_group(self._process)
 
     def _spawn(self) -> subprocess.Popen[bytes] | Forked:
         if self.program.is_ours:
@@ -211,10 +251,11 @@ class Child:
             return end.code if isinstance(end.code, int) else int(end.code is not None)
         return 0
 
-    def _end_group(self) -> None:
+    @staticmethod
+    def _end_group(process: subprocess.Popen[bytes] | Forked) -> None:
         """Its own children may have outlived it, and would keep the port."""
         try:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)
         except ProcessLookupError:
             return
 
@@ -250,17 +291,30 @@ def _tend_database(database: EmbeddedPostgres, pause: Pause, signals: Signals) -
         pause.start()
 
 
-def _watch(children: Sequence[Child], database: EmbeddedPostgres | None, signals: Signals) -> None:
+def _watch(
+    children: Sequence[Child], database: EmbeddedPostgres | None, calls: Calls | None, signals: Signals
+) -> None:
     pause = Pause()
     while not signals.stopping():
         if database is not None:
             _tend_database(database, pause, signals)
         for child in children:
             child.tend()
-        signals.wait(1.0 if pause.until is None else PAUSE_SECONDS_MIN)
+        if calls is not None:
+            _start_needed(children, calls.take())
+        signals.wait(1.0 if pause.until is None else PAUSE_SECONDS_MIN, *([] if calls is None else [calls]))
 
 
-def environment_of_programs(config: Config, dsn: str) -> dict[str, str]:
+def _start_needed(children: Sequence[Child], needed: Collection[str]) -> None:
+    """Start the first of each kind that was asked for, if one waits."""
+    for kind in needed:
+        child = next((each for each in children if each.waits and each.program.needed_for == kind), None)
+        if child is not None:
+            log.info("Running %s too, until it has nothing to do", child.program.name)
+            child.start()
+
+
+def environment_of_programs(config: Config, dsn: str, calls: Calls | None = None) -> dict[str, str]:
     """What the programs need to know beyond what we know ourselves: the address too, which links in webhooks and mail begin with."""
     return {
         **os.environ,
@@ -269,6 +323,7 @@ def environment_of_programs(config: Config, dsn: str) -> dict[str, str]:
         "PERMILLE_DATABASE_URL": dsn,
         "PERMILLE_DATA_DIR": str(Path(config.data_dir).absolute()),
         **({READER_SOCKET: f"permille-{secrets.token_hex(16)}"} if has_reader(config) else {}),
+        **({} if calls is None else {CALLS_SOCKET: calls.name}),
     }
 
 
@@ -307,20 +362,24 @@ def _run(
     assert dsn is not None, "there is either a URL or an embedded database"
     migrate(dsn)
     running.record(config)
+    calls = Calls() if can_be_asked() else None
     if not signals.stopping():
-        environment, python = environment_of_programs(config, dsn), None
+        environment, python = environment_of_programs(config, dsn, calls), None
         if os.geteuid() == 0:
             python, more = _for_ordinary_user(config, database)
             environment |= more
 
         def leave() -> None:
             signals.leave_to_parent()
+            if calls is not None:
+                calls.close()
             if database is not None:
                 database.leave_to_parent()
 
         children.extend(Child(program.run_by(python), environment, leave) for program in kept)
-        log.info("Running %s and the database", ", ".join(program.name for program in kept))
-    _watch(children, database, signals)
+        always = (program.name for program in kept if program.needed_for is None)
+        log.info("Running %s and the database", ", ".join(always))
+    _watch(children, database, calls, signals)
 
 
 def up(config: Config, *, kept: Sequence[Program] | None = None) -> int:

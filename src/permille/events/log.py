@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple, Protocol
+from typing import Any, LiteralString, NamedTuple, Protocol
 from uuid import UUID
 
 from psycopg import Connection
@@ -45,6 +45,8 @@ class Request:
     """Microseconds since 1970."""
     counts_once: Collection[str] = ()
     """Transaction ids that no other request may come with, of whichever subscription; events of it need not have them."""
+    payers: Mapping[str, str] = field(default_factory=dict)
+    """Calls of models that are counted with it -> the external id of the subscription that pays: some may be kept aside."""
     usual: UsualEvents | None = None
     """The same events as columns, where they were read in one pass."""
     identities: Sequence[bytes] = ()
@@ -313,6 +315,11 @@ class EventLog(Protocol):
         self, conn: Connection[Any], organization_id: UUID, transaction_ids: Sequence[str]
     ) -> set[str]:
         """Those of the transaction ids that an event of any subscription of the organization has, or that count once."""
+
+    def known_transactions_query(
+        self, organization_id: UUID, transaction_ids: Sequence[str]
+    ) -> tuple[LiteralString, list[Any]]:
+        """As known_transactions: a query of one column, to be part of another, and its parameters."""
 
     def metering(
         self, conn: Connection[Any], codes: Mapping[UUID, Collection[str]]

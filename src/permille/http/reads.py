@@ -12,6 +12,7 @@ import select
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from typing import TypeVar
 from uuid import UUID
 
@@ -87,10 +88,11 @@ def _bytes(connection: socket.socket, size: int) -> bytearray:
 
 
 class Reader:
-    """The reader, as the threads of the server see it."""
+    """The reader, as the threads of the server see it. Where there is none, `ask_for_it` has it started."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, ask_for_it: Callable[[], None] = lambda: None) -> None:
         self._address = address_of(name)
+        self._ask_for_it = ask_for_it
         self._lock = threading.Lock()
         self._idle: list[socket.socket] = []
         self._busy = 0
@@ -104,7 +106,8 @@ class Reader:
         try:
             return self._read(asked)
         except ConnectionRefusedError:
-            return None  # it starts
+            self._ask_for_it()
+            return None  # until it has started
         except (OSError, EOFError) as error:
             log.warning("The reader failed: %s", error)
             return None

@@ -164,8 +164,10 @@ class Loads:
             now = self._clock()
             self._forget(now)
             owners, uncounted = len(self._of), more / LATELY_SECONDS
+            if owners < 2:
+                return False
             share = max(LITTLE, (self._all.of_late(now) + uncounted) / owners)
-            return owners > 1 and load.of_late(now) + uncounted > share
+            return load.of_late(now) + uncounted > share
 
     def _is_new(self, owner: Hashable) -> bool:
         """Whether it has come a moment ago, and others are there."""

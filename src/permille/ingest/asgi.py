@@ -139,6 +139,7 @@ class EventIntake:
         self.queue.close()
         await asyncio.gather(*self.tasks)
         await asyncio.gather(*self.repeating)
+        await self.answers.calls.close()
         self.evaluating.shutdown()
         self.evaluators.close()
 

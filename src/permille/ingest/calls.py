@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -68,8 +68,13 @@ class CallDesk(Protocol):
     ) -> CallLook:
         """What is known of calls with these identities, sent with these external ids."""
 
-    def counted_for(self, organization_id: UUID, payers: Mapping[str, str], *, now: datetime) -> None:
-        """Note that these identities are counted for these subscriptions: some may have been kept aside before."""
+    async def look_at_once(
+        self, organization_id: UUID, *, identities: Sequence[str], subscriptions: Collection[str]
+    ) -> CallLook | None:
+        """As `look`, without a thread, of calls that name subscriptions alone; None where one of these is not known."""
+
+    async def close(self) -> None:
+        """Give back what it holds; it answers again after that."""
 
 
 class CallNotes(Protocol):

@@ -48,7 +48,7 @@ class PlannedStore:
         calls = self.plans.planned(organization_id, usages, now, names_clients=wire.names_clients)
         if not calls:
             return found
-        look = await self._ask(organization_id, partial(self._look, organization_id, list(calls.values())))
+        look = await self._look_at(organization_id, list(calls.values()))
         if look.terms != self.plans.terms(organization_id):
             self.plans.begin(organization_id, look.terms)
             return found
@@ -60,10 +60,6 @@ class PlannedStore:
         if any(each.request.failure and not is_unacceptable(each.request) for each in usual):
             raise try_again()
         stored = {at: call for each in usual if each.request.is_stored for at, call in each.calls.items()}
-        if stored:
-            payers = {call.call.identity: call.external_subscription_id for call in stored.values()}
-            counted = partial(self.desk.counted_for, organization_id, payers, now=now)
-            await self._ask(organization_id, counted)
         return [stored.get(at) for at in range(len(usages))]
 
     async def learn(self, organization_id: UUID, usages: Sequence[Any], now: datetime) -> None:
@@ -72,6 +68,18 @@ class PlannedStore:
             look = await self._ask(organization_id, partial(self._look, organization_id, ()))
             self.plans.begin(organization_id, look.terms)
         self.plans.learn(organization_id, usages, now)
+
+    async def _look_at(self, organization_id: UUID, calls: Sequence[PlannedCall]) -> CallLook:
+        if not any(call.external_customer_id or call.has_payer_names for call in calls):
+            look = await self.desk.look_at_once(
+                organization_id,
+                identities=[call.identity for call in calls],
+                subscriptions={call.external_subscription_id or "" for call in calls},
+            )
+            if look is not None:
+                return look
+        found: CallLook = await self._ask(organization_id, partial(self._look, organization_id, calls))
+        return found
 
     def _look(self, organization_id: UUID, calls: Sequence[PlannedCall]) -> CallLook:
         return self.desk.look(
@@ -104,6 +112,7 @@ class PlannedStore:
             drafts=OnDemand(most, partial(BATCH.decode, body, now, most)),
             created_at=microseconds(now),
             counts_once=[call.call.identity for call in calls],
+            payers={call.call.identity: call.external_subscription_id for call in calls},
             usual=usual,
         )
 

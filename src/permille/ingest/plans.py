@@ -8,9 +8,11 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from permille import accelerator
 from permille.core.llm.call import OWN_PROPERTIES
 from permille.core.llm.payer import PayerName
 from permille.core.llm.plan import CallTerms, Plan, plan_of
+from permille.core.llm.redact import COUNTS, IDS, NAMES, NESTED
 from permille.core.llm.shape import Shape, shape_of
 from permille.ingest.decoders.llm_usage import call_of, called_at, problems
 from permille.ingest.planned_call import PlannedCall, in_json
@@ -182,7 +184,8 @@ def _shape(usage: Any) -> Shape | None:
         return None
     if (usage.get("response") is None) is (usage.get("usage") is None):
         return None
-    return shape_of(usage)
+    found = accelerator.usual.shape_of(usage, COUNTS, NESTED, IDS, NAMES) if accelerator.IS_BUILT else None
+    return shape_of(usage) if found is None else Shape(*found)
 
 
 def _plan(plans: Sequence[Plan], shape: Shape) -> Plan | None:

@@ -16,6 +16,7 @@ from procrastinate import App, PsycopgConnector
 from procrastinate.exceptions import ConnectorException, UniqueViolation
 from procrastinate.jobs import Job, Status
 
+from permille.busy import Busy
 from permille.database.connections import IDLE_SECONDS
 from permille.out import usage_charts, webhooks
 from permille.out.kind import Context, Kind
@@ -45,13 +46,23 @@ def work(
     *,
     kinds: Sequence[Kind] = KINDS,
     dead_after: float = DEAD_AFTER_SECONDS,
+    busy: Busy | None = None,
 ) -> None:
-    """Run jobs until `stopping` is set and the jobs under way have ended. Raises what ends it earlier."""
-    asyncio.run(_work(dsn, context, stopping, kinds, dead_after))
+    """Run jobs until `stopping` is set and the jobs under way have ended. Raises what ends it earlier.
+
+    A job that runs counts for `busy`.
+    """
+    asyncio.run(_work(dsn, context, stopping, kinds, dead_after=dead_after, busy=busy or Busy()))
 
 
 async def _work(
-    dsn: str, context: Context, stopping: threading.Event, kinds: Sequence[Kind], dead_after: float
+    dsn: str,
+    context: Context,
+    stopping: threading.Event,
+    kinds: Sequence[Kind],
+    *,
+    dead_after: float,
+    busy: Busy,
 ) -> None:
     logging.getLogger("procrastinate").setLevel(logging.WARNING)
     app = App(
@@ -65,7 +76,7 @@ async def _work(
         )
     )
     for kind in kinds:
-        app.task(name=kind.name)(partial(_run, kind, context))
+        app.task(name=kind.name)(partial(_run, kind, context, busy))
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(sum(SLOTS.values())))
     async with app.open_async():
         tasks = [
@@ -87,8 +98,9 @@ async def _work(
         await _until_any_ends(tasks, stopping.is_set)
 
 
-def _run(kind: Kind, context: Context, *, key: str) -> None:
-    kind.run(context, key)
+def _run(kind: Kind, context: Context, busy: Busy, *, key: str) -> None:
+    with busy:
+        kind.run(context, key)
 
 
 async def _until_any_ends(tasks: Sequence[asyncio.Task[None]], is_stopping: Callable[[], bool]) -> None:

@@ -14,11 +14,12 @@ from psycopg.rows import class_row
 
 # Partners are paid, not billed: their invoices are no revenue.
 _OF_PAYERS = "i.customer_id not in (select id from customer where organization_id = %(organization)s and account_type = 'partner')"
+_OF_ENTITY = "(%(entity)s::uuid is null or i.billing_entity_id = %(entity)s)"
 
 _FINAL = (
     "i.organization_id = %(organization)s and i.status = 'finalized' and i.issuing_date >= %(since)s"
     " and i.issuing_date < %(until)s and (%(currency)s::text is null or i.currency = %(currency)s)"
-    f" and (%(customer)s::uuid is null or i.customer_id = %(customer)s) and {_OF_PAYERS}"
+    f" and (%(customer)s::uuid is null or i.customer_id = %(customer)s) and {_OF_ENTITY} and {_OF_PAYERS}"
 )
 
 _ISSUED = f"""
@@ -40,6 +41,9 @@ from (
         and f.created_at < %(until)s::timestamp at time zone 'UTC'
         and (%(currency)s::text is null or f.amount_currency = %(currency)s)
         and (%(customer)s::uuid is null or f.customer_id = %(customer)s)
+        and (%(entity)s::uuid is null or %(entity)s = coalesce(
+            (select s.billing_entity_id from subscription s where s.id = f.subscription_id),
+            (select c.billing_entity_id from customer c where c.id = f.customer_id)))
         and {_OF_PAYERS.replace("i.", "f.")}
 ) r
 group by 1, 2 order by 1, 2
@@ -90,7 +94,7 @@ from invoice i
 where i.organization_id = %(organization)s and i.payment_overdue and i.status = 'finalized'
     and i.payment_due_date >= %(since)s and i.payment_due_date < %(until)s
     and (%(currency)s::text is null or i.currency = %(currency)s)
-    and (%(customer)s::uuid is null or i.customer_id = %(customer)s) and {_OF_PAYERS}
+    and (%(customer)s::uuid is null or i.customer_id = %(customer)s) and {_OF_ENTITY} and {_OF_PAYERS}
 group by 1, 2 order by 1, 2
 """
 
@@ -104,7 +108,7 @@ join subscription s on s.id = f.subscription_id join plan p on p.id = s.plan_id
 where i.organization_id = %(organization)s and i.status in ('finalized', 'draft')
     and i.issuing_date >= %(since)s and i.issuing_date < %(until)s
     and (%(currency)s::text is null or i.currency = %(currency)s)
-    and (%(customer)s::uuid is null or i.customer_id = %(customer)s)
+    and (%(customer)s::uuid is null or i.customer_id = %(customer)s) and {_OF_ENTITY}
     and (%(country)s::text is null or u.country = %(country)s)
     and (%(customer_type)s::text is null or u.customer_type = %(customer_type)s)
     and (%(subscription)s::text is null or s.external_id = %(subscription)s)
@@ -117,7 +121,7 @@ group by 1, 2, 3, 4 order by 1, 2, 3 limit 10000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Span:
-    """The organization and the days that are asked for; one customer and one currency alone where they are given."""
+    """The organization and the days that are asked for; one customer, currency and billing entity alone where they are given."""
 
     organization_id: UUID
     since: date
@@ -125,6 +129,7 @@ class Span:
     """The first day after them."""
     currency: str | None = None
     customer_id: UUID | None = None
+    billing_entity_id: UUID | None = None
 
     @property
     def values(self) -> dict[str, Any]:
@@ -134,6 +139,7 @@ class Span:
             "until": self.until,
             "currency": self.currency,
             "customer": self.customer_id,
+            "entity": self.billing_entity_id,
         }
 
 

@@ -28,9 +28,14 @@ FILTERS = (
 
 def from_row(row: Mapping[str, Any]) -> BillableMetric:
     """A metric of a row that has COLUMNS and FILTERS (as `filters`)."""
-    filters = {key: tuple(values) for key, values in row["filters"].items()}
+    filters = filters_of(row["filters"])
     kept = {name: row[name] for name in _NAMES if name != "aggregation_type"}
     return BillableMetric(**kept, aggregation=aggregation_of(row["aggregation_type"]), filters=filters)
+
+
+def filters_of(found: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """What FILTERS answers."""
+    return {key: tuple(values) for key, values in found.items()}
 
 
 def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[BillableMetric]:

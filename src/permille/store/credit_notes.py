@@ -85,6 +85,7 @@ class CreditNoteSearch:
     search_term: str | None = None
     """Text in the id, the number, or what names the customer."""
     billing_entity_codes: Sequence[str] | None = None
+    self_billed: bool | None = None
 
 
 _COLUMNS = ", ".join(each.name for each in fields(CreditNote))
@@ -426,6 +427,8 @@ def listing(
         " from customer c where c.id = credit_note.customer_id))), lower(%(search_term)s)) > 0": search.search_term,
         "billing_entity_id in (select id from billing_entity where organization_id = %(organization)s"
         " and code = any(%(billing_entity_codes)s))": search.billing_entity_codes,
+        "exists (select from customer c where c.id = credit_note.customer_id and c.account_type = 'partner')"
+        " = %(self_billed)s": search.self_billed,
     }
     chosen = [condition for condition, value in conditions.items() if value is not None]
     where = " and ".join(["organization_id = %(organization)s", *chosen])

@@ -12,6 +12,7 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
+from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.database.bulk import uuid_array
 from permille.database.typed_rows import quick
@@ -79,6 +80,21 @@ def by_external_id(conn: Connection[Any], organization_id: UUID, external_id: st
 def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Customer]:
     """Customers by id, deleted ones too: their invoices live on."""
     return {customer.id: customer for customer in _select(conn, "c.id = any(%s)", [uuid_array(ids)])}
+
+
+def of_subscriptions(
+    conn: Connection[Any], rows: Collection[Subscription], known: Mapping[UUID, Customer] | None = None
+) -> dict[UUID, Customer]:
+    """Subscription -> its customer, as the billing entity of the subscription bills it; `known` has the customers."""
+    known = by_ids(conn, {row.customer_id for row in rows}) if known is None else known
+    own = {row.billing_entity_id for row in rows if row.billing_entity_id}
+    entities = billing_entities.by_ids(conn, own) if own else {}
+    return {
+        row.id: known[row.customer_id].billed_by(entities[row.billing_entity_id])
+        if row.billing_entity_id
+        else known[row.customer_id]
+        for row in rows
+    }
 
 
 def listing(
@@ -192,16 +208,6 @@ def is_billed(conn: Connection[Any], customer_id: UUID) -> bool:
         {"id": customer_id},
     ).fetchone()
     return bool(row and row[0])
-
-
-def inheriting_grace_period(conn: Connection[Any], billing_entity_id: UUID) -> list[UUID]:
-    """The customers of an entity that have no grace period of their own."""
-    rows = conn.execute(
-        "select id from customer where billing_entity_id = %s"
-        " and billing_configuration ->> 'invoice_grace_period' is null",
-        [billing_entity_id],
-    ).fetchall()
-    return [customer_id for (customer_id,) in rows]
 
 
 def lock(conn: Connection[Any], customer_id: UUID) -> None:

@@ -109,20 +109,19 @@ def set_own_units(conn: Connection[Any], subscription_id: UUID, units: Mapping[U
 
 
 def start_units(conn: Connection[Any], subscription_ids: Collection[UUID]) -> None:
-    """Write down how many units subscriptions that start have of their plans' fixed charges."""
+    """Write down how many units subscriptions that start have of their plans' fixed charges.
+
+    What is written down of one that waited for its payment stays.
+    """
     conn.execute(
         "insert into fixed_charge_units (subscription_id, fixed_charge_id, units, effective_at)"
         " select s.id, c.id, coalesce(o.units, c.units), s.started_at"
         " from subscription s join fixed_charge c on c.plan_id = s.plan_id and c.deleted_at is null"
         " left join fixed_charge_own_units o on o.subscription_id = s.id and o.fixed_charge_id = c.id"
-        " where s.id = any(%s) order by c.position, s.id",
+        " where s.id = any(%s) and not exists (select from fixed_charge_units u"
+        "   where u.subscription_id = s.id and u.fixed_charge_id = c.id) order by c.position, s.id",
         [list(subscription_ids)],
     )
-
-
-def forget_units(conn: Connection[Any], subscription_ids: Collection[UUID]) -> None:
-    """Take back what `start_units` wrote down of subscriptions that don't start yet."""
-    conn.execute("delete from fixed_charge_units where subscription_id = any(%s)", [list(subscription_ids)])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

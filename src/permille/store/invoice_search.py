@@ -27,8 +27,11 @@ class InvoiceSearch:
     statuses: Sequence[str] = ()
     payment_statuses: Sequence[str] = ()
     invoice_types: Sequence[str] = ()
+    billing_entity_codes: Sequence[str] = ()
     currency: str | None = None
     payment_overdue: bool | None = None
+    payment_dispute_lost: bool | None = None
+    self_billed: bool | None = None
     issuing_date_from: date | None = None
     issuing_date_to: date | None = None
     amount_from: int | None = None
@@ -82,8 +85,18 @@ def invoices(
     where.add("status = any(%s)", [one for one in search.statuses or VISIBLE if one in VISIBLE] or [""])
     where.add("payment_status = any(%s)", list(search.payment_statuses))
     where.add("invoice_type = any(%s)", list(search.invoice_types))
+    where.add(
+        "billing_entity_id in (select id from billing_entity where organization_id = invoice.organization_id"
+        " and code = any(%s))",
+        list(search.billing_entity_codes),
+    )
     where.add("currency = %s", search.currency)
     where.add("payment_overdue = %s", search.payment_overdue)
+    where.add("(payment_dispute_lost_at is not null) = %s", search.payment_dispute_lost)
+    where.add(
+        "exists (select from customer c where c.id = invoice.customer_id and c.account_type = 'partner') = %s",
+        search.self_billed,
+    )
     where.add("issuing_date >= %s", search.issuing_date_from)
     where.add("issuing_date <= %s", search.issuing_date_to)
     where.add("total_amount_cents >= %s", search.amount_from)

@@ -457,18 +457,35 @@ _GRACE = """
 update invoice i set expected_finalization_date = d.day,
     finalizes_at = greatest(d.day::timestamp at time zone i.timezone, %(now)s)
 from (
-    select o.id, (o.created_at at time zone o.timezone)::date + w.days as day
-    from unnest(%(customers)s::uuid[], %(days)s::int[]) as w (customer_id, days)
-    join invoice o on o.customer_id = w.customer_id and o.status = 'draft'
-) d
-where i.id = d.id
-"""
+    select o.id, (o.created_at at time zone o.timezone)::date
+        + coalesce((c.billing_configuration ->> 'invoice_grace_period')::bigint, b.invoice_grace_period)::int as day
+    from invoice o join customer c on c.id = o.customer_id join billing_entity b on b.id = o.billing_entity_id
+    where o.status = 'draft' and"""
+_OWN_GRACE = f"{_GRACE} o.customer_id = %(id)s) d where i.id = d.id"
+_INHERITED_GRACE = (
+    f"{_GRACE} o.billing_entity_id = %(id)s"
+    " and c.billing_configuration ->> 'invoice_grace_period' is null) d where i.id = d.id"
+)
 
 
-def set_grace_periods(conn: Connection[Any], days: Mapping[UUID, int], *, now: datetime) -> None:
-    """Let the drafts of these customers become final so many days after they were billed, now at the earliest."""
-    values = {"customers": uuid_array(days), "days": int_array(days.values()), "now": now}
-    conn.execute(_GRACE, values)
+def follow_own_grace_period(conn: Connection[Any], customer_id: UUID, *, now: datetime) -> None:
+    """Let a customer's drafts become final as many days after they were billed as it has now, now at the earliest."""
+    conn.execute(_OWN_GRACE, {"id": customer_id, "now": now})
+
+
+def follow_inherited_grace_period(conn: Connection[Any], billing_entity_id: UUID, *, now: datetime) -> None:
+    """As follow_own_grace_period, for the drafts of an entity to customers without a grace period of their own."""
+    conn.execute(_INHERITED_GRACE, {"id": billing_entity_id, "now": now})
+
+
+def move_drafts(conn: Connection[Any], customer_id: UUID, from_: UUID, to: UUID) -> None:
+    """Let another billing entity issue a customer's drafts, but for those of subscriptions that name an entity themselves."""
+    conn.execute(
+        "update invoice i set billing_entity_id = %(to)s where i.customer_id = %(customer)s and i.status = 'draft'"
+        " and i.billing_entity_id = %(from)s and not exists (select from invoice_subscription x"
+        " join subscription s on s.id = x.subscription_id where x.invoice_id = i.id and s.billing_entity_id is not null)",
+        {"customer": customer_id, "from": from_, "to": to},
+    )
 
 
 _REWRITTEN = (

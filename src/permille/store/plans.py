@@ -45,7 +45,12 @@ _SOLD = "p.parent_id is null and p.version_of is null and p.deleted_at is null"
 _VERSION = "from plan v where v.version_of = p.id and v.deleted_at is null order by v.valid_until"
 _EARLIER = ", ".join(
     f"array(select v.{column} {_VERSION}) as version_{name}"
-    for column, name in (("id", "ids"), ("valid_until", "ends"), ("amount_cents", "amounts"))
+    for column, name in (
+        ("id", "ids"),
+        ("valid_until", "ends"),
+        ("amount_cents", "amounts"),
+        ("said", "said"),
+    )
 )
 """The versions of a plan's prices that have an end, in their order."""
 _HAS_FIXED_CHARGES = (
@@ -118,7 +123,7 @@ def _plan(
     charges: Mapping[UUID, Sequence[Charge]],
     fixed: Mapping[UUID, Sequence[FixedCharge]],
 ) -> Plan:
-    ids, ends, amounts = (row.pop(f"version_{name}") for name in ("ids", "ends", "amounts"))
+    earlier = zip(*(row.pop(f"version_{name}") for name in ("ids", "ends", "amounts", "said")), strict=True)
     return Plan(
         **with_enums(Plan, row)
         | {
@@ -129,27 +134,28 @@ def _plan(
         },
         charges=tuple(charges[row["id"]]),
         fixed_charges=tuple(fixed.get(row["id"], ())),
-        price_versions=_versions(row, list(zip(ids, ends, amounts, strict=True)), charges),
+        price_versions=_versions(row, list(earlier), charges),
     )
 
 
 def _versions(
     row: Mapping[str, Any],
-    earlier: Sequence[tuple[UUID, datetime, int]],
+    earlier: Sequence[tuple[UUID, datetime, int, Sequence[tuple[str | None, str]]]],
     charges: Mapping[UUID, Sequence[Charge]],
 ) -> tuple[PriceVersion, ...]:
     if not earlier:
         return ()
     plan_id = row["id"]
-    versions: list[tuple[UUID, datetime | None, int]] = [*earlier, (plan_id, None, row["amount_cents"])]
+    last = plan_id, None, row["amount_cents"], ()
     return tuple(
         PriceVersion(
             id=version_id,
             valid_until=valid_until,
             amount_cents=amount_cents,
             charges=tuple(replace_fields(charge, plan_id=plan_id) for charge in charges[version_id]),
+            said=frozenset((UUID(item) if item else None, name) for item, name in said),
         )
-        for version_id, valid_until, amount_cents in versions
+        for version_id, valid_until, amount_cents, said in (*earlier, last)
     )
 
 
@@ -327,10 +333,17 @@ def _save_earlier_versions(conn: Connection[Any], plan: Plan, now: datetime) -> 
     )
     shared = {**_plan_columns(plan), "parent_id": None, "version_of": plan.id, "updated_at": now}
     rows = [
-        {**shared, "id": each.id, "valid_until": each.valid_until, "amount_cents": each.amount_cents}
+        {
+            **shared,
+            "id": each.id,
+            "valid_until": each.valid_until,
+            "amount_cents": each.amount_cents,
+            "said": Jsonb([(item and str(item), name) for item, name in each.said]),
+        }
         for each in earlier
     ]
-    _insert(conn, "plan", rows, "(id) do update set amount_cents = excluded.amount_cents")
+    changes = "amount_cents = excluded.amount_cents, said = excluded.said"
+    _insert(conn, "plan", rows, f"(id) do update set {changes}")
     for each in earlier:
         _add_version_charges(conn, each, now)
 

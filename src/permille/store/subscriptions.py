@@ -178,9 +178,13 @@ def living_of_plan(conn: Connection[Any], plan_id: UUID) -> list[Subscription]:
     )
 
 
-def running_of_plan(conn: Connection[Any], plan_id: UUID) -> list[Subscription]:
-    """Those that run on this very plan, locked."""
-    return _select(conn, "s.plan_id = %s and s.status = 'active' order by s.id for no key update", [plan_id])
+def started_of_plan(conn: Connection[Any], plan_id: UUID) -> list[Subscription]:
+    """Those that run on this very plan, and those that do once they are paid, locked."""
+    return _select(
+        conn,
+        "s.plan_id = %s and s.status in ('active', 'incomplete') order by s.id for no key update",
+        [plan_id],
+    )
 
 
 def running_on_plans(
@@ -277,8 +281,8 @@ def _conditions(organization_id: UUID, search: SubscriptionSearch) -> tuple[str,
         values.append(list(search.currencies))
     if search.billing_entity_codes:
         parts.append(
-            "s.customer_id in (select c.id from customer c join billing_entity b on b.id = c.billing_entity_id"
-            " where b.organization_id = %s and b.code = any(%s))"
+            "coalesce(s.billing_entity_id, (select c.billing_entity_id from customer c where c.id = s.customer_id))"
+            " = any(array(select id from billing_entity where organization_id = %s and code = any(%s)))"
         )
         values += [organization_id, list(search.billing_entity_codes)]
     return " and ".join(parts), values

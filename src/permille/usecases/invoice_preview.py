@@ -90,7 +90,7 @@ def _termination(row: Subscription, at: datetime) -> BillingRequest:
 
 def _billed_before(contracts: Contracts, row: Subscription, until: datetime) -> Subscription:
     """The subscription as it will be once the periods that end on days before are billed."""
-    timezone = contracts.customers[row.customer_id].applicable_timezone
+    timezone = contracts.payers[row.id].applicable_timezone
     while row.next_billing_at and local_date(row.next_billing_at, timezone) < local_date(until, timezone):
         billing = contracts.billing(BillingRequest(subscription=row, at=row.next_billing_at))
         after = progress_after(billing)
@@ -112,10 +112,10 @@ def preview_change(
     Raises Invalid.
     """
     contracts = load_contracts(conn, [row], [plan.id])
-    before, customer = contracts.plans[row.plan_id], contracts.customers[row.customer_id]
+    before, payer = contracts.plans[row.plan_id], contracts.payers[row.id]
     if sold_plan_id(before) == sold_plan_id(plan):
         raise Invalid({"base": ["new_plan_should_be_different_from_existing_plan"]})
-    timezone = customer.applicable_timezone
+    timezone = payer.applicable_timezone
     upgraded = yearly_amount_cents(plan) >= yearly_amount_cents(in_force(before, now))
     at = now if upgraded else plan_period_end(row, before, timezone=timezone, now=now)
     ended = replace(
@@ -135,7 +135,9 @@ def preview_change(
     )
     first = contracts.first_starts.get(row.id, row.started_at)
     contracts = replace(
-        contracts, first_starts={**contracts.first_starts, **({started.id: first} if first else {})}
+        contracts,
+        payers={**contracts.payers, started.id: payer},
+        first_starts={**contracts.first_starts, **({started.id: first} if first else {})},
     )
     owes = owes_at_start(started, plan, timezone=timezone, first_started_at=first, now=at)
     notes = unused_credits(conn, [ended], at=at) if ended.on_termination_credit_note is not None else []
@@ -173,7 +175,7 @@ def preview_proposal(
         activated_at=subscription_at,
     )
     contracts = Contracts(
-        plans={plan.id: plan}, customers={customer.id: customer}, first_starts={row.id: subscription_at}
+        plans={plan.id: plan}, payers={row.id: customer}, first_starts={row.id: subscription_at}
     )
     request = BillingRequest(subscription=row, at=subscription_at, reason=InvoicingReason.STARTING)
     if not owes_at_start(row, plan, timezone=timezone, first_started_at=subscription_at, now=subscription_at):
@@ -204,6 +206,8 @@ def _preview(
     billings = tuple(in_order(contracts.billing(request) for request in requests))
     if len({billing.plan.amount_currency for billing in billings}) > 1:
         raise Invalid({"base": ["subscription_currencies_does_not_match"]})
+    if len({billing.customer.billing_entity.id for billing in billings}) > 1:
+        raise Invalid({"base": ["subscription_billing_entities_do_not_match"]})
     draft = changed(draft_of(billings), has_grace_period=False)
     organization_id = draft.customer.organization_id
     facts = usage.under_one_metering(conn, [organization_id], lambda: load_facts(conn, [draft]))

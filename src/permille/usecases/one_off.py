@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -39,7 +38,7 @@ def create(
     customer = customers.by_ids(conn, [customer.id])[customer.id]
     currency = _currency(conn, customer, sold, currency, now=now)
     if billing_entity is not None:
-        customer = replace(customer, billing_entity=billing_entity)
+        customer = customer.billed_by(billing_entity)
     draft = InvoiceDraft(
         id=new_id(now),
         kind=InvoiceKind.ONE_OFF,

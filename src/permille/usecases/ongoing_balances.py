@@ -116,10 +116,10 @@ def _buckets(
 ) -> Mapping[tuple[UUID, str], Sequence[FeeBucket]]:
     """(Customer, currency) -> usage that is not billed yet and drafts, with taxes, by what wallets can be limited to."""
     rows = subscriptions.running_of_customers(conn, customer_ids)
-    payers = customers.by_ids(conn, customer_ids)
+    payers = customers.of_subscriptions(conn, rows)
     known = plans.plans_by_ids(conn, {row.plan_id for row in rows})
     used = running_usages(
-        conn, [(row, payers[row.customer_id]) for row in rows], search=UsageSearch(with_taxes=False), now=now
+        conn, [(row, payers[row.id]) for row in rows], search=UsageSearch(with_taxes=False), now=now
     )
     billed = progressive.billed_before(
         conn, organization_id, {row.id: each.period for row, each in zip(rows, used, strict=True)}
@@ -129,7 +129,7 @@ def _buckets(
     )
     with exact():
         for row, period in zip(rows, used, strict=True):
-            plan, payer = known[row.plan_id], payers[row.customer_id]
+            plan, payer = known[row.plan_id], payers[row.id]
             _add(
                 cents[payer.id, period.currency],
                 period.charges,

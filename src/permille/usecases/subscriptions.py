@@ -82,6 +82,8 @@ class SubscriptionTerms:
     """Thresholds of its own; None where nothing is said of them."""
     section_choice: SectionChoice | None = None
     """What its invoices print instead of its customer's sections; None where nothing is said of it."""
+    billing_entity_id: UUID | None = None
+    """Who issues its invoices; None where nothing is said of it."""
     payment_timeout_hours: int | None = None
     """Where it only runs once its first invoice is paid: for how long it waits for that."""
 
@@ -119,6 +121,7 @@ def subscribe(
     current_plan = plans.plan_by_id(conn, current.plan_id)
     if sold_plan_id(current_plan) == sold_plan_id(plan) and (plan.parent_id is None or is_agreed):
         _choose_sections(conn, current, terms.section_choice)
+        current = _billed_by(conn, current, terms.billing_entity_id, now=now)
         return _with_thresholds(conn, current, terms.usage_thresholds, now=now)
     following = [
         row for row in rows if row.previous_subscription_id == current.id and row.status == "pending"
@@ -129,13 +132,7 @@ def subscribe(
         return current
     _store_own(conn, plan)
     if current.is_waiting:
-        set_payment_rule(conn, current, terms.payment_timeout_hours, now=now)
-        name = current.name if terms.name is None else terms.name
-        note = _note(current.on_termination_credit_note, plan)
-        columns = {"plan_id": plan.id, "name": name, "on_termination_credit_note": note}
-        fixed_charges.set_own_units(conn, current.id, terms.own_units)
-        _choose_sections(conn, current, terms.section_choice)
-        return subscriptions.update(conn, subscription_id=current.id, columns=columns, now=now)
+        return _sell_another(conn, current, plan, terms, now=now)
     for row in following:
         cancel(conn, row, now=now)
     new = replace(
@@ -144,6 +141,7 @@ def subscribe(
         billing_time=current.billing_time,
         subscription_at=current.subscription_at,
         ending_at=terms.ending_at or current.ending_at,
+        billing_entity_id=terms.billing_entity_id or current.billing_entity_id,
     )
     subscriptions.add(conn, new)
     set_payment_rule(conn, new, terms.payment_timeout_hours, now=now)
@@ -155,6 +153,22 @@ def subscribe(
     schedule(conn, new, now=now)
     _queue_webhooks(conn, "subscription.updated", [current], now)
     return current
+
+
+def _sell_another(
+    conn: Connection[Any], waiting: Subscription, plan: Plan, terms: SubscriptionTerms, *, now: datetime
+) -> Subscription:
+    """A subscription that has not started yet on another plan."""
+    set_payment_rule(conn, waiting, terms.payment_timeout_hours, now=now)
+    columns = {
+        "plan_id": plan.id,
+        "name": waiting.name if terms.name is None else terms.name,
+        "on_termination_credit_note": _note(waiting.on_termination_credit_note, plan),
+        "billing_entity_id": terms.billing_entity_id or waiting.billing_entity_id,
+    }
+    fixed_charges.set_own_units(conn, waiting.id, terms.own_units)
+    _choose_sections(conn, waiting, terms.section_choice)
+    return subscriptions.update(conn, subscription_id=waiting.id, columns=columns, now=now)
 
 
 def _with_thresholds(
@@ -171,6 +185,35 @@ def _with_thresholds(
     changed = subscriptions.update(conn, subscription_id=row.id, columns=columns, now=now)
     progressive.mark(conn, {(row.organization_id, row.external_id)})
     return changed
+
+
+def _billed_by(
+    conn: Connection[Any], row: Subscription, billing_entity_id: UUID | None, *, now: datetime
+) -> Subscription:
+    """The subscription on the invoices of this entity from now on; None leaves it where it is."""
+    if billing_entity_id is None or billing_entity_id == row.billing_entity_id:
+        return row
+    columns = {"billing_entity_id": billing_entity_id}
+    changed = subscriptions.update(conn, subscription_id=row.id, columns=columns, now=now)
+    _follow_entity(conn, row, changed, now=now)
+    return changed
+
+
+def _follow_entity(
+    conn: Connection[Any], before: Subscription, after: Subscription, *, now: datetime
+) -> None:
+    """What waits to take over is billed by the new entity too, and usage has its taxes."""
+    if after.billing_entity_id == before.billing_entity_id:
+        return
+    following = [
+        row.id
+        for row in subscriptions.following(conn, [after.id])
+        if row.billing_entity_id == before.billing_entity_id
+    ]
+    if following:
+        columns = {"billing_entity_id": after.billing_entity_id}
+        subscriptions.update_all(conn, following, columns=columns, now=now)
+    amounts_changed(conn, [after])
 
 
 def _choose_sections(conn: Connection[Any], row: Subscription, choice: SectionChoice | None) -> None:
@@ -233,9 +276,8 @@ def _take_over_all(
     gate = _gate(conn, [new for _, new in changes], now=now, started_at=now)
     gated = {row.id for row in (*gate.waiting, *gate.paid)}
     if gated:
-        # Until it takes over, usage is of the other one; then its units begin with it.
+        # Until it takes over, usage is of the other one.
         subscriptions.update_all(conn, list(gated), columns={"started_at": None}, now=now)
-        fixed_charges.forget_units(conn, gated)
     _change(conn, [each for each in changes if each[1].id not in gated], now=now, upgraded=upgraded)
     paid = {row.id for row in gate.paid}
     _change(conn, [each for each in changes if each[1].id in paid], now=now, upgraded=upgraded, is_paid=True)
@@ -355,6 +397,7 @@ def pending(customer: Customer, plan: Plan, terms: SubscriptionTerms, now: datet
         consolidate_invoice=terms.consolidate_invoice,
         purchase_order_number=terms.purchase_order_number,
         progressive_billing_disabled=terms.progressive_billing_disabled,
+        billing_entity_id=terms.billing_entity_id,
         created_at=now,
         updated_at=now,
         next_billing_at=None,
@@ -659,6 +702,7 @@ def update(
         activation_rules.remove(conn, subscription.id)
         set_payment_rule(conn, subscription, payment_timeout_hours, now=now)
     changed = subscriptions.update(conn, subscription_id=subscription.id, columns=columns, now=now)
+    _follow_entity(conn, subscription, changed, now=now)
     changed = schedule(conn, changed, now=now)
     if changed.is_waiting and "subscription_at" in columns:
         customer = customers.by_ids(conn, [changed.customer_id])[changed.customer_id]

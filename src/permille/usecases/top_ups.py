@@ -197,7 +197,7 @@ def _payer(conn: Connection[Any], wallet: Wallet) -> Customer:
     if wallet.billing_entity_id is None:
         return customer
     entity = billing_entities.by_ids(conn, [wallet.billing_entity_id])[wallet.billing_entity_id]
-    return replace(customer, billing_entity=entity)
+    return customer.billed_by(entity)
 
 
 def _void(

@@ -50,6 +50,7 @@ from permille.web import (
     regenerated_invoices,
     settings,
     sign_in,
+    subscription_entities,
     wallets,
 )
 from permille.web.pages import action, form_page, page, refused, unavailable
@@ -147,6 +148,12 @@ def _customers(engine: Engine) -> list[Route]:
         page(engine, "/alerts/{external_id:path}", alerts.detail, alerts.create),
         action(engine, "/delete-alert/{external_id:path}", alerts.delete),
         action(engine, "/end-subscription/{external_id:path}", customers.end_subscription),
+        form_page(
+            engine,
+            "/subscription-entity/{external_id:path}",
+            subscription_entities.before,
+            subscription_entities.choose,
+        ),
         action(engine, "/delete-customer/{external_id:path}", customers.delete),
     ]
 

@@ -46,6 +46,7 @@ from permille.web import chart, coupons, wallets
 from permille.web.custom_sections import choice_body, choice_menu, known_sections, read_chosen
 from permille.web.daily import charted_days, order_of, stacking_key
 from permille.web.shown import countries, currencies, group_text, in_path, listed_text
+from permille.web.subscription_entities import chosen as chosen_entity, menu as entity_menu
 from permille.web.typed_number import json_number
 from permille.web.visit import Done, Form, HtmlPage, Show, Visit
 
@@ -264,7 +265,7 @@ def _subscriptions(visit: Visit) -> list[Subscription]:
 def _subscribing(visit: Visit, rows: Sequence[Subscription]) -> dict[str, Any]:
     """What the Subscriptions tab shows beside them: plans to choose, and whose prices are its own."""
     own = {key for key, plan in _plans_of(visit, rows).items() if plan.parent_id is not None}
-    return {"plans": _plans(visit), "owners": own, **choice_menu(visit, None)}
+    return {"plans": _plans(visit), "owners": own, "entities": entity_menu(visit), **choice_menu(visit, None)}
 
 
 def _plans_of(visit: Visit, rows: Sequence[Subscription]) -> dict[UUID, Plan]:
@@ -415,6 +416,7 @@ def subscription_body(form: Form, external_customer_id: str) -> dict[str, Any]:
     return {
         **form.filled("name", "billing_time", "subscription_at", "ending_at"),
         **choice_body(form),
+        **chosen_entity(form),
         **_activation_rules(form),
         "external_customer_id": external_customer_id,
         "external_id": form.get("external_id"),

@@ -8,7 +8,7 @@ from typing import Any
 
 from permille.api.billing_entities import read_entity, render_billing_entity
 from permille.api.objects.billing_entity import BillingEntity
-from permille.api.validation import TIMEZONES, Fields
+from permille.api.validation import Fields, timezones
 from permille.core.errors import Invalid
 from permille.out.pdf.language import language_names
 from permille.store import billing_entities
@@ -164,7 +164,7 @@ def show(visit: Visit) -> HtmlPage:
     menus: dict[str, Options] = {
         "default_currency": [(code, code) for code in currencies()],
         "country": countries(entity.country),
-        "timezone": [(name, name) for name in sorted(TIMEZONES)],
+        "timezone": [(name, name) for name in sorted(timezones())],
         "document_locale": language_names(entity.document_locale),
     }
     sections = [

@@ -14,7 +14,7 @@ import msgspec
 from babel import Locale
 
 from permille.api.addresses import path_segment
-from permille.api.validation import COUNTRIES
+from permille.api.validation import country_codes
 from permille.core.money import CURRENCIES, exact, subunits
 from permille.core.rating.filters import ALL_FILTER_VALUES
 from permille.core.rating.pricing_unit import SUBUNITS, InUnit
@@ -32,7 +32,7 @@ def currencies() -> list[str]:
 
 def countries(chosen: str | None = None) -> list[tuple[str, str]]:
     """For a menu: none, then every country by its name. One that was chosen before is there in any case."""
-    named = [(code, country_name(code)) for code in COUNTRIES | ({chosen} if chosen else set())]
+    named = [(code, country_name(code)) for code in country_codes() | ({chosen} if chosen else set())]
     return [("", "–"), *sorted(named, key=lambda each: normalize("NFKD", each[1]).encode("ascii", "ignore"))]
 
 

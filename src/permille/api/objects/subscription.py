@@ -141,6 +141,10 @@ class SubscriptionUpdate(Input):
         list[UsageThresholdInput], says("Thresholds of its own instead of its plan's; all of them.")
     ]
     plan_overrides: Annotated[PlanOverrides, says("What differs from the plan.")]
+    billing_entity_code: Annotated[
+        str | None,
+        says("Code of the billing entity whose invoices it is on from now on; null: its customer's."),
+    ]
     invoice_custom_section: SectionChoice
     activation_rules: Annotated[
         list[ActivationRuleInput], says("What has to happen before it runs; until it has started.")
@@ -153,7 +157,6 @@ class SubscriptionInput(SubscriptionUpdate):
     external_id: ExternalSubscriptionId
     external_customer_id: ExternalCustomerId
     plan_code: Annotated[str, says("Code of the plan.", example="pro")]
-    billing_entity_code: Annotated[str, says("Code of the customer's billing entity.")]
     billing_time: Annotated[
         str,
         one_of(*BillingTime, says="Whether periods follow the calendar or begin on the day of the start."),

@@ -54,6 +54,7 @@ def copy_plan(plan: Plan, *, new_id: NewId, now: datetime, is_committed: bool = 
                 each,
                 id=plan_id if each.valid_until is None else ids[each.id],
                 charges=copied(each.charges),
+                said=frozenset((item and ids[item], name) for item, name in each.said),
             )
             for each in plan.price_versions
         ),

@@ -66,6 +66,10 @@ class Charge:
     """The prices of a charge of the catalogue model."""
 
 
+FieldOf = tuple[UUID | None, str]
+"""The name of a field, with the id of the charge or the filter that has it; None for the plan."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PriceVersion:
     """The fee and the charges of a plan as they price periods that begin before `valid_until`, None for the last."""
@@ -74,6 +78,8 @@ class PriceVersion:
     valid_until: datetime | None
     amount_cents: int
     charges: tuple[Charge, ...]
+    said: frozenset[FieldOf] = frozenset()
+    """What the change at its end says although it may be so before; all that it makes different it says too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

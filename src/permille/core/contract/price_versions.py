@@ -12,11 +12,13 @@ from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
-from permille.core.contract.plan import Charge, Plan, PlanFilter, PriceVersion
+from permille.core.contract.plan import Charge, FieldOf, Plan, PlanFilter, PriceVersion
 from permille.core.period import Interval
 
 Charges = tuple[Charge, ...]
 Item = TypeVar("Item", bound=Charge | PlanFilter)
+
+FEE: FieldOf = None, "amount_cents"
 
 FIXED = frozenset(field.name for field in fields(Charge)) - {
     "properties",
@@ -103,37 +105,60 @@ def edit_prices(
 ) -> Plan:
     """The plan after an edit of the prices that are in force at `edit_base`, valid for periods that begin at or after `since`.
 
-    Versions that end before it stay. The one that it falls into is split. A change that is scheduled for later stays
-    what it is: it takes over what it does not change itself. `version_id` is for the version that a split makes.
+    Versions that end before it stay. The one that it falls into is split. A later change stays what it is: it takes
+    over what it does not say itself. `version_id` is for the version that a split makes.
     """
     if since is None and not before.price_versions:
         return after
-    base = edit_base(since, now)
     versions = _split(versions_of(before), since, version_id)
-    later = [each for each in versions if each.valid_until is None or base < each.valid_until][1:]
-    edited = [
-        each
-        if since is not None and each.valid_until is not None and each.valid_until <= since
-        else _rebase_version(before, after, each, keeps_own=False)
-        for each in versions[: len(versions) - len(later)]
-    ]
-    following = _following(versions[len(edited) - 1], edited[-1], later)
-    return _with_versions(after, [*edited, *following], now)
+    base, said = edit_base(since, now), _differences(before, after)
+    place = next(n for n, each in enumerate(versions) if each.valid_until is None or base < each.valid_until)
+    if since is None:
+        earlier = [
+            replace(_rebase_version(before, after, each), said=each.said - said) for each in versions[:place]
+        ]
+    else:
+        earlier = [
+            replace(each, said=each.said | said) if each.valid_until == since else each
+            for each in versions[:place]
+        ]
+    edited = _rebase_version(before, after, versions[place])
+    return _with_versions(after, [*earlier, *_following(versions[place], edited, versions[place + 1 :])], now)
 
 
 def edit_base(since: datetime | None, now: datetime) -> datetime:
     """The instant whose prices an edit starts from, if it is valid from `since` on: what it does not say is as then."""
-    return max(since or now, now)
+    return since or now
 
 
 def _following(was: PriceVersion, changed: PriceVersion, later: Sequence[PriceVersion]) -> list[PriceVersion]:
-    """The versions after one that has changed: each still changes what it changed before, and takes over the rest."""
-    found = []
+    """A version that has changed, and those after it: each still says what it said before, and takes over the rest."""
+    found = [changed]
     for each in later:
-        changed = _rebase_version(was, changed, each, keeps_own=True)
-        found.append(changed)
+        said = was.said | _differences(was, each)
+        following = _rebase_version(was, found[-1], each, kept=said)
+        found = [*found[:-1], replace(found[-1], said=said), following]
         was = each
     return found
+
+
+def _differences(before: Plan | PriceVersion, after: Plan | PriceVersion) -> frozenset[FieldOf]:
+    """What the prices say differently, of the charges and filters that both have."""
+    charges = _pairs(before.charges, after.charges)
+    pairs: list[tuple[Charge | PlanFilter, Charge | PlanFilter]] = [*charges]
+    pairs += [each for was, then in charges for each in _pairs(was.filters, then.filters)]
+    found = {
+        (then.id, field.name)
+        for was, then in pairs
+        for field in fields(then)
+        if field.name != "filters" and getattr(was, field.name) != getattr(then, field.name)
+    }
+    return frozenset(found | ({FEE} if before.amount_cents != after.amount_cents else set()))
+
+
+def _pairs(before: Sequence[Item], after: Sequence[Item]) -> list[tuple[Item, Item]]:
+    known = _by_id(before)
+    return [(known[each.id], each) for each in after if each.id in known]
 
 
 def _with_versions(plan: Plan, versions: Sequence[PriceVersion], now: datetime) -> Plan:
@@ -152,22 +177,29 @@ def _split(
     place = next(
         number for number, each in enumerate(versions) if each.valid_until is None or since < each.valid_until
     )
-    earlier = replace(versions[place], id=version_id, valid_until=since)
+    earlier = replace(versions[place], id=version_id, valid_until=since, said=frozenset())
     return [*versions[:place], earlier, *versions[place:]]
 
 
 def _joined(versions: Sequence[PriceVersion]) -> tuple[PriceVersion, ...]:
-    """Without versions that are the same as the next one; none where there is one alone."""
+    """Without versions after which nothing is said and all is the same; none where there is one alone."""
     kept = [
         each
         for each, following in zip(versions, [*versions[1:], None], strict=True)
-        if following is None or _prices(each) != _prices(following)
+        if following is None or _prices(each) != _prices(following) or each.said & _fields_of(following)
     ]
     return tuple(kept) if len(kept) > 1 else ()
 
 
 def _prices(version: PriceVersion) -> tuple[int, Charges]:
     return version.amount_cents, version.charges
+
+
+def _fields_of(version: PriceVersion) -> frozenset[FieldOf]:
+    """All that a change can say of its prices."""
+    charges = version.charges
+    items: list[Charge | PlanFilter] = [*charges, *(each for charge in charges for each in charge.filters)]
+    return frozenset({FEE, *((each.id, field.name) for each in items for field in fields(each))})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,29 +272,30 @@ def cancel_change(plan: Plan, change_id: UUID, *, now: datetime) -> Plan:
     versions = list(plan.price_versions)
     place = next(number for number, each in enumerate(versions) if each.id == change_id)
     undone, was, *later = versions[place:]
-    undone = replace(undone, id=was.id, valid_until=was.valid_until)
-    return _with_versions(plan, [*versions[:place], undone, *_following(was, undone, later)], now)
+    undone = replace(undone, id=was.id, valid_until=was.valid_until, said=was.said)
+    return _with_versions(plan, [*versions[:place], *_following(was, undone, later)], now)
 
 
 def _rebase_version(
-    before: Plan | PriceVersion, after: Plan | PriceVersion, own: PriceVersion, *, keeps_own: bool
+    before: Plan | PriceVersion,
+    after: Plan | PriceVersion,
+    own: PriceVersion,
+    *,
+    kept: frozenset[FieldOf] = frozenset(),
 ) -> PriceVersion:
-    """The version with what changes of the prices from `before` to `after`; see rebase."""
-    amount_cents = own.amount_cents
-    if before.amount_cents != after.amount_cents and not (keeps_own and amount_cents != before.amount_cents):
-        amount_cents = after.amount_cents
-    charges = rebase(before.charges, after.charges, own.charges, keeps_own=keeps_own)
-    return replace(own, amount_cents=amount_cents, charges=charges)
-
-
-def rebase(before: Charges, after: Charges, own: Charges, *, keeps_own: bool) -> Charges:
-    """The charges `own` with what changes from `before` to `after`.
-
-    `keeps_own` leaves those fields alone in which `own` is not as `before`.
-    """
-    if own == before:
-        return after
-    return _rebased(before, after, own, lambda *versions: _rebase_charge(*versions, keeps_own=keeps_own))
+    """The version with what changes of the prices from `before` to `after`, but for what is kept."""
+    is_changed = before.amount_cents != after.amount_cents and FEE not in kept
+    charges = (
+        after.charges
+        if own.charges == before.charges and not kept
+        else _rebased(
+            before.charges,
+            after.charges,
+            own.charges,
+            lambda was, then, charge: _rebase_charge(was, then, charge, kept),
+        )
+    )
+    return replace(own, amount_cents=after.amount_cents if is_changed else own.amount_cents, charges=charges)
 
 
 def _rebased(
@@ -286,25 +319,24 @@ def _by_id(items: Sequence[Item]) -> dict[UUID, Item]:
     return {item.id: item for item in items}
 
 
-def _rebase_charge(before: Charge, after: Charge, own: Charge, *, keeps_own: bool) -> Charge:
-    changed = _changed_fields(before, after, own, keeps_own=keeps_own)
-    if own.filters != before.filters:
+def _rebase_charge(before: Charge, after: Charge, own: Charge, kept: frozenset[FieldOf]) -> Charge:
+    changed = _changed_fields(before, after, own, kept)
+    if own.filters != before.filters or kept:
         changed["filters"] = _rebased(
             before.filters,
             after.filters,
             own.filters,
-            lambda was, then, entry: replace(entry, **_changed_fields(was, then, entry, keeps_own=keeps_own)),
+            lambda was, then, entry: replace(entry, **_changed_fields(was, then, entry, kept)),
         )
     return replace(own, **changed)
 
 
-def _changed_fields(before: Any, after: Any, own: Any, *, keeps_own: bool) -> dict[str, Any]:
-    """The fields that change from `before` to `after`, of those that are to change in `own`."""
+def _changed_fields(before: Any, after: Any, own: Any, kept: frozenset[FieldOf]) -> dict[str, Any]:
+    """The fields that change from `before` to `after`, but those of `own` that are kept."""
     return {
         field.name: getattr(after, field.name)
         for field in fields(own)
-        if getattr(before, field.name) != getattr(after, field.name)
-        and not (keeps_own and getattr(own, field.name) != getattr(before, field.name))
+        if getattr(before, field.name) != getattr(after, field.name) and (own.id, field.name) not in kept
     }
 
 

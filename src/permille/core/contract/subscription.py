@@ -79,6 +79,8 @@ class Subscription:
     """Why it never ran, of one that waited for its payment."""
     usage_thresholds: Sequence[Mapping[str, Any]] = ()
     """Thresholds of its own, as they are kept; see `thresholds_on`."""
+    billing_entity_id: UUID | None = None
+    """Who issues its invoices; None: the billing entity of its customer."""
 
     @property
     def is_waiting(self) -> bool:

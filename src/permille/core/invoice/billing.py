@@ -230,6 +230,7 @@ class SubscriptionBilling:
             self.at,
             self.group,
             self.customer.sequential_id,
+            self.customer.billing_entity.code,
             currency,
             reason,
             str(alone or ""),

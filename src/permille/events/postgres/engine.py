@@ -31,6 +31,7 @@ class Log:
     first_unacceptable = staticmethod(writer.first_unacceptable)
     append = staticmethod(writer.append)
     known_transactions = staticmethod(events.known_transactions)
+    known_transactions_query = staticmethod(events.known_transactions_query)
     metering = staticmethod(metering.load)
     arrival = staticmethod(rollup.arrival)
     settled = staticmethod(rollup.settled_seq)

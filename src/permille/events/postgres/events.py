@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 from psycopg import Connection
@@ -131,11 +131,16 @@ def known_transactions(
     """Those of the transaction ids that an event of any subscription of the organization has, or that count once."""
     if not transaction_ids:
         return set()
-    claims, firsts, lasts = zip(*claims_and_ranges(organization_id.bytes, transaction_ids), strict=True)
-    rows = conn.execute(
-        _KNOWN, [text_array(transaction_ids), hex_array(claims), hex_array(firsts), hex_array(lasts)]
-    )
+    rows = conn.execute(*known_transactions_query(organization_id, transaction_ids))
     return {name for (name,) in rows}
+
+
+def known_transactions_query(
+    organization_id: UUID, transaction_ids: Sequence[str]
+) -> tuple[LiteralString, list[Any]]:
+    """As known_transactions: a query of one column, to be part of another, and its parameters."""
+    claims, firsts, lasts = zip(*claims_and_ranges(organization_id.bytes, transaction_ids), strict=True)
+    return _KNOWN, [text_array(transaction_ids), hex_array(claims), hex_array(firsts), hex_array(lasts)]
 
 
 def by_identities(conn: Connection[Any], identities: Collection[UUID]) -> dict[UUID, StoredEvent]:

@@ -68,6 +68,7 @@ _STORE_IN_ADVANCE = _STORE.replace("append_events(", "append_events_in_advance("
     "%s::jsonb[])", "%s::jsonb[], %s::uuid[], %s::uuid[])"
 )
 _COUNT_ONCE = "select count_once(%s::uuid[])"
+_NOTE_COUNTED = "select note_counted(%s::uuid[], %s::text[], %s::text[], %s::timestamptz[])"
 
 
 def unevaluable(conn: Connection[Any], organization_id: UUID, drafts: Mapping[int, Draft]) -> dict[int, str]:
@@ -374,11 +375,32 @@ def _insert(
         parameters += [arrays.uuids(identities), list(organizations)]
     if claims := _claims([*usual, *others]):
         # In order, so that groups with the same claims wait for each other and not in a circle.
-        return statement.replace("select ", f"{_COUNT_ONCE}, ", 1), [
-            arrays.uuids(sorted(claims)),
-            *parameters,
-        ]
+        statement = statement.replace("select ", f"{_COUNT_ONCE}, ", 1)
+        parameters = [arrays.uuids(sorted(claims)), *parameters]
+    if noted := [request for request in (*usual, *others) if request.payers]:
+        # First, as where a call that was kept aside is counted by hand: neither waits for the other in a circle.
+        statement = statement.replace("select ", f"{_NOTE_COUNTED}, ", 1)
+        parameters = [*_counted(noted), *parameters]
     return statement, parameters
+
+
+def _counted(requests: Sequence[Request]) -> list[Any]:
+    """The calls that these requests count: whose they are, their names, who pays, and when it is."""
+    count = sum(len(request.payers) for request in requests)
+    owners = [
+        arrays.uuid_elements([request.organization_id.bytes]) * len(request.payers) for request in requests
+    ]
+    ats = [arrays.instant_elements([request.created_at]) * len(request.payers) for request in requests]
+    return [
+        arrays.uuid_array(count, b"".join(owners)),
+        _texts([name for request in requests for name in request.payers]),
+        _texts([payer for request in requests for payer in request.payers.values()]),
+        arrays.instants(count, b"".join(ats)),
+    ]
+
+
+def _texts(values: Sequence[str]) -> arrays.Literal:
+    return arrays.Literal(b"{" + arrays.text_elements(values) + b"}")
 
 
 def _paid_in_advance(known: Meterings, requests: Sequence[Request]) -> list[tuple[bytes, UUID]]:

@@ -12,13 +12,18 @@ from psycopg import Connection
 from permille.core.customer import BillingEntity
 from permille.core.errors import Invalid
 from permille.core.invoice.numbering import is_numbered_by_itself
-from permille.store import billing_entities, customers, dunning, invoices, subscriptions
+from permille.store import billing_entities, dunning, invoices, subscriptions
 from permille.usecases import subscriptions as lifecycle
 from permille.usecases.by_code import ByCode
 from permille.usecases.catalogue import eu_taxes
 from permille.usecases.price_change import taxes_changed
 
 by_code = ByCode("billing_entity", billing_entities.by_code).one
+
+
+def named(conn: Connection[Any], organization_id: UUID, code: str | None) -> UUID | None:
+    """The id of the entity with this code, None without one. Raises NotFound."""
+    return by_code(conn, organization_id, code).id if code else None
 
 
 def add(
@@ -52,8 +57,7 @@ def change(
     if after.timezone != before.timezone:
         lifecycle.reschedule(conn, subscriptions.living_of_billing_entity(conn, after.id), now=now)
     if after.invoice_grace_period != before.invoice_grace_period:
-        inheriting = customers.inheriting_grace_period(conn, after.id)
-        invoices.set_grace_periods(conn, dict.fromkeys(inheriting, after.invoice_grace_period), now=now)
+        invoices.follow_inherited_grace_period(conn, after.id, now=now)
     if after.dunning_campaign_id != before.dunning_campaign_id:
         dunning.restart(conn, dunning.customers_of_entity(conn, after.id), now=now)
     if after.taxes != before.taxes:

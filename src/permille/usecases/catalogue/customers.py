@@ -98,8 +98,11 @@ def change(conn: Connection[Any], before: Customer, *, columns: Mapping[str, Any
     after = eu_taxes.follow_customer(conn, before, changed, columns=columns, now=now)
     if after.applicable_timezone != before.applicable_timezone:
         lifecycle.reschedule(conn, subscriptions.living_of_customer(conn, after.id), now=now)
+    own, theirs = before.billing_entity, after.billing_entity
+    if theirs.id != own.id:
+        invoices.move_drafts(conn, after.id, own.id, theirs.id)
     if after.applicable_invoice_grace_period != before.applicable_invoice_grace_period:
-        invoices.set_grace_periods(conn, {after.id: after.applicable_invoice_grace_period}, now=now)
+        invoices.follow_own_grace_period(conn, after.id, now=now)
     if _dunning_of(after) != _dunning_of(before):
         dunning.restart(conn, [after.id], now=now)
     if after.taxes != before.taxes:

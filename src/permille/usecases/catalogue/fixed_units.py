@@ -59,15 +59,15 @@ def with_own_units(plan: Plan, own: Mapping[UUID, Decimal]) -> Plan:
 def follow_plan(
     conn: Connection[Any], before: Plan, after: Plan, *, at_once: Collection[UUID], now: datetime
 ) -> None:
-    """Running subscriptions get the units that have changed in their plan, unless they have units of their own.
+    """Subscriptions get the units that have changed in their plan, unless they have units of their own.
 
-    `at_once` are the charges whose units count from now on.
+    `at_once` are the charges whose units count from now on; for what waits for its payment they never do.
     """
     was = {charge.id: charge.units for charge in before.fixed_charges}
     changed = [charge for charge in after.fixed_charges if was.get(charge.id) != charge.units]
     if not changed:
         return
-    rows = subscriptions.running_of_plan(conn, after.id)
+    rows = subscriptions.started_of_plan(conn, after.id)
     own = fixed_charges.with_own_units(conn, [charge.id for charge in changed])
     following = [(row, [each for each in changed if (row.id, each.id) not in own]) for row in rows]
     _set(conn, after, following, at_once=at_once, now=now)
@@ -85,7 +85,7 @@ def set_own(
         for charge in had.fixed_charges
         if charge.id in known and known[charge.id].units != charge.units
     ]
-    if row.status == "active" and changed:
+    if row.status in ("active", "incomplete") and changed:
         at_once = [charge_id for charge_id, each in known.items() if each.at_once]
         _set(conn, plan, [(row, changed)], at_once=at_once, now=now)
 
@@ -99,13 +99,16 @@ def _set(
     now: datetime,
 ) -> None:
     """Write the changes down; what is paid in advance and counts at once is billed."""
-    payers = customers.by_ids(conn, {row.customer_id for row, _ in following})
+    payers = customers.of_subscriptions(conn, [row for row, _ in following])
     changes: list[NewUnits] = []
     to_bill: list[ChangedUnits] = []
     for row, charges in following:
-        customer = payers[row.customer_id]
+        customer = payers[row.id]
         whole = fixed_charges_period(row, plan, timezone=customer.applicable_timezone, now=now)
-        immediate = [charge for charge in charges if not set(at_once).isdisjoint(charge.ids)]
+        # What waits for its payment has an invoice of the units as they were.
+        immediate = [
+            charge for charge in charges if row.status == "active" and not set(at_once).isdisjoint(charge.ids)
+        ]
         changes += [
             NewUnits(
                 subscription_id=row.id,

@@ -101,8 +101,8 @@ def _bills(
 def _bills_of(
     conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime
 ) -> Iterator[tuple[UUID, RunningBill]]:
-    payers = customers.by_ids(conn, {row.customer_id for row in rows})
-    of = [(row, payers[row.customer_id]) for row in rows]
+    payers = customers.of_subscriptions(conn, rows)
+    of = [(row, payers[row.id]) for row in rows]
     known = plans.plans_by_ids(conn, {row.plan_id for row in rows})
     fees, fixed = _next_fees(conn, of, known, now=now), _next_fixed(conn, of, known, now=now)
     found = running_usages(conn, of, search=UsageSearch(with_taxes=False), now=now)

@@ -200,13 +200,13 @@ def _bill(
 def _works(conn: Connection[Any], waiting: Sequence[WaitingEvent]) -> list[_Work]:
     rows = subscriptions.by_ids(conn, {each.subscription_id for each in waiting if each.subscription_id})
     known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows.values()})
-    payers = customers.by_ids(conn, {row.customer_id for row in rows.values()})
+    payers = customers.of_subscriptions(conn, rows.values())
     works: dict[tuple[UUID, UUID, datetime], _Work] = {}
     for each in waiting:
         row = rows.get(each.subscription_id) if each.subscription_id else None
         if row is None or (row.status != "active" and each.charge_ids is None):
             continue
-        plan, customer = known_plans[row.plan_id], payers[row.customer_id]
+        plan, customer = known_plans[row.plan_id], payers[row.id]
         if row.status != "active":  # an event that waited for a price outlasts its subscription
             row = replace(row, status="active", charges_billed_until=None)
         for terms in terms_of(row, plan, customer, code=each.code, at=each.at):

@@ -25,7 +25,7 @@ from permille.core.invoice.kinds import make
 from permille.core.mail import MailKind
 from permille.core.period import Period
 from permille.events.engine import event_log, usage
-from permille.store import customers, fees as fee_store, invoices, subscriptions, wallets
+from permille.store import billing_entities, customers, fees as fee_store, invoices, subscriptions, wallets
 from permille.store.invoices import DueDraft, InvoiceSubscription, StoredInvoice
 from permille.usecases import holds
 from permille.usecases.invoices import balances
@@ -169,14 +169,20 @@ def _made_again(
 
     def load() -> tuple[list[InvoiceDraft], Facts]:
         billings = _billings(conn, [each for invoice in stored for each in billed[invoice.id]])
+        entities = billing_entities.by_ids(conn, {invoice.billing_entity_id for invoice in stored})
+        made = [
+            (invoice, draft_of(tuple(in_order(billings[invoice.id])), invoice_id=invoice.id))
+            for invoice in stored
+        ]
         drafts = [
             replace(
-                draft_of(tuple(in_order(billings[invoice.id])), invoice_id=invoice.id),
+                draft,
+                customer=draft.customer.billed_by(entities[invoice.billing_entity_id]),
                 made_at=made_at,
                 has_grace_period=stays_draft,
                 dates=_dates(invoice),
             )
-            for invoice in stored
+            for invoice, draft in made
         ]
         return drafts, load_facts(conn, drafts)
 

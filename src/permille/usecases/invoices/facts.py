@@ -48,7 +48,8 @@ class Contracts:
     """The plans and customers of a batch of subscriptions."""
 
     plans: Mapping[UUID, Plan]
-    customers: Mapping[UUID, Customer]
+    payers: Mapping[UUID, Customer]
+    """Subscription -> its customer, as the billing entity of the subscription bills it."""
     first_starts: Mapping[UUID, datetime]
     """Subscription -> when its external id first ran, where the plan has a trial."""
     cohorts: Cohorts = field(default_factory=Cohorts)
@@ -59,7 +60,7 @@ class Contracts:
         return self.cohorts.billing(
             request,
             plan=self.plans[row.plan_id],
-            customer=self.customers[row.customer_id],
+            customer=self.payers[row.id],
             first_started_at=self.first_starts.get(row.id),
             next_plan=self.plans[request.next_plan_id] if request.next_plan_id else None,
             arrival=arrival,
@@ -74,7 +75,7 @@ def load_contracts(
     with_trial = [row.id for row in rows if known_plans[row.plan_id].trial_period]
     return Contracts(
         plans=known_plans,
-        customers=customers.by_ids(conn, {row.customer_id for row in rows}),
+        payers=customers.of_subscriptions(conn, rows),
         first_starts=subscriptions.first_starts(conn, with_trial) if with_trial else {},
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -36,7 +35,7 @@ def payment_changed(conn: Connection[Any], changed: Sequence[StoredInvoice], now
             InvoiceDraft(
                 id=each.id,
                 kind=_KINDS[each.invoice_type],
-                customer=replace(payers[each.customer_id], billing_entity=entities[each.billing_entity_id]),
+                customer=payers[each.customer_id].billed_by(entities[each.billing_entity_id]),
                 currency=each.currency,
                 at=now,
                 made_at=now,

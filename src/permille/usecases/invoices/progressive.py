@@ -179,8 +179,8 @@ def _watched(conn: Connection[Any], rows: Sequence[Subscription], *, now: dateti
     chosen = [row for row in rows if thresholds_on(row, known[row.plan_id])]
     if not chosen:
         return []
-    payers = customers.by_ids(conn, {row.customer_id for row in chosen})
-    of = [(row, payers[row.customer_id]) for row in chosen]
+    payers = customers.of_subscriptions(conn, chosen)
+    of = [(row, payers[row.id]) for row in chosen]
     used = running_usages(conn, of, search=UsageSearch(with_taxes=False), now=now)
     whole = lifetimes(conn, list(zip(chosen, used, strict=True)))
     return [

@@ -29,7 +29,7 @@ from permille.usecases.invoices.save import save
 
 
 def regroup(conn: Connection[Any], billings: Iterable[SubscriptionBilling], *, only_ended: bool) -> None:
-    """Gather the paid fees of these subscriptions, by customer, instant and currency.
+    """Gather the paid fees of these subscriptions, by customer, billing entity, instant and currency.
 
     The customers are locked. `only_ended` leaves fees of a running period to its end.
     """
@@ -45,15 +45,17 @@ def regroup(conn: Connection[Any], billings: Iterable[SubscriptionBilling], *, o
         return
     rows = subscriptions.by_ids(conn, {fee.subscription_id for fee in fees if fee.subscription_id})
     known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows.values()})
-    together: dict[tuple[datetime, UUID, str], list[tuple[SubscriptionBilling, StoredFee]]] = defaultdict(
-        list
+    together: dict[tuple[datetime, UUID, UUID, str], list[tuple[SubscriptionBilling, StoredFee]]] = (
+        defaultdict(list)
     )
     for fee in fees:
         assert fee.subscription_id is not None, fee.id
         row = rows[fee.subscription_id]
         found = by_name[row.organization_id, row.external_id]
         billing = _billing(found, row, known_plans[row.plan_id])
-        together[billing.at, billing.customer.id, fee.amount_currency].append((billing, fee))
+        payer = billing.customer
+        place = billing.at, payer.id, payer.billing_entity.id, fee.amount_currency
+        together[place].append((billing, fee))
     drafts = [_draft(each) for each in together.values()]
     save(conn, make(drafts, Facts(section_choices=load_section_choices(conn, drafts))))
 

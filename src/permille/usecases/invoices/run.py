@@ -196,7 +196,7 @@ def bill_missed(conn: Connection[Any], subscription_ids: Sequence[UUID], *, unti
 
 def _missed(contracts: Contracts, row: Subscription, until: datetime) -> Iterator[datetime]:
     """The billing days before that of `until` that no run has come to."""
-    plan, timezone = contracts.plans[row.plan_id], contracts.customers[row.customer_id].applicable_timezone
+    plan, timezone = contracts.plans[row.plan_id], contracts.payers[row.id].applicable_timezone
     facts = facts_of(row, plan, timezone=timezone, first_started_at=contracts.first_starts.get(row.id))
     missed = row.next_billing_at
     while missed is not None and local_date(missed, timezone) < local_date(until, timezone):
@@ -273,16 +273,17 @@ def bill_late_usage(conn: Connection[Any], customer_ids: Collection[UUID], *, at
     waiting = late_usage.scheduled(conn, customer_ids)
     if not waiting:
         return
-    payers = customers.by_ids(conn, {late.customer_id for late in waiting})
+    found = list(adjustments.fees_of(conn, waiting))
+    payers = customers.of_subscriptions(conn, [row for row, _, _ in found])
     billed = {}
-    for row, late, fees in adjustments.fees_of(conn, waiting):
+    for row, late, fees in found:
         history = subscriptions.history(conn, row.organization_id, row.external_id)
         if any(each.status == "active" for each in history):
             continue
         billing = _billing_of_period(
             row,
             fees.plan,
-            payers[late.customer_id],
+            payers[row.id],
             at=at,
             reason=InvoicingReason.LATE_USAGE,
             periods=BillingPeriods(subscription=Period(late.from_at, late.to_at), charges=None),

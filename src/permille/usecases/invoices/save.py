@@ -48,6 +48,8 @@ def save(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
             shown[FINAL_WEBHOOKS.get(draft.kind, "invoice.created")].append((draft.at, draft.id))
         elif draft.status is InvoiceStatus.DRAFT:
             shown["invoice.drafted"].append((draft.at, draft.id))
+            if not draft.waits_for_price:
+                shown["invoice.ready_to_finalize"].append((draft.at, draft.id))
         if draft.kind is InvoiceKind.IN_ADVANCE:
             of_events += [(draft.at, UUID(fee_id)) for fee_id in ids]
     queue_webhooks(conn, "fee.created", organization_id, of_events)

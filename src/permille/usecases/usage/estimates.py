@@ -109,7 +109,7 @@ def _terms(
     if row is None:
         raise NotFound("subscription")
     plan = plans.plan_by_id(conn, row.plan_id)
-    customer = customers.by_ids(conn, [row.customer_id])[row.customer_id]
+    customer = customers.of_subscriptions(conn, [row])[row.id]
     priced = running_plan(row, plan, customer, at=now)
     wanted = sorted({charge.metric.code for charge in priced.charges}) if codes is None else sorted(codes)
     return [each for code in wanted for each in levels.terms_of(row, plan, customer, code=code, at=now)]

@@ -195,7 +195,8 @@ def current_usage(
     subscription = subscriptions.active(conn, organization_id, external_subscription_id)
     if subscription is None or subscription.customer_id != customer.id:
         raise NotAllowed("no_active_subscription")
-    return running_usage(conn, subscription, customer, search=search, now=now)
+    payer = customers.of_subscriptions(conn, [subscription])[subscription.id]
+    return running_usage(conn, subscription, payer, search=search, now=now)
 
 
 def running_usage(

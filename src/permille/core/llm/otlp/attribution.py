@@ -18,6 +18,7 @@ _METADATA = (
 )
 _USERS = ("permille.customer", "gen_ai.user", "user.id", "enduser.id", "litellm.end_user.id")
 _SUBSCRIPTIONS = frozenset(SUBSCRIPTION_NAMES)
+_NOT_FREE = _SUBSCRIPTIONS | {"customer"}
 _NAMED = {"session.id": "session", "gen_ai.conversation.id": "session"}
 _MOST_PROPERTIES = 20
 _LONGEST = 255
@@ -48,7 +49,9 @@ def properties(span: Span, metadata: Mapping[str, str]) -> dict[str, str]:
     named = {
         ours: _text(span.attributes[theirs]) for theirs, ours in _NAMED.items() if theirs in span.attributes
     }
-    free = {name: value for name, value in metadata.items() if name not in {*SUBSCRIPTION_NAMES, "customer"}}
+    free = {name: value for name, value in metadata.items() if name not in _NOT_FREE}
+    if not named and not free:
+        return {}
     found = {name: value for name, value in (named | free).items() if value}
     return dict(list(found.items())[:_MOST_PROPERTIES])
 
