@@ -287,6 +287,31 @@ def test_who_has_just_come_does_one_thing_at_a_time() -> None:
     asyncio.run(run())
 
 
+def test_long_work_of_a_heavy_owner_keeps_its_other_work_waiting_for_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        loads = Loads(lambda: 0.0)
+        loads.add("other", 0.01)
+        loads.add("heavy", 4.0)
+        async with loads.piece("heavy"):  # it goes on
+            piece = loads.piece("heavy")
+            next_one = asyncio.create_task(piece.__aenter__())
+            await asyncio.sleep(0)
+            assert not next_one.done()
+            monkeypatch.setattr(shares, "HELD_SECONDS", 600.0)
+            await asyncio.wait_for(next_one, 30)
+            last = asyncio.create_task(loads.piece("heavy").__aenter__())
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not last.done(), "the one before is not done"
+        await piece.__aexit__(None, None, None)
+        await asyncio.wait_for(last, 30)
+
+    monkeypatch.setattr(shares, "HELD_SECONDS", 0.01)
+    asyncio.run(run())
+
+
 def test_between_the_steps_of_long_work_a_heavy_owner_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     rests: list[float] = []
     monkeypatch.setattr(time, "sleep", rests.append)

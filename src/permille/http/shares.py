@@ -30,6 +30,8 @@ LITTLE = 0.5
 NEW_SECONDS = 1.0
 """Who has come no longer ago is not known yet."""
 REST_SECONDS_MAX = 2.0
+HELD_SECONDS = 1.0
+"""What takes longer keeps no other work of its owner waiting any more."""
 
 
 @dataclass(slots=True)
@@ -122,10 +124,21 @@ class Loads:
             yield False
             return
         lane = self._lanes.setdefault(owner, _Lane())
-        async with lane.alone:
+        await lane.alone.acquire()
+        is_held = True
+
+        def leave() -> None:
+            nonlocal is_held
+            if is_held:
+                is_held = False
+                lane.alone.release()
+
+        passing_on: asyncio.TimerHandle | None = None
+        try:
             is_heavy = self.is_heavy(owner)
             if is_heavy:
                 await asyncio.sleep(lane.free_at - self._clock())
+            passing_on = asyncio.get_running_loop().call_later(HELD_SECONDS, leave)
             began = self._clock()
             try:
                 yield is_heavy
@@ -134,6 +147,10 @@ class Loads:
                     took = self._clock() - began
                     self.add(owner, took)
                     lane.free_at = self._clock() + min(took, REST_SECONDS_MAX)
+        finally:
+            if passing_on is not None:
+                passing_on.cancel()
+            leave()
 
     def rest(self, owner: Hashable, step_seconds: float, processor_seconds: float) -> None:
         """Between the steps of long work, in its thread: a heavy owner rests as long as the last one took.
