@@ -281,10 +281,11 @@ def _conditions(organization_id: UUID, search: SubscriptionSearch) -> tuple[str,
         values.append(list(search.currencies))
     if search.billing_entity_codes:
         parts.append(
-            "coalesce(s.billing_entity_id, (select c.billing_entity_id from customer c where c.id = s.customer_id))"
-            " = any(array(select id from billing_entity where organization_id = %s and code = any(%s)))"
+            "(s.billing_entity_id in (select id from billing_entity where organization_id = %s and code = any(%s))"
+            " or s.billing_entity_id is null and s.customer_id in (select c.id from customer c"
+            "   join billing_entity b on b.id = c.billing_entity_id where b.organization_id = %s and b.code = any(%s)))"
         )
-        values += [organization_id, list(search.billing_entity_codes)]
+        values += 2 * [organization_id, list(search.billing_entity_codes)]
     return " and ".join(parts), values
 
 

@@ -211,6 +211,8 @@ class PriceChange:
     amount_cents: int
     """The plan's own fee from then on; so are the charges."""
     charges: Charges
+    said: frozenset[FieldOf]
+    """What it says although it may be so before."""
 
 
 def price_changes(plan: Plan) -> list[PriceChange]:
@@ -218,7 +220,11 @@ def price_changes(plan: Plan) -> list[PriceChange]:
     pairs = zip(plan.price_versions, plan.price_versions[1:], strict=False)
     return [
         PriceChange(
-            id=before.id, at=before.valid_until, amount_cents=after.amount_cents, charges=after.charges
+            id=before.id,
+            at=before.valid_until,
+            amount_cents=after.amount_cents,
+            charges=after.charges,
+            said=before.said,
         )
         for before, after in pairs
         if before.valid_until is not None

@@ -105,7 +105,7 @@ def change(conn: Connection[Any], before: Customer, *, columns: Mapping[str, Any
         invoices.follow_own_grace_period(conn, after.id, now=now)
     if _dunning_of(after) != _dunning_of(before):
         dunning.restart(conn, [after.id], now=now)
-    if after.taxes != before.taxes:
+    if (after.taxes, after.billing_entity.taxes) != (before.taxes, before.billing_entity.taxes):
         taxes_changed(conn, after.organization_id, customer_ids=[after.id], now=now)
     webhooks.enqueue_of(conn, "customer.updated", after.organization_id, [after.id], now=now)
     return after
