@@ -374,15 +374,17 @@ class Oracle:
         return bool(self.versions)
 
     def _customer(self, action: Action) -> bool:
-        if any(code not in self.taxes for code in action["taxes"]):
+        if any(code not in self.taxes for code in action["taxes"]) or action["entity"] not in self.entities:
             return False
-        taxes = [(code, self.taxes[code]) for code in action["taxes"]]
         self.customers[action["id"]] = Customer(
-            action["id"], action["zone"], action["currency"], taxes, grace=action["grace"]
+            action["id"],
+            action["zone"],
+            action["currency"],
+            [(code, self.taxes[code]) for code in action["taxes"]],
+            grace=action["grace"],
+            entity=action["entity"],
+            term=action["term"],
         )
-        self.customers[action["id"]].term = action["term"]
-        if action["entity"] in self.entities:
-            self.customers[action["id"]].entity = action["entity"]
         return True
 
     def _entity(self, action: Action) -> bool:

@@ -40,7 +40,14 @@ from permille.core.api_key import ApiKey, Mode
 from permille.core.errors import BadRequest, Invalid, NotAllowed, NotFound, Refusal
 from permille.core.organization import Organization
 from permille.core.record import Record, field
-from permille.database.connections import encode_answer, is_cut_off, is_passing, is_unavailable, keep_plans
+from permille.database.connections import (
+    encode_answer,
+    is_cut_off,
+    is_passing,
+    is_unavailable,
+    keep_plans,
+    processor_seconds,
+)
 from permille.http.bodies import BodyMemory, BodyShare, brings_body, read_body
 from permille.http.clients import client_address, household
 from permille.http.guesses import Guesses
@@ -336,7 +343,7 @@ def read_apart(
     """
 
     def read(engine: Engine, asked: Reading) -> Read:
-        began = time.thread_time()
+        began = processor_seconds()
         request = Request(
             {
                 "type": "http",
@@ -373,7 +380,7 @@ def read_apart(
             content=bytes(found.body),
             key_id=None if known is None else known.id,
             organization_id=None if known is None else known.organization.id,
-            seconds=time.thread_time() - began,
+            seconds=processor_seconds() - began,
         )
 
     return path, read

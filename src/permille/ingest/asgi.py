@@ -36,7 +36,7 @@ from permille.http.bodies import BodyMemory, read_body
 from permille.http.query import query_flag
 from permille.http.refusals import STATUS_HEADERS, error_body, refusal_body, try_again
 from permille.http.requests import AT_ONCE
-from permille.http.shares import Shares, too_many_requests
+from permille.http.shares import Loads, Shares, too_many_requests
 from permille.http.words import in_words
 from permille.ingest.calls import CallStore
 from permille.ingest.decoders import FORMATS, USAGE_FORMATS
@@ -105,18 +105,20 @@ class EventIntake:
         *,
         max_body_bytes: int,
         batch_max: int,
+        loads: Loads | None = None,
     ) -> None:
+        loads = loads or Loads()
         self.writers = writers
         self.answers = answers
         self.bodies = bodies
         self.max_body_bytes = max_body_bytes
         self.batch_max = batch_max
-        self.queue = Queue()
+        self.queue = Queue(loads)
         self.keys = SenderMemory(answers)
         self.tasks: list[asyncio.Task[None]] = []
         self.repeating: set[asyncio.Task[None]] = set()
-        self.evaluations = Shares(1, EVALUATIONS_WAITING, refusal=too_many_requests)
-        self.readings = Shares(1, READINGS_WAITING, refusal=too_many_requests)
+        self.evaluations = Shares(1, EVALUATIONS_WAITING, refusal=too_many_requests, loads=loads)
+        self.readings = Shares(1, READINGS_WAITING, refusal=too_many_requests, loads=loads)
         self.lookups = self.keys.lookups
         self.planned = PlannedStore(
             desk=answers.calls,

@@ -18,6 +18,7 @@ _FREE = """
 select o.id, o.name, f.organization_id is not null as has_failed
 from organization o left join fence f on f.organization_id = o.id and f.task = %(task)s and f.customer_id is null
 where o.id = any(%(organizations)s::uuid[]) and (f.retry_at is null or f.retry_at <= %(now)s)
+and not exists (select from company c where c.organization_id = o.id and c.rests_until > %(at)s)
 order by hashtextextended(o.id::text, extract(epoch from %(now)s::timestamptz)::bigint)
 """
 
@@ -61,11 +62,16 @@ class Fence(Record, kw_only=True):
     """None where the task has failed for the organization as a whole."""
 
 
-def free(conn: Connection[Any], task: str, organization_ids: Sequence[UUID], *, now: datetime) -> list[Free]:
-    """Those of the organizations that the task may work on now, in an order that changes with `now`."""
+def free(
+    conn: Connection[Any], task: str, organization_ids: Sequence[UUID], *, now: datetime, at: datetime
+) -> list[Free]:
+    """Those of the organizations that the task may work on now, in an order that changes with `now`.
+
+    `at` is the system's clock at this moment, by which an organization rests from its last turn.
+    """
     with conn.cursor(row_factory=class_row(Free)) as cursor:
         return cursor.execute(
-            _FREE, {"task": task, "organizations": uuid_array(organization_ids), "now": now}
+            _FREE, {"task": task, "organizations": uuid_array(organization_ids), "now": now, "at": at}
         ).fetchall()
 
 
