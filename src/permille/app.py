@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -25,6 +24,7 @@ from permille.clock import system_now
 from permille.config import READER_SOCKET, Config
 from permille.core.llm.call import PreparedCall, SentCall
 from permille.core.llm.intake import by_code
+from permille.core.record import Record
 from permille.database.connections import Limits, LoopConnections, Pool, is_unavailable, open_pool
 from permille.embedded.calls import READING, ask_for
 from permille.events.engine import event_log
@@ -131,8 +131,7 @@ class _Asks(Protocol):
         """Raises Refusal when the database cannot be reached."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Calls:
+class _Calls(Record):
     """CallDesk."""
 
     asked: _Asks

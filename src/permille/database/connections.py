@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, LiteralString
@@ -21,6 +20,7 @@ from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool
 
 from permille import niceness
+from permille.core.record import Record
 
 WAIT_SECONDS = 5.0
 """How long anybody waits for a connection, and how long the pool tries to make one before the next who asks for it."""
@@ -159,8 +159,7 @@ class Pool(ConnectionPool[Connection[Any]]):
         super().putconn(conn)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+class Limits(Record, kw_only=True):
     """Seconds that the database gives a connection's statements; 0 is without end."""
 
     statement: int = 0
@@ -168,6 +167,9 @@ class Limits:
     """For the wait for each lock."""
     idle: int = 0
     """For what a transaction does beside its statements, at a time."""
+
+
+NO_LIMITS = Limits()
 
 
 def _configured(limits: Limits, *, gives_way: bool) -> Callable[[Connection[Any]], None]:
@@ -254,7 +256,7 @@ def keep_plans(conn: Connection[Any]) -> None:
     conn.execute("set local plan_cache_mode = force_generic_plan")
 
 
-def open_pool(dsn: str, *, size: int, name: str, limits: Limits = Limits(), gives_way: bool = False) -> Pool:
+def open_pool(dsn: str, *, size: int, name: str, limits: Limits = NO_LIMITS, gives_way: bool = False) -> Pool:
     """An open pool of at most `size` connections; each block of `with pool.connection()` is one transaction.
 
     One that `gives_way` lets everything else on the machine of its database go first, as far as that is ours, and keeps no

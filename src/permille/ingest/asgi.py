@@ -11,7 +11,6 @@ import time
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -29,6 +28,7 @@ from permille.core.errors import BadRequest, Invalid, Refusal, Unevaluable
 from permille.core.instants import microseconds
 from permille.core.llm.call import CallSource, DroppedSpans, PreparedCall
 from permille.core.organization import Organization
+from permille.core.record import Record, replace
 from permille.events.columns import OnDemand, UsualEvents
 from permille.events.draft import TOO_LONG, Draft
 from permille.events.log import ChangingError, Request, UnacceptableError, UnavailableError, Writer
@@ -80,8 +80,7 @@ _other_formats = {(each.path, each.media_type): each for each in FORMATS if each
 _usage_formats = {each.path: each for each in USAGE_FORMATS}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventBatch:
+class EventBatch(Record, kw_only=True):
     """Events of a request that are to be stored together."""
 
     wire: WireFormat

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,6 +10,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.record import Record
 from permille.database.bulk import uuid_array
 
 # An organization chooses its id, its name and its day of birth; in this order none can be first at each turn.
@@ -40,8 +40,7 @@ where f.organization_id = %s order by f.since, f.task, c.external_id limit %s
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Free:
+class Free(Record, kw_only=True):
     """An organization that a task may work on."""
 
     id: UUID
@@ -50,8 +49,7 @@ class Free:
     """Whether the task failed when it was last tried."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fence:
+class Fence(Record, kw_only=True):
     """A task that is left alone for a while."""
 
     task: str
