@@ -1,6 +1,6 @@
 """The invoice's PDF: everything is on it, nothing in it is ever executed, and it is the same every time."""
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import date
 from decimal import Decimal
 from io import BytesIO
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
+from permille.core.record import replace
 from permille.out.pdf import fonts, invoice as invoice_layout, plain, typesetting
 from permille.out.pdf.document import (
     ACCENT,

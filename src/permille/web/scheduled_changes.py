@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,14 +9,14 @@ from uuid import UUID
 from permille.api.validation import parse_uuid
 from permille.core.contract.plan import Charge, Plan
 from permille.core.contract.price_versions import FEE, PriceChange, changes_to_show, versions_of
+from permille.core.record import Record
 from permille.store import billing_entities, plans as store
 from permille.usecases.catalogue import plans as catalogue
 from permille.web.shown import values_text
 from permille.web.visit import Done, Visit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upcoming:
+class Upcoming(Record, kw_only=True):
     """What is another price from an instant on, or one that is set for it and is the same before."""
 
     id: UUID

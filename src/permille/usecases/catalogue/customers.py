@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,6 +11,7 @@ from psycopg import Connection
 
 from permille.core.customer import Customer
 from permille.core.errors import NotFound
+from permille.core.record import Record
 from permille.database import locks
 from permille.store import (
     billing_entities,
@@ -50,8 +50,7 @@ def to_remove(conn: Connection[Any], organization_id: UUID, external_id: str) ->
     return by_external_id(conn, organization_id, external_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SavedCustomer:
+class SavedCustomer(Record, kw_only=True):
     """A customer to make, or with `before` to change: the columns that are set."""
 
     organization_id: UUID
