@@ -606,7 +606,7 @@ class Oracle:
         if place is None:
             return False
         customer, voided = self.bills()[place]
-        fees = [self._fee_again(fee) for fee in voided.all_fees or voided.fees]
+        fees = [self._fee_again(fee, voided.entity) for fee in voided.all_fees or voided.fees]
         bill = Bill(
             "subscription",
             [fee for fee in fees if fee.cents],
@@ -616,6 +616,7 @@ class Oracle:
             periods_at=voided.periods_at or voided.made,
         )
         voided.replaced = True
+        receivables.issue(self, customer, bill, voided.entity)
         self.finish(customer, bill)
         for row in {id(fee.subscription): fee.subscription for fee in fees}.values():
             row.fees += [fee for fee in fees if fee.subscription is row]
@@ -634,8 +635,8 @@ class Oracle:
         same = [each for each in who.bills if each.made == bill.made and said(who, each) == said(who, bill)]
         return (bill.kind, bill.status, bill.replaced, len(same)) == ("subscription", "voided", False, 1)
 
-    def _fee_again(self, fee: Fee) -> Fee:
-        taxes = self.taxes_of(fee.subscription)
+    def _fee_again(self, fee: Fee, entity: str) -> Fee:
+        taxes = self.taxes_of(fee.subscription, entity)
         return replace(fee, off=Fraction(0), credited=Fraction(0), taxes=taxes)
 
     def _draft(self, action: Action) -> tuple[Customer, Bill] | None:
@@ -1386,9 +1387,9 @@ class Oracle:
         is_recurring = self.metrics[charge["metric"]]["recurring"]
         return is_recurring and any(each["metric"] == charge["metric"] for each in following.plan["charges"])
 
-    def taxes_of(self, row: Subscription) -> list[Tax]:
+    def taxes_of(self, row: Subscription, entity: str = "") -> list[Tax]:
         own = [(code, self.taxes[code]) for code in row.plan.get("taxes", [])]
-        return own or receivables.taxes_of(self, row.customer)
+        return own or receivables.taxes_of(self, row.customer, entity)
 
     def give_back(self, row: Subscription) -> None:
         """The credit note for days that were paid in advance and are not used (7.6)."""

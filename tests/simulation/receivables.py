@@ -21,16 +21,19 @@ class Entity:
     taxes: list[Tax] = field(default_factory=list)
 
 
-def taxes_of(oracle: Oracle, who: Customer) -> list[Tax]:
-    return who.taxes or oracle.entities[who.entity].taxes
+def taxes_of(oracle: Oracle, who: Customer, entity: str = "") -> list[Tax]:
+    return who.taxes or oracle.entities[entity or who.entity].taxes
 
 
-def issue(oracle: Oracle, who: Customer, bill: Bill) -> None:
-    """An invoice that is no draft is of the billing entity that its customer has, and to be paid within the days of now."""
+def issue(oracle: Oracle, who: Customer, bill: Bill, entity: str = "") -> None:
+    """An invoice that is no draft is of the billing entity that its customer has, and to be paid within the days of now.
+
+    One that replaces another is of the `entity` that has issued that.
+    """
     if bill.entity or bill.status == "draft":
         return
-    bill.entity = who.entity
-    term = oracle.entities[who.entity].term if who.term is None else who.term
+    bill.entity = entity or who.entity
+    term = oracle.entities[bill.entity].term if who.term is None else who.term
     day = days.day_of(bill.finalized or bill.made, who.zone) + timedelta(days=term)
     bill.overdue_at = days.opens(day + timedelta(days=1), who.zone)
 

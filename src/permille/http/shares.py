@@ -65,8 +65,8 @@ class Loads:
     A heavy owner does one thing at a time, of whatever kind, and rests after each as long as it took: so it has half a
     processor, and others have all that is left. One that has just come does one thing at a time too, until it is known.
 
-    Time on a processor counts, not time that passes: waiting for others makes nobody heavy. Once one is heavy, all of
-    the time that its work takes counts. `clock` is a monotonic one.
+    Time on a processor counts, not time that passes: waiting for others makes nobody heavy. Once one is heavy, the
+    time that its work takes counts too, so that it stays heavy at that rate. `clock` is a monotonic one.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -145,7 +145,7 @@ class Loads:
             finally:
                 if is_heavy:
                     took = self._clock() - began
-                    self.add(owner, took)
+                    self.add(owner, min(took, HELD_SECONDS))
                     lane.free_at = self._clock() + min(took, REST_SECONDS_MAX)
         finally:
             if passing_on is not None:
@@ -158,6 +158,7 @@ class Loads:
         What the work took of processors until now is not counted yet.
         """
         if self.is_heavy(owner, more=processor_seconds):
+            self.add(owner, step_seconds)
             time.sleep(min(step_seconds, REST_SECONDS_MAX))
 
     def latest(self, count: int, seconds: float) -> list[UUID]:
