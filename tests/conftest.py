@@ -76,6 +76,7 @@ def pytest_collection_finish() -> None:
     """What is there before the first test stays: it is not gone through again with every collection of garbage."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000)
 
 
 def place_of_databases() -> str:

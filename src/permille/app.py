@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable, Collection, MutableMapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -25,18 +24,19 @@ from permille.clock import system_now
 from permille.config import READER_SOCKET, Config
 from permille.core.llm.call import PreparedCall, SentCall
 from permille.core.llm.intake import by_code
+from permille.core.record import Record
 from permille.database.connections import Limits, LoopConnections, Pool, is_unavailable, open_pool
 from permille.embedded.calls import READING, ask_for
 from permille.events.engine import event_log
 from permille.http.bodies import BodyMemory
 from permille.http.reads import Reader
 from permille.http.refusals import try_again
-from permille.http.shares import Turns, Workshop
+from permille.http.shares import Loads, Turns, Workshop
 from permille.ingest.asgi import EventIntake
 from permille.ingest.decoders import FORMATS, USAGE_FORMATS
 from permille.ingest.senders import Answers
 from permille.monitoring import metrics_route
-from permille.store import api_keys, llm_intakes
+from permille.store import api_keys, company, llm_intakes
 from permille.usecases import llm_usages
 from permille.usecases.event_warnings import warnings_of
 from permille.usecases.key_use import KeyUse, hear_changes
@@ -56,6 +56,8 @@ INTAKE_PATHS = tuple(
 _USUAL_INTAKE_PATHS = frozenset(path.encode() for path in INTAKE_PATHS)
 POOL_SIZE = 16
 HEAVY_POOL_SIZE = 4
+COMPANY_SECONDS = 1.0
+"""How often workers are shown of whom there are requests."""
 WRITERS = 2
 """Tasks that store events, in each process."""
 
@@ -87,7 +89,22 @@ class Application:
             asyncio.create_task(self.engine.api_log.run(self.engine.pool)),
             asyncio.create_task(self.engine.recent_usages.run(self.engine.pool)),
             asyncio.create_task(hear_changes(dsn, self._forget_key)),
+            asyncio.create_task(self._show_company()),
         ]
+
+    async def _show_company(self) -> None:
+        """Show workers that there are requests, and of whom: of two organizations, each sees another one than itself."""
+        while True:
+            await asyncio.sleep(COMPANY_SECONDS)
+            if found := self.engine.turns.loads.latest(2, 2 * COMPANY_SECONDS):
+                await asyncio.to_thread(self._write_company, found)
+
+    def _write_company(self, found: Sequence[UUID]) -> None:
+        try:
+            with self.engine.pool.connection() as conn:
+                company.seen(conn, found, now=system_now())
+        except psycopg.Error as error:
+            log.warning("Workers can't see who is there: %s", error)
 
     def _forget_key(self, key_id: UUID | None) -> None:
         self.engine.key_use.changes += 1
@@ -114,8 +131,7 @@ class _Asks(Protocol):
         """Raises Refusal when the database cannot be reached."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Calls:
+class _Calls(Record):
     """CallDesk."""
 
     asked: _Asks
@@ -182,6 +198,7 @@ def intake_of(
     bodies: BodyMemory | None = None,
     key_use: KeyUse | None = None,
     notes: RecentUsages | None = None,
+    loads: Loads | None = None,
 ) -> EventIntake:
     """The intake of events, with what it asks about a request."""
 
@@ -213,6 +230,7 @@ def intake_of(
         bodies or BodyMemory(config.bodies_mb * 1024**2),
         max_body_bytes=config.max_body_bytes,
         batch_max=config.events_batch_max,
+        loads=loads,
     )
 
 
@@ -256,8 +274,8 @@ def build(config: Config) -> Application:
         bodies=engine.bodies,
         key_use=engine.key_use,
         notes=engine.recent_usages,
+        loads=turns.loads,
     )
-    turns.loads.in_company = intake.queue.has_others
     rest = application(
         [
             *health_routes(pool),

@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -18,6 +17,7 @@ from permille import logs
 from permille.api.webhooks import RENDERERS
 from permille.busy import Busy, Patience
 from permille.config import Config
+from permille.core.record import Record
 from permille.database.connections import Limits, open_pool
 from permille.database.migrate import UnableToMigrateError, pending
 from permille.embedded.calls import WORKING, ask_for
@@ -56,8 +56,7 @@ TURN_WAITS_SECONDS = 0.1
 """How long a turn waits for the one before it, which usually has nothing to do."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loop:
+class Loop(Record, kw_only=True):
     """A step, repeated: at once while it says that more is waiting, else after a pause.
 
     It takes the instant by a clock that was looked at for this very turn.

@@ -108,8 +108,10 @@ def test_ten_years_are_many_short_transactions(billed: Api, monkeypatch: pytest.
     commits: list[float] = []
     real = under_test.commits_for
 
-    def noted(conn: psycopg.Connection[Any], seconds: float) -> Callable[[], bool]:
-        pause = real(conn, seconds)
+    def noted(
+        conn: psycopg.Connection[Any], seconds: float, *, rest: Callable[[float, float], None]
+    ) -> Callable[[], bool]:
+        pause = real(conn, seconds, rest=rest)
 
         def both() -> bool:
             commits.append(time.monotonic())

@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from msgspec.structs import force_setattr
 
 from permille import reader
 from permille.api.http import Engine
@@ -52,9 +53,9 @@ def read_by(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[st
         listener.bind(reads.address_of(name))
         listener.listen()
         threading.Thread(target=reader.accept, args=(listener, engine, Patience(60)), daemon=True).start()
-        object.__setattr__(server.engine, "reader", Noting(name))
+        force_setattr(server.engine, "reader", Noting(name))
         yield done
-        object.__setattr__(server.engine, "reader", None)
+        force_setattr(server.engine, "reader", None)
         listener.shutdown(socket.SHUT_RDWR)
     pool.close()
 
@@ -72,11 +73,11 @@ def answer(api: Api, path: str, **params: Any) -> tuple[int, bytes, list[str | N
 def alone(server: Server, ask: Callable[[], Any]) -> Any:
     """The server's own answer."""
     known = server.engine.reader
-    object.__setattr__(server.engine, "reader", None)
+    force_setattr(server.engine, "reader", None)
     try:
         return ask()
     finally:
-        object.__setattr__(server.engine, "reader", known)
+        force_setattr(server.engine, "reader", known)
 
 
 def test_the_reader_answers_as_the_server_does(server: Server, api: Api, read_by: list[str]) -> None:
@@ -180,12 +181,12 @@ def test_the_server_reads_by_itself_while_the_reader_is_away_or_fails(
     listener, name = listening(work) if work else (socket.socket(), f"permille-test-{secrets.token_hex(8)}")
     asked: list[None] = []
     with listener:
-        object.__setattr__(server.engine, "reader", Reader(name, lambda: asked.append(None)))
+        force_setattr(server.engine, "reader", Reader(name, lambda: asked.append(None)))
         try:
             for _ in range(3):
                 assert answer(api, "/invoices")[0] == 200
         finally:
-            object.__setattr__(server.engine, "reader", None)
+            force_setattr(server.engine, "reader", None)
             if work:
                 listener.shutdown(socket.SHUT_RDWR)
     assert len(asked) == (0 if work else 3)

@@ -9,7 +9,9 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
+from uuid import UUID
 
 import httpx2
 import psycopg
@@ -18,8 +20,17 @@ import pytest
 from permille.api.http import Call, Engine, application, route
 from permille.config import from_environment
 from permille.core.errors import Refusal
-from permille.database.connections import Limits, open_pool
-from permille.http.shares import LATELY_SECONDS, Loads, Shares, Turns, Workshop, too_many_requests
+from permille.database.connections import Limits, open_pool, processor_seconds
+from permille.http import shares
+from permille.http.shares import (
+    LATELY_SECONDS,
+    NEW_SECONDS,
+    Loads,
+    Shares,
+    Turns,
+    Workshop,
+    too_many_requests,
+)
 from permille.niceness import NICE
 from permille.store import api_keys, organizations
 from permille.usecases.key_use import KeyUse
@@ -103,11 +114,14 @@ class Doors:
 
 
 def test_an_organization_leaves_connections_to_others(dsn: str, keys: list[str]) -> None:
+    now = 0.0
     doors = Doors()
 
     async def talk(get: Get) -> None:
+        nonlocal now
         for key in keys:
             assert (await get("/quick", key)).status_code == 200  # whose keys they are is known from now on
+        now += NEW_SECONDS
         busy = [asyncio.create_task(get("/slow", keys[number % 2])) for number in range(10)]
         for _ in range(2):
             await asyncio.to_thread(doors.begun.acquire)
@@ -123,7 +137,7 @@ def test_an_organization_leaves_connections_to_others(dsn: str, keys: list[str])
         assert sorted(answer.status_code for answer in await asyncio.gather(*busy)) == [200] * 5 + [429] * 5
         assert (await get("/quick", keys[0])).status_code == 200
 
-    doors.serve(dsn, talk, turns=Turns(2, 3), limits=Limits())
+    doors.serve(dsn, talk, turns=Turns(2, 3, loads=Loads(lambda: now)), limits=Limits())
 
 
 def test_an_organization_that_takes_most_gives_way(dsn: str, keys: list[str]) -> None:
@@ -137,7 +151,8 @@ def test_an_organization_that_takes_most_gives_way(dsn: str, keys: list[str]) ->
         usual = {"nice": os.getpriority(os.PRIO_PROCESS, 0)}
         for key in keys:
             assert (await get("/connection", key)).json() == usual
-        loads.add(turns.owner(keys[0]), 3.0)
+        now += NEW_SECONDS
+        loads.add(turns.owner(keys[0]), 4.0)
         assert (await get("/connection", keys[1])).json() == {"nice": max(NICE, usual["nice"])}, (
             "by whatever key"
         )
@@ -160,9 +175,9 @@ def test_an_organization_that_takes_most_gives_way(dsn: str, keys: list[str]) ->
 def test_who_takes_more_than_others_on_average_is_heavy() -> None:
     now = 0.0
     loads = Loads(lambda: now)
-    loads.add("most", 1.0)
+    loads.add("most", 1.5)
     assert not loads.is_heavy("most"), "alone"
-    loads.add("little", 0.1)
+    loads.add("little", 0.9)
     loads.add("less", 0.05)
     assert [loads.is_heavy(each) for each in ("most", "little", "less", "new")] == [True, False, False, False]
     loads.add("less", 3.0)
@@ -170,35 +185,170 @@ def test_who_takes_more_than_others_on_average_is_heavy() -> None:
     now += 4 * LATELY_SECONDS
     loads.add("less", 0.1)
     assert not loads.is_heavy("less"), "the others are gone"
-    loads.in_company = lambda owner: owner == "less"
-    assert not loads.is_heavy("less"), "so little hurts nobody"
-    loads.add("less", 1.0)
-    assert loads.is_heavy("less"), "another one sends events"
+    now += 4 * LATELY_SECONDS
+    assert not loads.is_heavy("less", more=9.0), "nobody is there"
 
 
-def test_time_on_a_processor_counts_and_waiting_does_not() -> None:
+def test_time_on_a_processor_counts_and_waiting_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "LITTLE", 0.05)
+
     def burn(_is_heavy: bool) -> None:
-        until = time.thread_time() + 0.25
+        until = time.thread_time() + 0.2
         while time.thread_time() < until:
             pass
 
     async def run() -> None:
         loads = Loads(lambda: 0.0)
         turns = Turns(loads=loads)
-        await turns.run("waits", lambda _: time.sleep(0.5))
+        owners = {name: UUID(int=number) for number, name in enumerate(("waits", "reckons"))}
+        for name, owner in owners.items():
+            turns.learn(name, owner)
+        await turns.run("waits", lambda _: time.sleep(0.3))
         await turns.run("reckons", burn)
-        assert loads.is_heavy("reckons")
-        assert not loads.is_heavy("waits")
+        assert loads.is_heavy(owners["reckons"])
+        assert not loads.is_heavy(owners["waits"])
+        await turns.run("no key of ours", burn)
+        assert loads.latest(3, 1.0) == [*reversed(owners.values())], "it is nobody's"
 
     asyncio.run(run())
 
 
-def test_documents_count_too() -> None:
+def test_a_heavy_owner_does_one_thing_at_a_time_and_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, rests = 0.0, list[float]()
+
+    async def rest(seconds: float) -> None:
+        if seconds > 0:
+            rests.append(round(seconds, 3))
+
+    async def run() -> None:
+        nonlocal now
+        loads = Loads(lambda: now)
+        turns, workshop = Turns(loads=loads), Workshop(loads=loads)
+        owner = UUID(int=1)
+        turns.learn("key", owner)
+        loads.add("other", 0.01)
+        loads.add(owner, 4.0)
+        now += NEW_SECONDS
+
+        def work(seconds: float, *_: Any) -> None:
+            nonlocal now
+            assert not under_way
+            under_way.append(seconds)
+            now += seconds
+            time.sleep(0.01)
+            under_way.remove(seconds)
+
+        under_way: list[float] = []
+        monkeypatch.setattr(asyncio, "sleep", rest)
+        await asyncio.gather(
+            turns.run("key", partial(work, 0.25)),
+            turns.run("key", partial(work, 0.5)),
+            workshop.make(owner, partial(work, 2.1)),
+            turns.run("key", partial(work, 0.125)),
+        )
+        workshop.close()
+        assert rests == [0.25, 0.5, 2.0]
+        assert loads.is_heavy(owner)
+        now += 3 * LATELY_SECONDS
+        rests.clear()
+        loads.add(owner, 4.0)
+        async with loads.piece(owner) as is_heavy:
+            now += 1.0
+        async with loads.piece(owner):
+            assert (is_heavy, rests) == (False, []), "alone"
+
+    asyncio.run(run())
+
+
+def test_who_has_just_come_does_one_thing_at_a_time() -> None:
+    async def run() -> None:
+        now = 0.0
+        loads = Loads(lambda: now)
+        async with loads.piece("alone"), loads.piece("alone"):
+            loads.add("alone", 0.0)
+        async with loads.piece("new") as is_heavy:
+            assert not is_heavy
+            second = asyncio.create_task(loads.piece("new").__aenter__())
+            await asyncio.sleep(0)
+            loads.add("new", 0.0)
+            now += NEW_SECONDS
+            async with loads.piece("new"):
+                assert not second.done(), "it is known now"
+        await second
+        loads.add("other", 0.0)
+        now += 1.5 * NEW_SECONDS
+        loads.add("other", 0.0)
+        async with loads.piece("new"):
+            again = asyncio.create_task(loads.piece("new").__aenter__())
+            await asyncio.sleep(0)
+            assert not again.done(), "it comes again"
+        await again
+
+    asyncio.run(run())
+
+
+def test_long_work_of_a_heavy_owner_keeps_its_other_work_waiting_for_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def run() -> None:
+        loads = Loads(lambda: 0.0)
+        loads.add("other", 0.01)
+        loads.add("heavy", 4.0)
+        async with loads.piece("heavy"):  # it goes on
+            piece = loads.piece("heavy")
+            next_one = asyncio.create_task(piece.__aenter__())
+            await asyncio.sleep(0)
+            assert not next_one.done()
+            monkeypatch.setattr(shares, "HELD_SECONDS", 600.0)
+            await asyncio.wait_for(next_one, 30)
+            last = asyncio.create_task(loads.piece("heavy").__aenter__())
+            await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not last.done(), "the one before is not done"
+        await piece.__aexit__(None, None, None)
+        await asyncio.wait_for(last, 30)
+
+    monkeypatch.setattr(shares, "HELD_SECONDS", 0.01)
+    asyncio.run(run())
+
+
+def test_between_the_steps_of_long_work_a_heavy_owner_rests(monkeypatch: pytest.MonkeyPatch) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(time, "sleep", rests.append)
+    loads = Loads(lambda: 0.0)
+    rest = Turns(loads=loads).rest_of("moves")
+    loads.add("moves", 0.9)
+    rest(0.5, 3.0)
+    assert rests == [], "alone"
+    loads.add("other", 0.01)
+    rest(0.25, 0.05)
+    assert rests == [], "it takes little of a processor, however long that takes"
+    for seconds in (0.5, 9.0):
+        rest(seconds, 0.3)
+    assert rests == [0.5, 2.0]
+
+
+def test_what_the_database_does_for_a_thread_counts(dsn: str) -> None:
+    pool = open_pool(dsn, size=1, name="test")
+    began = processor_seconds(), time.thread_time()
+    with pool.connection() as conn:
+        conn.execute("select sum(n) from generate_series(1, 300000) n")
+    took, own = processor_seconds() - began[0], time.thread_time() - began[1]
+    with pool.connection() as conn:
+        pass
+    assert took - own > 0.005
+    assert processor_seconds() - began[0] - (time.thread_time() - began[1]) < took - own + 0.005
+    pool.close()
+
+
+def test_documents_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "LITTLE", 0.02)
+
     async def run() -> None:
         loads = Loads(lambda: 0.0)
         loads.add("other", 0.01)
         workshop = Workshop(loads=loads)
-        await workshop.make("prints", lambda: sum(range(20_000_000)))
+        await workshop.make("prints", lambda: sum(range(10_000_000)))
         workshop.close()
         assert loads.is_heavy("prints")
 

@@ -222,6 +222,36 @@ def test_usage_and_fees_of_events_have_the_taxes_of_the_entity(api: Api, send: A
     assert (invoice["billing_entity_code"], invoice["total_amount_cents"]) == ("second", 550)
 
 
+def test_paid_fees_of_a_customer_are_gathered_by_entity(api: Api, send: Any) -> None:  # noqa: F811
+    named(api)
+    second(api)
+    metric = api.metric()
+    alone = charge(metric, pay_in_advance=True, invoiceable=False, regroup_paid_fees="invoice")
+    api.plan(charges=[alone], amount_cents=0)
+    api.customer()
+    api.subscribe("theirs", **ANNIVERSARY)
+    api.subscribe("own", billing_entity_code="second", **ANNIVERSARY)
+    send(5, sub="theirs")
+    send(7, sub="own")
+    move(api, 2024, 3, 6, 12)
+    fees = {each["external_subscription_id"]: each for each in api.get("/fees")["fees"]}
+    for fee in fees.values():
+        api.put(f"/fees/{fee['lago_id']}", {"fee": {"payment_status": "succeeded"}})
+
+    def revenue(code: str) -> list[int]:
+        found = api.get("/analytics/gross_revenue", months=3, billing_entity_code=code)["gross_revenues"]
+        return [each["amount_cents"] for each in found]
+
+    cents = {name: fee["amount_cents"] for name, fee in fees.items()}
+    assert (revenue("default"), revenue("second")) == ([cents["theirs"]], [cents["own"]])
+    move(api, 2024, 4, 5, 12)
+    # 001 are those of the period, of nothing
+    assert issued(api, **{"invoice_types[]": "advance_charges"}) == [
+        ("default", "ONE-001-002", cents["theirs"]),
+        ("second", "SEC-2-001-002", cents["own"]),
+    ]
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_entities_bill_together_what_one_would_and_their_numbers_have_no_gaps(
     api: Api, seed: int

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +16,7 @@ import pytest
 from permille.api.routes import ENDPOINTS
 from permille.core.instants import microseconds
 from permille.core.llm.call import SentCall
+from permille.core.record import replace
 from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.events.postgres.writer import Memory, open_connection, store

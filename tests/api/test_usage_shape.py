@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -25,6 +24,7 @@ from permille.core.rating.pricing_unit import AppliedPricingUnit, PricingUnit
 from permille.core.rating.proration import rated_period
 from permille.core.rating.rate import price_usage, rate
 from permille.core.rating.unlisted import UnlistedValues
+from permille.core.record import replace
 from permille.database.connections import encode_answer
 from permille.usecases.usage.usage import (
     ChargeUsage,

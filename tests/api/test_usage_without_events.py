@@ -112,3 +112,20 @@ def test_a_plan_that_takes_over_has_what_the_one_before_leaves_to_it(
     see(seats, dsn, APRIL)
     assert firings(seats) == 1
     assert "progressive_billing" in [each["invoice_type"] for each in invoices(seats)]
+
+
+def test_a_customer_that_moves_has_the_taxes_of_its_new_billing_entity_at_once(
+    api: Api, seats: Api, send: Sender, dsn: str
+) -> None:
+    seats.subscribe()
+    row = open_wallet(seats, "50")
+    send(code="seats", tokens=3)
+    move(seats, 2024, 3, 6)
+    assert wallet_now(api, row)["ongoing_usage_balance_cents"] == 2_100
+    api.post("/taxes", {"tax": {"name": "V", "code": "v", "rate": "10"}})
+    api.post("/billing_entities", {"billing_entity": {"code": "north", "name": "North"}})
+    api.put("/billing_entities/north", {"billing_entity": {"tax_codes": ["v"]}})
+    see(api, dsn, datetime(2024, 3, 6, tzinfo=UTC))
+    api.post("/customers", {"customer": {"external_id": "cus", "billing_entity_code": "north"}})
+    see(api, dsn, datetime(2024, 3, 6, tzinfo=UTC))
+    assert wallet_now(api, row)["ongoing_usage_balance_cents"] == 2_310

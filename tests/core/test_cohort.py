@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -14,6 +13,7 @@ from permille.core.contract.subscription import Subscription
 from permille.core.invoice.billing import BillingRequest, SubscriptionBilling, plan_billing, progress_after
 from permille.core.invoice.cohort import Cohorts, cohort_key
 from permille.core.period import BillingTime, Interval, next_boundary
+from permille.core.record import replace
 
 from .test_invoice_draft import ONE, customer, plan, subscription
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -24,6 +23,7 @@ from permille.core.invoice.facts import Facts, PlanPrices
 from permille.core.invoice.kinds import make
 from permille.core.period import INSTANT, BillingTime, Interval, Period, period_containing, start_of_day
 from permille.core.rating.commitment import CommittedPeriod
+from permille.core.record import replace
 from tests.core.given import billing_times, day, intervals, timezones, ts
 from tests.core.test_invoice_draft import AT, ONE, TAXES, TWO, customer, draft, fee, plan, subscription
 

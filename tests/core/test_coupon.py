@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -31,6 +30,7 @@ from permille.core.coupon import (
 from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus, Line
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
+from permille.core.record import names_of, replace
 
 from .test_invoice_draft import ONE, TWO, customer, draft, fee, half_up, plan, tax
 
@@ -39,7 +39,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def coupon(number: int = 1, **fields: Any) -> Coupon:
     """A coupon of 10.00 EUR that is used once."""
-    own = {name: fields.pop(name) for name in Discount.__slots__ if name in fields}
+    own = {name: fields.pop(name) for name in names_of(Discount) if name in fields}
     is_percentage = "percentage_rate" in own
     if isinstance(own.get("percentage_rate"), str):
         own["percentage_rate"] = Decimal(own["percentage_rate"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -26,6 +25,7 @@ from permille.core.invoice.crediting import (
     split_at_end,
     split_errors,
 )
+from permille.core.record import replace
 from permille.core.tax import Tax
 from tests.core.test_credit_note import tax
 

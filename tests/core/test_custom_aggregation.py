@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -30,6 +29,7 @@ from permille.core.rating.filters import ChargeFilter
 from permille.core.rating.models import ChargeModel, price
 from permille.core.rating.projection import Projection, project
 from permille.core.rating.rate import rate
+from permille.core.record import replace
 from tests.core.given import decimals, in_period, ts
 
 MARCH = Period(ts(2024, 3, 1), ts(2024, 4, 1))

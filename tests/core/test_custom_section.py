@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
 from hypothesis import given, strategies as st
 
 from permille.core.custom_section import CustomSection, SectionChoice
+from permille.core.record import replace
 
 from .test_invoice_draft import customer, entity
 

@@ -1,7 +1,6 @@
 """An edit of a metric's dimensions: events whose own values stay as they were keep their price, or it is refused."""
 
 from collections.abc import Hashable
-from dataclasses import replace
 from itertools import permutations, product
 from uuid import UUID
 
@@ -12,6 +11,7 @@ from permille.core.contract import dimension_edit
 from permille.core.contract.dimension_edit import follow_metric
 from permille.core.contract.plan import Charge, PlanFilter, trim_filters
 from permille.core.rating.filters import ALL_FILTER_VALUES, ChargeFilter, best_match, expand_all_values
+from permille.core.record import replace
 
 from .test_plan import CHARGE, METRIC
 

@@ -4,7 +4,6 @@ The tables are those of semantics-billing.md sections 3.12 and 12 and of the con
 test_sub_periods, test_sub_billing_days, test_sub_free_trial, test_sub_termination and test_sub_upgrade.
 """
 
-from dataclasses import replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -32,6 +31,7 @@ from permille.core.period import (
     period_containing,
     start_of_day,
 )
+from permille.core.record import replace
 from tests.core.given import billing_times, day, instants, intervals, timezones, ts
 
 SECOND = timedelta(seconds=1)

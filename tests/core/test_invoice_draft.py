@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields as fields_of, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -34,6 +33,7 @@ from permille.core.invoice.kinds import STEPS, make
 from permille.core.invoice.late_usage import LateUsageFees
 from permille.core.invoice.numbering import InvoiceNumber
 from permille.core.rating.fee import Fee
+from permille.core.record import names_of, replace
 from permille.core.tax import AppliedTax, Tax, Taxed
 
 from .test_tax import half_up, tax
@@ -56,7 +56,7 @@ def entity(**fields: Any) -> BillingEntity:
         "taxes": (),
         "custom_sections": (),
     }
-    return BillingEntity(**{**dict.fromkeys(BillingEntity.__slots__), **columns, **fields})
+    return BillingEntity(**{**dict.fromkeys(names_of(BillingEntity)), **columns, **fields})
 
 
 def customer(number: int = 1, **fields: Any) -> Customer:
@@ -69,13 +69,13 @@ def customer(number: int = 1, **fields: Any) -> Customer:
         "taxes": (),
         "custom_sections": (),
     }
-    return Customer(**{**dict.fromkeys(field.name for field in fields_of(Customer)), **columns, **fields})
+    return Customer(**{**dict.fromkeys(names_of(Customer)), **columns, **fields})
 
 
 def plan(**fields: Any) -> Plan:
     columns = {"interval": "monthly", "amount_cents": 0, "amount_currency": "EUR", "pay_in_advance": False}
     more = {"charges": (), "taxes": (), "price_versions": ()}
-    return Plan(**{**dict.fromkeys(Plan.__slots__), **columns, **more, **fields})
+    return Plan(**{**dict.fromkeys(names_of(Plan)), **columns, **more, **fields})
 
 
 def subscription(number: int, **fields: Any) -> Subscription:
@@ -90,9 +90,7 @@ def subscription(number: int, **fields: Any) -> Subscription:
             ("subscription_at", "started_at", "created_at"), datetime(2026, 1, number, tzinfo=UTC)
         ),
     }
-    return Subscription(
-        **{**dict.fromkeys(field.name for field in fields_of(Subscription)), **columns, **fields}
-    )
+    return Subscription(**{**dict.fromkeys(names_of(Subscription)), **columns, **fields})
 
 
 def fee(amount_cents: int, precise_cents: Decimal | None = None, **fields: Any) -> Fee:
@@ -154,7 +152,7 @@ def lines(pull: st.DrawFn) -> Line:
 
 def discounted(cents: int) -> tuple[CouponCredit, ...]:
     """What a coupon took off lines."""
-    empty: dict[str, Any] = dict.fromkeys(AppliedCoupon.__slots__)
+    empty: dict[str, Any] = dict.fromkeys(names_of(AppliedCoupon))
     return (CouponCredit(amount_cents=cents, left=AppliedCoupon(**empty)),)
 
 

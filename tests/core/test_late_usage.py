@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -11,6 +10,7 @@ from uuid import UUID
 from permille.core.invoice.late_usage import Line, adjustment_fee, difference, totals, with_usage
 from permille.core.period import Period
 from permille.core.rating.pricing_unit import AppliedPricingUnit, PricingUnit
+from permille.core.record import replace
 
 MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from itertools import count
@@ -19,6 +18,7 @@ from permille.core.metering.billable_metric import BillableMetric
 from permille.core.period import Interval
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.pricing_unit import AppliedPricingUnit, PricingUnit
+from permille.core.record import replace
 
 NOW = datetime(2024, 3, 1, tzinfo=UTC)
 _ids = count(1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
 from typing import Any
@@ -26,6 +25,7 @@ from permille.core.metering.billable_metric import BillableMetric
 from permille.core.period import Interval
 from permille.core.rating.filters import ALL_FILTER_VALUES
 from permille.core.rating.models import ChargeModel
+from permille.core.record import replace
 
 NOW = datetime(2024, 3, 5, tzinfo=UTC)
 ID = UUID(int=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -19,6 +18,7 @@ from permille.core.rating.minimum_charge import true_up_fee
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.proration import Proration
 from permille.core.rating.rate import rate
+from permille.core.record import replace
 from tests.core.given import in_period
 
 MARCH = Period(datetime(2024, 3, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))

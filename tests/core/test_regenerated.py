@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +14,7 @@ from permille.core.invoice.regenerated import LineChange, changed_fee
 from permille.core.rating.fee import Fee
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.rounding import Rounding
+from permille.core.record import replace
 
 from .given import day
 from .test_override import charge

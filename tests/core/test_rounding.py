@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -26,6 +25,7 @@ from permille.core.rating.projection import project_all
 from permille.core.rating.proration import Proration
 from permille.core.rating.rate import rate
 from permille.core.rating.rounding import NOTHING_EARLIER, Rounding, carry_on, round_together, sum_of_lines
+from permille.core.record import replace
 from tests.core.given import in_period
 
 from .given import decimals

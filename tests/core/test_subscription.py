@@ -1,6 +1,5 @@
 """When a subscription starts and what is due for it: semantics-billing.md sections 3.2, 3.9 and 3.10."""
 
-from dataclasses import fields as fields_of, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,6 +18,7 @@ from permille.core.contract.subscription import (
     start_of,
 )
 from permille.core.period import BillingTime, Interval, charges_interval, local_date, start_of_day
+from permille.core.record import names_of, replace
 
 NOW = datetime(2024, 3, 5, 10, tzinfo=UTC)
 ID = UUID(int=1)
@@ -49,7 +49,7 @@ def plan(**fields) -> Plan:
 
 
 def subscription(**fields) -> Subscription:
-    nothing = dict.fromkeys(field.name for field in fields_of(Subscription))
+    nothing = dict.fromkeys(names_of(Subscription))
     columns = {
         **nothing,
         "status": "active",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -21,6 +20,7 @@ from permille.core.invoice.draft import InvoiceKind, Line
 from permille.core.invoice.facts import Facts, PlanPrices
 from permille.core.invoice.kinds import make
 from permille.core.invoice.progressive import BilledBefore, key_of_fee, spread_credit, unbilled_cents
+from permille.core.record import replace
 from tests.core.test_commitment import lived
 from tests.core.test_invoice_draft import AT, ONE, TAXES, TWO, draft, fee, plan, subscription
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields as fields_of
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from fractions import Fraction
@@ -16,6 +15,7 @@ from permille.core.fee_kind import FeeKind
 from permille.core.invoice.draft import Line
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
+from permille.core.record import names_of
 from permille.core.wallet import (
     FeeBucket,
     FilledWallet,
@@ -48,7 +48,7 @@ def wallet(number: int, cents: int, **fields: Any) -> Wallet:
         "balance_cents": cents,
         "credits_balance": Decimal(cents) / 100,
     }
-    return Wallet(**{**dict.fromkeys(field.name for field in fields_of(Wallet)), **columns, **fields})
+    return Wallet(**{**dict.fromkeys(names_of(Wallet)), **columns, **fields})
 
 
 def filled(number: int, *lots: int, granted: int = 99, **fields: Any) -> FilledWallet:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -11,6 +10,7 @@ from uuid import UUID
 import pytest
 
 from permille.core.period import Interval
+from permille.core.record import names_of
 from permille.core.wallet import share
 from permille.core.wallet_rule import Method, Trigger, WalletRule, is_below, next_top_up, rule_credits
 
@@ -29,9 +29,7 @@ def rule(**fields: Any) -> WalletRule:
         "grants_target_top_up": False,
         "ignore_paid_top_up_limits": False,
     }
-    return WalletRule(
-        **{**dict.fromkeys(each.name for each in dataclasses.fields(WalletRule)), **columns, **fields}
-    )
+    return WalletRule(**{**dict.fromkeys(names_of(WalletRule)), **columns, **fields})
 
 
 def only(*metrics: int) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -167,9 +167,12 @@ def cells_are_right(server: LiveServer) -> bool:
         return not rollup.verify(conn)
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Any:
-    with live_server(tmp_path) as server:
+@pytest.fixture(scope="module")
+def server(reachable_session_path: Path) -> Iterator[LiveServer]:
+    """One for all, each with an organization of its own."""
+    folder = reachable_session_path / "kill"
+    folder.mkdir(mode=0o711)
+    with live_server(folder) as server:
         yield server
 
 

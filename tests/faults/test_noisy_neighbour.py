@@ -20,7 +20,7 @@ from tests.faults import noise
 from tests.live import live_server
 
 QUIET_SECONDS, NOISY_SECONDS = 3.0, 8.0
-FLOOR = {"event": 1.0, "read": 1.0, "usage": 1.0, "bill": 3.0, "webhook": 4.0}
+FLOOR = {"event": 1.0, "read": 1.0, "usage": 1.0, "bill": 2.0, "webhook": 2.5}
 """Below it nothing is called slow: the machine may be busy with other things, and all the noise shares its cores."""
 MONTH = timedelta(days=31)
 

@@ -26,6 +26,7 @@ from permille.events.engine import upkeep
 from permille.events.log import Request
 from permille.events.postgres.memory import Memory
 from permille.events.postgres.metering import new_version
+from permille.http.shares import NEW_SECONDS, Loads
 from permille.ingest import queue as queue_module
 from permille.ingest.asgi import EventIntake
 from permille.ingest.decoders import lago
@@ -325,19 +326,56 @@ def waiting(owner: UUID, size: int) -> WaitingRequest:
     return AwaitedRequest(Request(owner, drafts, 0), asyncio.get_running_loop().create_future())
 
 
-def test_the_queue_knows_whether_others_send_events(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_heavy_organization_is_stored_when_its_other_work_is_done() -> None:
+    """A request at a time, one thing at a time with what it does elsewhere; others pass it meanwhile."""
+
     async def run() -> None:
-        queue, one, other = Queue(), UUID(int=1), UUID(int=2)
-        assert not queue.has_others(one)
-        queue.put(waiting(one, 1))
-        await queue.take()
-        assert not queue.has_others(one)
-        assert queue.has_others(other)
-        assert queue.has_others("a key that is not known yet")
-        queue.put(waiting(other, 1))
-        assert queue.has_others(other)
-        monkeypatch.setattr(queue_module, "COMPANY_SECONDS", 0)
-        assert not queue.has_others(one), "not any more"
+        now = 0.0
+        loads = Loads(lambda: now)
+        queue, heavy, other = Queue(loads), UUID(int=1), UUID(int=2)
+        loads.add(other, 0.001)
+        loads.add(heavy, 4.0)
+        now += NEW_SECONDS
+        elsewhere = loads.piece(heavy)
+        assert await elsewhere.__aenter__()
+        for size in (1, 1):
+            queue.put(waiting(heavy, size))
+            queue.put(waiting(other, size))
+        assert [each.request.organization_id for each in await queue.take()] == [other, other]
+        taking = asyncio.create_task(queue.take())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not taking.done()
+        await elsewhere.__aexit__(None, None, None)
+        group = await asyncio.wait_for(taking, 5)
+        assert [each.request.organization_id for each in group] == [heavy, heavy], "many small ones at once"
+        queue.put(waiting(heavy, 1))
+        taking = asyncio.create_task(queue.take())
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not taking.done(), "those before are not written"
+        queue.written(group)
+        assert len(await asyncio.wait_for(taking, 5)) == 1
+        queue.close()
+        queue.put(waiting(heavy, 1))
+        assert not await queue.take()
+
+    asyncio.run(run())
+
+
+def test_a_heavy_organization_is_stored_at_the_end() -> None:
+    async def run() -> None:
+        loads = Loads(lambda: 0.0)
+        queue, heavy, other = Queue(loads), UUID(int=1), UUID(int=2)
+        loads.add(other, 0.001)
+        loads.add(heavy, 4.0)
+        async with loads.piece(heavy):
+            queue.put(waiting(heavy, 1))
+            queue.put(waiting(other, 1))
+            assert len(await queue.take()) == 1
+            queue.close()
+            assert len(await queue.take()) == 1
+            assert not await queue.take()
 
     asyncio.run(run())
 

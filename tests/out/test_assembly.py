@@ -1,6 +1,5 @@
 """From a billed month to its PDF: the price lists, real usage, the invoice run, and what is printed."""
 
-from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from io import BytesIO
@@ -12,6 +11,7 @@ import pytest
 from pypdf import PdfReader
 
 from permille.core.contract.plan import Plan
+from permille.core.record import replace
 from permille.out.pdf import sections
 from permille.out.pdf.assembly import invoice_document
 from permille.out.pdf.document import InvoiceDocument, PackagePrice, UnitPrice

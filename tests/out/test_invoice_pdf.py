@@ -1,14 +1,15 @@
 """The invoice's PDF: everything is on it, nothing in it is ever executed, and it is the same every time."""
 
-from dataclasses import asdict, replace
 from datetime import date
 from decimal import Decimal
 from io import BytesIO
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 from pypdf import PdfReader
 
+from permille.core.record import replace
 from permille.out.pdf import fonts, invoice as invoice_layout, plain, typesetting
 from permille.out.pdf.document import (
     ACCENT,
@@ -369,7 +370,7 @@ def test_every_text_of_the_user_is_looked_at_for_glyphs():
         sections=(replace(section, groups=(LineGroup(title="group", lines=(line,)),)),),
     )  # fmt: skip
     whole = "".join(marked.texts)
-    texts = set(strings(asdict(marked))) - ours
+    texts = set(strings(to_builtins(marked))) - ours
     assert len(texts) > 12
     assert [text for text in texts if text not in whole] == []
 

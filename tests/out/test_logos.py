@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
@@ -18,6 +17,7 @@ from psycopg_pool import ConnectionPool
 from pypdf import PdfReader
 
 from permille.core.customer import BillingEntity
+from permille.core.record import replace
 from permille.out import addresses, logos, pictures
 from permille.out.logos import Fetched, NotFetched, current_logo
 from permille.out.pdf.invoice import render_invoice

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import email
 import email.policy
 import ssl
@@ -10,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
@@ -35,6 +36,7 @@ from permille.core.mail import (
     addresses,
     allowed_in_test_mode,
 )
+from permille.core.record import replace
 from permille.database.connections import open_pool
 from permille.ids import new_id
 from permille.out.kind import Context
@@ -235,7 +237,7 @@ def test_attempts_end_and_what_waited_too_long_is_given_up(
 def test_a_server_that_hangs_costs_the_time_limit_and_the_mail_is_not_sent_twice(
     world: World, receiver: tuple[Receiver, Config]
 ) -> None:
-    world.config = replace(world.config, smtp_timeout_seconds=2)
+    world.config = dataclasses.replace(world.config, smtp_timeout_seconds=2)
     receiver[0].hangs = 4.0
     mail_id = world.queue("pay@customer.example")
     began = time.monotonic()
@@ -278,13 +280,13 @@ def test_a_worker_that_is_killed_sends_no_mail_twice_and_loses_none(
 
 
 def test_no_server_is_no_attempt_lost(world: World) -> None:
-    world.config = replace(world.config, smtp_port=1)
+    world.config = dataclasses.replace(world.config, smtp_port=1)
     mail_id = world.queue("pay@customer.example")
     world.send()
     waiting = world.mail(mail_id)
     assert (waiting.status, waiting.attempts) == ("waiting", 1)
     assert "ConnectionRefusedError" in (waiting.response or "")
-    world.config = replace(world.config, smtp_host=None)
+    world.config = dataclasses.replace(world.config, smtp_host=None)
     world.now += timedelta(hours=1)
     assert world.send() == 0
 
@@ -296,7 +298,9 @@ def test_test_mode_reaches_the_list_only(world: World, receiver: tuple[Receiver,
     nobody = world.queue("pay@customer.example")
     world.send()
     assert world.mail(nobody).status == "suppressed"
-    world.config = replace(world.config, mail_test_recipients="@acme.example, qa@customer.example")
+    world.config = dataclasses.replace(
+        world.config, mail_test_recipients="@acme.example, qa@customer.example"
+    )
     world.queue("pay@customer.example", "QA@customer.example", cc=["dev@acme.example"])
     world.send()
     (envelope,) = receiver[0].received
@@ -332,7 +336,7 @@ def test_starttls_is_checked_and_signed_in(
         assert "CERTIFICATE_VERIFY_FAILED" in (world.mail(mail_id).response or "")
         monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
         for password, status in (("wrong", "waiting"), ("right", "sent")):
-            world.config = replace(world.config, smtp_password=password)
+            world.config = dataclasses.replace(world.config, smtp_password=password)
             world.now += timedelta(days=1)
             world.send()
             assert world.mail(mail_id).status == status
@@ -350,7 +354,7 @@ OWN = MailServer(
 
 def set_own(world: World, **changes: Any) -> None:
     """Give the organization a server of its own."""
-    server = replace(OWN, **changes)
+    server = dataclasses.replace(OWN, **changes)
     usecase.set_server(world.db, world.organization_id, server, now=world.now)
     world.db.commit()
 
@@ -358,7 +362,7 @@ def set_own(world: World, **changes: Any) -> None:
 def test_an_organizations_own_server_is_used_in_place_of_the_installations(
     world: World, receiver: tuple[Receiver, Config]
 ) -> None:
-    world.config = replace(world.config, smtp_host=None, webhook_allow_private=True)
+    world.config = dataclasses.replace(world.config, smtp_host=None, webhook_allow_private=True)
     world.queue("pay@customer.example")
     assert world.send() == 0
     set_own(world, host="localhost", port=receiver[1].smtp_port)
@@ -388,7 +392,7 @@ def test_a_server_that_fails_is_tried_once_for_all_mails_and_again_when_it_is_me
     world: World, receiver: tuple[Receiver, Config], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(usecase, "system_now", lambda: world.now)
-    world.config = replace(world.config, webhook_allow_private=True)
+    world.config = dataclasses.replace(world.config, webhook_allow_private=True)
     set_own(world)
     ids = [world.queue(f"{number}@customer.example") for number in range(3)]
     assert world.send() == 1

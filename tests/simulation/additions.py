@@ -215,3 +215,39 @@ class Schedules:
             case "price_back":
                 return {"do": "price_back", **where, "when": chance.choice(["25", "50", "95"])}
         return {"do": "cancel_price", **where, "change": chance.randint(0, 5)}
+
+
+class Receivables:
+    """Writes billing entities, customers that move among them, requests to pay what is overdue, and lost disputes."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(f"receivables {seed}")
+        self.plays = self.random.random() < 0.5
+
+    def begins(self) -> list[dict[str, Any]]:
+        taxes = self.random.choice([[], ["gst"], ["vat", "odd"]])
+        term = self.random.choice([0, 3, 30])
+        return [{"do": "entity", "code": "north", "taxes": taxes, "term": term}] if self.plays else []
+
+    def customer(self) -> dict[str, Any]:
+        """Whose a customer is, and within how many days it has to pay."""
+        if not self.plays:
+            return {"entity": "default", "term": None}
+        return {
+            "entity": self.random.choice(["default", "north"]),
+            "term": self.random.choice([None, None, 0, 10]),
+        }
+
+    def then(self, customers: list[str]) -> dict[str, Any] | None:
+        """What may follow an action."""
+        chance = self.random
+        if not self.plays or chance.random() > 0.2:
+            return None
+        customer = chance.choice(customers)
+        match chance.choice(["move_customer", "request", "request", "lose"]):
+            case "move_customer":
+                entity = chance.choice(["default", "north"])
+                return {"do": "move_customer", "customer": customer, "entity": entity}
+            case "request":
+                return {"do": "request", "customer": customer}
+        return {"do": "lose", "bill": chance.randint(0, 30)}

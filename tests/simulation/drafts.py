@@ -104,6 +104,8 @@ def _make_again(oracle: Oracle, bill: Bill) -> None:
     now, oracle.now = oracle.now, bill.made
     stays = [fee for fee in bill.all_fees if fee.kind in {"subscription", "fixed_charge"}]
     gone = [fee for fee in bill.all_fees if not any(fee is each for each in stays)]
+    for fee in stays:
+        fee.taxes = oracle.taxes_of(fee.subscription)
     bill.all_fees, bill.earlier, bill.takes_off = stays, 0, []
     for row, why in bill.parts:
         row.fees = [fee for fee in row.fees if not any(fee is each for each in gone)]

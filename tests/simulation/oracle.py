@@ -12,7 +12,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from . import advance, catalogue, corrections, days, drafts, gates, ongoing, progressive, settle
+from . import advance, catalogue, corrections, days, drafts, gates, ongoing, progressive, receivables, settle
 from .prices import cut, digits, place_of, price, rounded, terms_at
 from .settle import Bill, Coupon, Fee, Lot, Note, Tax, Wallet
 
@@ -43,6 +43,8 @@ def said(who: Customer, bill: Bill) -> tuple[Any, ...]:
         bill.prepaid,
         bill.total,
         bill.paid,
+        bill.entity,
+        receivables.is_overdue(bill),
         sorted(fee_key(fee) for fee in bill.fees if fee.cents),
     )
 
@@ -90,6 +92,11 @@ class Customer:
     bills: list[Bill] = field(default_factory=list)
     grace: int = 0
     """For so many days its invoices are drafts."""
+    entity: str = "default"
+    term: int | None = None
+    """Within so many days it has to pay, where that is not as its billing entity says."""
+    requests: list[int] = field(default_factory=list)
+    """What it was asked to pay of overdue invoices."""
 
 
 @dataclass
@@ -184,6 +191,7 @@ class Oracle:
         self.taxes: dict[str, Fraction] = {}
         self.add_ons: set[str] = set()
         self.units: set[str] = set()
+        self.entities = {"default": receivables.Entity()}
         self.versions: list[catalogue.Version] = []
         """Of the price catalogue, as they were approved."""
         self.rows: list[Subscription] = []
@@ -366,13 +374,34 @@ class Oracle:
         return bool(self.versions)
 
     def _customer(self, action: Action) -> bool:
+        if any(code not in self.taxes for code in action["taxes"]) or action["entity"] not in self.entities:
+            return False
+        self.customers[action["id"]] = Customer(
+            action["id"],
+            action["zone"],
+            action["currency"],
+            [(code, self.taxes[code]) for code in action["taxes"]],
+            grace=action["grace"],
+            entity=action["entity"],
+            term=action["term"],
+        )
+        return True
+
+    def _entity(self, action: Action) -> bool:
         if any(code not in self.taxes for code in action["taxes"]):
             return False
         taxes = [(code, self.taxes[code]) for code in action["taxes"]]
-        self.customers[action["id"]] = Customer(
-            action["id"], action["zone"], action["currency"], taxes, grace=action["grace"]
-        )
+        self.entities[action["code"]] = receivables.Entity(action["term"], taxes)
         return True
+
+    def _move_customer(self, action: Action) -> bool:
+        return receivables.move(self, action)
+
+    def _request(self, action: Action) -> bool:
+        return receivables.request(self, action)
+
+    def _lose(self, action: Action) -> bool:
+        return receivables.lose(self, action)
 
     # What a customer has
 
@@ -492,6 +521,7 @@ class Oracle:
         return True
 
     def keep(self, customer: Customer, bill: Bill) -> None:
+        receivables.issue(self, customer, bill)
         self.numbers += 1
         bill.order = self.numbers
         customer.bills.append(bill)
@@ -576,7 +606,7 @@ class Oracle:
         if place is None:
             return False
         customer, voided = self.bills()[place]
-        fees = [self._fee_again(fee) for fee in voided.all_fees or voided.fees]
+        fees = [self._fee_again(fee, voided.entity) for fee in voided.all_fees or voided.fees]
         bill = Bill(
             "subscription",
             [fee for fee in fees if fee.cents],
@@ -586,6 +616,7 @@ class Oracle:
             periods_at=voided.periods_at or voided.made,
         )
         voided.replaced = True
+        receivables.issue(self, customer, bill, voided.entity)
         self.finish(customer, bill)
         for row in {id(fee.subscription): fee.subscription for fee in fees}.values():
             row.fees += [fee for fee in fees if fee.subscription is row]
@@ -604,8 +635,8 @@ class Oracle:
         same = [each for each in who.bills if each.made == bill.made and said(who, each) == said(who, bill)]
         return (bill.kind, bill.status, bill.replaced, len(same)) == ("subscription", "voided", False, 1)
 
-    def _fee_again(self, fee: Fee) -> Fee:
-        taxes = self._taxes(fee.subscription)
+    def _fee_again(self, fee: Fee, entity: str) -> Fee:
+        taxes = self.taxes_of(fee.subscription, entity)
         return replace(fee, off=Fraction(0), credited=Fraction(0), taxes=taxes)
 
     def _draft(self, action: Action) -> tuple[Customer, Bill] | None:
@@ -1003,7 +1034,7 @@ class Oracle:
             units=units,
             precise=precise,
             cents=rounded(precise),
-            taxes=self._taxes(row),
+            taxes=self.taxes_of(row),
             plan=row.plan["code"],
             subscription=row,
             start=days.opens(begin, row.zone),
@@ -1051,6 +1082,7 @@ class Oracle:
                 self._look()
         self.now = until
         self._expire()
+        receivables.mark_due(self)
         self._look()
         return True
 
@@ -1175,6 +1207,7 @@ class Oracle:
             self.keep(customer, bill)
 
     def take_credits(self, customer: Customer, bill: Bill) -> None:
+        receivables.issue(self, customer, bill)
         settle.take_coupons(bill, customer.coupons, customer.currency)
         settle.take_taxes(bill)
         settle.take_notes(bill, customer.notes)
@@ -1206,7 +1239,7 @@ class Oracle:
                 units=Fraction(1),
                 precise=precise,
                 cents=rounded(precise),
-                taxes=self._taxes(row),
+                taxes=self.taxes_of(row),
                 plan=row.plan["code"],
                 subscription=row,
                 period=first,
@@ -1312,7 +1345,7 @@ class Oracle:
             units=units,
             precise=precise,
             cents=rounded(precise),
-            taxes=self._taxes(row),
+            taxes=self.taxes_of(row),
             plan=row.plan["code"],
             subscription=row,
             period=first,
@@ -1343,7 +1376,7 @@ class Oracle:
                 units=Fraction(1),
                 precise=Fraction(missing),
                 cents=missing,
-                taxes=self._taxes(row),
+                taxes=self.taxes_of(row),
                 plan=row.plan["code"],
                 subscription=row,
             )
@@ -1354,9 +1387,9 @@ class Oracle:
         is_recurring = self.metrics[charge["metric"]]["recurring"]
         return is_recurring and any(each["metric"] == charge["metric"] for each in following.plan["charges"])
 
-    def _taxes(self, row: Subscription) -> list[Tax]:
+    def taxes_of(self, row: Subscription, entity: str = "") -> list[Tax]:
         own = [(code, self.taxes[code]) for code in row.plan.get("taxes", [])]
-        return own or row.customer.taxes
+        return own or receivables.taxes_of(self, row.customer, entity)
 
     def give_back(self, row: Subscription) -> None:
         """The credit note for days that were paid in advance and are not used (7.6)."""

@@ -10,13 +10,26 @@ from typing import Any
 from permille.store import audit
 from tests.api.conftest import Server
 
-from . import gates
+from . import gates, receivables
 from .faults import Deaths
 from .oracle import Action, Oracle, said
 from .product import Product
 from .script import Script
 
-QUIET = {"tax", "unit", "add_on", "metric", "plan", "customer", "use", "call", "version", "again", "amend"}
+QUIET = {
+    "tax",
+    "entity",
+    "unit",
+    "add_on",
+    "metric",
+    "plan",
+    "customer",
+    "use",
+    "call",
+    "version",
+    "again",
+    "amend",
+}
 """What bills nothing: it is seen at the next action that may."""
 TRIES_MAX = 80
 """How many times a list of actions is played while it is shortened."""
@@ -66,6 +79,8 @@ def amounts(oracle: Oracle, action: Action) -> dict[str, Any]:
         return {"terms": oracle.with_own_prices(action)}
     if action["do"] == "cancel_price":
         return {"at": oracle.to_cancel(action)}
+    if action["do"] == "request":
+        return {"places": receivables.to_request(oracle, action)}
     if action["do"] == "again_bill":
         return {"place": oracle.voided(action)}
     if action["do"] == "note" and (credited := oracle.credited(action)):
@@ -109,6 +124,8 @@ def balances_of(oracle: Oracle) -> dict[str, str]:
             status = "active" if one.active else "terminated"
             rest = ["-" if each is None else str(each) for each in (one.left, one.uses)]
             found[f"coupon {one.id}"] = ", ".join([status, *rest])
+        if who.requests:
+            found[f"requests of {who.id}"] = " ".join(map(str, sorted(who.requests)))
         if who.notes:
             notes = sorted((each.made, each.total, each.balance) for each in who.notes)
             found[f"notes of {who.id}"] = " ".join(f"{total}/{balance}" for _, total, balance in notes)

@@ -28,13 +28,14 @@ Action = Mapping[str, Any]
 BILLS = """
 select i.id, i.created_at, c.external_id, i.invoice_type, i.status, i.progressive_billing_credit_amount_cents,
     i.coupons_amount_cents, i.taxes_amount_cents, i.credit_notes_amount_cents,
-    i.prepaid_credit_amount_cents, i.total_amount_cents, i.total_paid_amount_cents, array(
+    i.prepaid_credit_amount_cents, i.total_amount_cents, i.total_paid_amount_cents,
+    case when i.status = 'draft' then '' else b.code end, i.payment_overdue, array(
         select array[f.fee_type, coalesce(m.code, x.code, ''), coalesce(s.external_id, ''), f.units::text, f.amount_cents::text,
             f.id::text]
         from fee f left join charge h on h.id = f.charge_id left join billable_metric m on m.id = h.billable_metric_id
         left join fixed_charge x on x.id = f.item_id left join subscription s on s.id = f.subscription_id
         where f.invoice_id = i.id and f.amount_cents <> 0)
-from invoice i join customer c on c.id = i.customer_id
+from invoice i join customer c on c.id = i.customer_id join billing_entity b on b.id = i.billing_entity_id
 where i.organization_id = %(organization)s and i.fees_amount_cents <> 0 and i.status not in ('open', 'closed')
 """
 BALANCES = """
@@ -46,6 +47,8 @@ from applied_coupon a join coupon k on k.id = a.coupon_id where a.organization_i
 union all select 'notes of ' || c.external_id, string_agg(n.total_amount_cents || '/' || n.balance_amount_cents, ' '
     order by n.created_at, n.total_amount_cents, n.balance_amount_cents)
 from credit_note n join customer c on c.id = n.customer_id where n.organization_id = %(organization)s group by c.id
+union all select 'requests of ' || c.external_id, string_agg(r.amount_cents::text, ' ' order by r.amount_cents)
+from payment_request r join customer c on c.id = r.customer_id where r.organization_id = %(organization)s group by c.id
 """
 
 
@@ -251,8 +254,29 @@ class Product:
             timezone=action["zone"],
             currency=action["currency"],
             tax_codes=action["taxes"],
+            billing_entity_code=action["entity"],
+            net_payment_term=action["term"],
             billing_configuration={"invoice_grace_period": action["grace"]},
         )
+
+    def _entity(self, action: Action) -> None:
+        body = {"code": action["code"], "name": action["code"]}
+        self.api.post("/billing_entities", {"billing_entity": body})
+        terms = {"net_payment_term": action["term"], "tax_codes": action["taxes"]}
+        self.api.put(f"/billing_entities/{action['code']}", {"billing_entity": terms})
+
+    def _move_customer(self, action: Action) -> None:
+        body = {"external_id": action["customer"], "billing_entity_code": action["entity"]}
+        self.api.post("/customers", {"customer": body})
+
+    def _request(self, action: Action) -> None:
+        known = self.rows()
+        ids = [str(known[place][0]) for place in action["places"]]
+        body = {"external_customer_id": action["customer"], "lago_invoice_ids": ids}
+        self.api.post("/payment_requests", {"payment_request": body})
+
+    def _lose(self, action: Action) -> None:
+        self.api.post(f"/invoices/{self.bill(action['bill'])[0]}/lose_dispute", {})
 
     def _coupon(self, action: Action) -> None:
         is_fixed = action["kind"] == "fixed_amount"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from .additions import Catalogue, Gates, Schedules, below
+from .additions import Catalogue, Gates, Receivables, Schedules, below
 
 ZONES = ("UTC", "Asia/Tokyo", "America/New_York", "Europe/Paris", "Asia/Kolkata")
 CURRENCIES = ("EUR", "JPY", "USD", "KWD", "BHD", "CLP")
@@ -46,6 +46,7 @@ class Script:
         self.catalogue = Catalogue(seed)
         self.gates = Gates(seed)
         self.schedules = Schedules(seed)
+        self.receivables = Receivables(seed)
         self.names = 0
         self.priced: dict[str, list[str]] = {}
         self.models: dict[str, dict[str, str]] = {}
@@ -58,6 +59,7 @@ class Script:
         self.customers = ["ann", "bob"][: self.random.randint(1, 2)]
         self.plans = ["one", "two", "three"]
         self.actions: list[dict[str, Any]] = [*TAXES, *METRICS, *ADD_ONS, *self.catalogue.begins()]
+        self.actions += self.receivables.begins()
         self.actions += [self._plan(code) for code in self.plans]
         self.actions += [self._customer(name) for name in self.customers]
         self.actions += [self._subscribe() for _ in self.customers]
@@ -69,6 +71,8 @@ class Script:
             if more := self.gates.then(self.subscriptions, self.plans):
                 self.actions.append(more)
             if more := self.schedules.then(self.models, self._terms):
+                self.actions.append(more)
+            if more := self.receivables.then(self.customers):
                 self.actions.append(more)
 
     def _name(self, kind: str) -> str:
@@ -213,6 +217,7 @@ class Script:
             "currency": self.currency,
             "taxes": self._some([], ["vat"], ["gst", "odd"]),
             "grace": self._some(0, 1, 3, 12) if "drafts" in self.plays else 0,
+            **self.receivables.customer(),
         }
 
     def _subscribe(self) -> dict[str, Any]:

@@ -188,6 +188,12 @@ class Bill:
     """What came back of it for corrected prices, before taxes."""
     takes_off: list[tuple[Bill, int]] = field(default_factory=list)
     """What it takes off of invoices at thresholds."""
+    entity: str = ""
+    """The billing entity that has issued it; none of a draft."""
+    overdue_at: datetime | None = None
+    was_overdue: bool = False
+    is_lost: bool = False
+    """Whether a dispute about it was lost."""
     replaced: bool = False
     """Whether it was voided and made again."""
     periods_at: datetime | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from permille.core.invoice.draft import Line
+from permille.core.record import replace
 from permille.core.tax import Tax, tax_fee
 from permille.database.bulk import copy_lines
 from permille.database.connections import exact_json

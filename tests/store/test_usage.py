@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -20,6 +19,7 @@ from permille.core.metering.event import numeric_value, property_text
 from permille.core.metering.usage import Partial, epoch_seconds
 from permille.core.period import Period
 from permille.core.rating.proration import Prorated, Proration, prorate_uniques
+from permille.core.record import replace
 from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.events.postgres import rollup

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -12,6 +11,7 @@ import psycopg
 import pytest
 
 from permille.core.invoice.draft import InvoiceDraft
+from permille.core.record import replace
 from permille.usecases.invoices import balances
 
 from .world import make_world, move

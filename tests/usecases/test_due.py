@@ -6,7 +6,7 @@ import json
 import random
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -24,6 +24,7 @@ from permille.core.instants import microseconds
 from permille.core.metering.usage import Partial
 from permille.core.organization import Organization
 from permille.core.rating.rate import rate
+from permille.core.record import replace
 from permille.database.connections import open_pool
 from permille.embedded.postgres import EmbeddedPostgres
 from permille.events.draft import Draft

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,12 +14,13 @@ import pytest
 from psycopg_pool import ConnectionPool
 
 from permille import worker
+from permille.clock import system_now
 from permille.core.errors import Unbillable
 from permille.database.connections import open_pool
 from permille.events.engine import event_log
 from permille.events.postgres import event_errors as event_error_store, metering, rebuilding
-from permille.store import fences as store
-from permille.usecases import holds, metering as keeping
+from permille.store import company, fences as store
+from permille.usecases import fences, holds, metering as keeping
 from permille.usecases.due import due
 from permille.usecases.fences import Task
 from permille.usecases.invoices import advance, run
@@ -200,13 +202,48 @@ def test_a_lost_database_is_nobodys_fault(
     assert not fenced(db)
 
 
+def test_while_others_are_there_an_organization_rests_after_its_turn(
+    db: psycopg.Connection[Any], pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whatever task, whoever works; one that takes little is not kept waiting, nor one that is alone."""
+    monkeypatch.setattr(fences, "REST_SECONDS_MAX", 600.0)
+    long, short, other = (make_world(db, name=name).id for name in ("long", "short", "other"))
+    db.commit()
+    seconds = {long: 500.0, short: 0.001}
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+
+    def turn(organization_id: UUID) -> int:
+        done.append(organization_id)
+        clock[0] += seconds[organization_id]
+        return 1
+
+    def turns(task: Task) -> set[UUID]:
+        done.clear()
+        fences.for_each(pool, task, [long, short], turn, now=NOW)
+        return set(done)
+
+    done: list[UUID] = []
+    assert turns(Task.DUE) == turns(Task.DUE) == {long, short}, "alone"
+    company.seen(db, [long], now=system_now())
+    db.commit()
+    assert turns(Task.DUE) == turns(Task.DUE) == {long, short}, "still alone"
+    company.seen(db, [other], now=system_now())
+    db.commit()
+    assert turns(Task.DUE) == {long, short}
+    assert turns(Task.DUE) == turns(Task.ALERTS) == {short}
+    db.execute("update company set rests_until = rests_until - interval '500 seconds'")
+    db.commit()
+    assert turns(Task.ALERTS) == {long, short}, "rested"
+
+
 def test_nobody_chooses_to_be_the_first(db: psycopg.Connection[Any]) -> None:
     ids = [make_world(db, name=f"o{n}", test_now=None).id for n in range(8)]
     db.commit()
     orders: set[tuple[UUID, ...]] = set()
     for seconds in range(5):
         now = NOW + timedelta(seconds=seconds)
-        orders.add(tuple(each.id for each in store.free(db, "test", ids, now=now)))
+        orders.add(tuple(each.id for each in store.free(db, "test", ids, now=now, at=now)))
     assert {tuple(sorted(order)) for order in orders} == {tuple(sorted(ids))}
     assert len(orders) > 1
 

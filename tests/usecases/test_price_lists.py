@@ -1,6 +1,6 @@
 """The price lists that come with Permille: whole, valid, exact, and the same however often they are applied."""
 
-from dataclasses import replace
+import dataclasses
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -22,6 +22,7 @@ from permille.core.metering.usage import Partial
 from permille.core.organization import Organization
 from permille.core.period import Period
 from permille.core.rating.rate import rate
+from permille.core.record import replace
 from permille.store import billable_metrics, organizations, plans
 from permille.usecases.catalogue import price_lists
 from tests.core.given import in_period
@@ -222,7 +223,7 @@ class TestAdminApi:
 
 def test_the_command_line_applies_a_list(dsn, db, organization, capsys):
     db.commit()
-    config = replace(from_environment(), database_url=dsn)
+    config = dataclasses.replace(from_environment(), database_url=dsn)
 
     def run(slug: str, wanted: str | None) -> tuple[int, str]:
         code = price_lists.apply_from_command_line(config, slug=slug, organization=wanted)
@@ -247,7 +248,7 @@ def test_the_command_line_applies_a_list(dsn, db, organization, capsys):
 
 def test_the_command_line_lists_models_of_today_and_makes_a_plan_of_them(dsn, db, organization, capsys):
     db.commit()
-    config = replace(from_environment(), database_url=dsn)
+    config = dataclasses.replace(from_environment(), database_url=dsn)
 
     def said(code: int) -> str:
         captured = capsys.readouterr()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -13,6 +12,7 @@ from psycopg_pool import ConnectionPool
 
 from permille.core.contract.plan import Plan
 from permille.core.rating.filters import ChargeFilter
+from permille.core.record import replace
 from permille.database.connections import open_pool
 from permille.store import billing_holds, plans
 from permille.usecases.due import due

@@ -511,6 +511,18 @@ def test_a_change_to_come_is_shown_with_the_plan_and_cancelled(browser, api, run
     assert "Scheduled changes" not in browser.ok("/plans/payg")
 
 
+@pytest.mark.parametrize(
+    ("path", "name"), [("/edit-plan/payg", "amount"), ("/edit-charge/payg?charge=tokens", "price:0:0")]
+)
+def test_what_is_scheduled_is_shown_also_where_it_is_the_price_of_now(browser, running, path, name):
+    sent = {**sent_by(browser.ok(path.split("?")[0], charge="tokens")), name: "7.25"}
+    browser.confirmed(path, sent, effective="day", effective_at="2030-01-01")
+    browser.confirmed(path, sent, effective="now")
+    scheduled = browser.ok("/plans/payg").split('id="scheduled"')[1]
+    assert "From 1 Jan 2030" in text_of(scheduled)
+    assert "$7.25" in text_of(scheduled.split("</dl>")[0])
+
+
 def test_one_subscription_cancels_what_the_plan_keeps(browser, api, running):
     browser.confirmed(
         "/edit-plan/payg", {**sent_by(browser.ok("/edit-plan/payg")), "amount": "9"}, **WHEN[2][0]

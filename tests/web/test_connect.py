@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from permille.core.llm.call import CallSource, DroppedSpans, SentCall
+from permille.core.record import replace
 from permille.usecases import llm_usages, unknown_models
 from permille.usecases.recent_usages import RecentUsages
 from tests.core.llm.samples import sent, usages

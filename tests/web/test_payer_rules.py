@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import psycopg
@@ -11,6 +10,7 @@ import pytest
 
 from permille.api import payer_rules
 from permille.core.llm.call import SentCall
+from permille.core.record import replace
 from permille.usecases import llm_usages
 from tests.core.llm.samples import sent, usages
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from permille.api.render import instant
 from permille.api.taxes import known_taxes, read_taxes, render_tax
 from permille.api.validation import LONG_TEXT, MANDATORY, Fields
 from permille.core.add_on import AddOn
+from permille.core.record import replace
 from permille.store import add_ons
 from permille.usecases.catalogue import add_ons as catalogue
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -28,6 +27,7 @@ from permille.core.alert import (
 )
 from permille.core.errors import BadRequest, Invalid, NotFound
 from permille.core.money import ZERO, decimal_text
+from permille.core.record import Record, replace
 from permille.core.wallet import Wallet
 from permille.store import alerts as store, billable_metrics, wallets
 from permille.store.alerts import TriggeredAlert
@@ -40,8 +40,7 @@ THRESHOLD_PLACES = 15
 BATCH_MAX = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertEndpoints:
+class AlertEndpoints(Record, kw_only=True):
     """The operations on alerts of one kind of owner."""
 
     create: Endpoint

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -29,6 +28,7 @@ from permille.core.metering.expression import (
     value_text,
 )
 from permille.core.metering.rule import read_rule
+from permille.core.record import replace
 from permille.events.draft import properties_errors
 from permille.ids import new_id
 from permille.store import billable_metrics

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -35,6 +34,7 @@ from permille.core.rating.models import ChargeModel
 from permille.core.rating.pricing_unit import PricingUnit
 from permille.core.rating.rounding import Rounding
 from permille.core.rating.unlisted import UnlistedValues
+from permille.core.record import Record, field, replace
 from permille.core.tax import Tax
 from permille.ids import new_id
 from permille.store import billable_metrics, plans
@@ -44,8 +44,7 @@ CATALOGUE_CURRENCY = "USD"
 FLAGS = ("pay_in_advance", "prorated", "invoiceable")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChargesOfPlan:
+class ChargesOfPlan(Record, kw_only=True):
     """What the charges of a request are read against."""
 
     plan_id: UUID

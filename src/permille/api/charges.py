@@ -6,7 +6,6 @@ Source: semantics-metering.md sections 4.1 and 5.1, semantics-billing.md section
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 from permille.api.charge_input import (
@@ -26,6 +25,7 @@ from permille.core.contract.override import filter_key
 from permille.core.contract.plan import Charge, Plan, PlanFilter
 from permille.core.contract.subscription import Subscription
 from permille.core.errors import Invalid, NotFound
+from permille.core.record import replace
 from permille.store import plans
 from permille.usecases.catalogue import own_plans, plans as catalogue
 from permille.usecases.catalogue.plans import charge_by_code, with_charge, without_charge

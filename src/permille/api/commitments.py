@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +13,7 @@ from permille.api.taxes import known_taxes, read_taxes, render_tax
 from permille.api.validation import MANDATORY, Fields
 from permille.core.contract.commitment import MinimumCommitment
 from permille.core.contract.plan import Plan
+from permille.core.record import replace
 from permille.ids import new_id
 
 

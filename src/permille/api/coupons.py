@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -19,6 +18,7 @@ from permille.api.validation import BIGINT_MAX, LONG_TEXT, MANDATORY, Fields, pa
 from permille.core.coupon import Coupon, CouponType, Discount, Expiration, Frequency
 from permille.core.errors import NotAllowed, NotFound
 from permille.core.money import decimal_text
+from permille.core.record import replace
 from permille.ids import new_id
 from permille.store import billable_metrics, coupons, invoices
 from permille.store.coupons import AppliedCouponSearch, StoredAppliedCoupon

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import date
 from typing import Any
 from uuid import UUID
@@ -28,6 +27,7 @@ from permille.core.instants import parse_day
 from permille.core.invoice.crediting import CreditSplit
 from permille.core.money import decimal_text, round_cents
 from permille.core.organization import Organization
+from permille.core.record import replace
 from permille.http.query import query_flag
 from permille.out.pdf.assembly import credit_note_document
 from permille.store import credit_notes, customers, fees as fee_store, invoices

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -16,6 +15,7 @@ from permille.api.render import instant
 from permille.api.validation import LONG_TEXT, Fields
 from permille.core.custom_section import CustomSection, SectionChoice
 from permille.core.errors import NotFound
+from permille.core.record import replace
 from permille.store import custom_sections, section_choices
 from permille.store.invoices import StoredInvoice
 from permille.usecases.catalogue import custom_sections as catalogue

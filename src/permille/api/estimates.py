@@ -6,7 +6,6 @@ Source: semantics-metering.md sections 1.9, 1.10 and 5.16.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -22,6 +21,7 @@ from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, Line
 from permille.core.invoice.payment import PaymentStatus
 from permille.core.metering.event import numeric_value, timestamp_microseconds
 from permille.core.money import ZERO, decimal_text, exact, subunits
+from permille.core.record import replace
 from permille.events.draft import properties_errors
 from permille.store import fees
 from permille.store.fee_items import FeeItem, item_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -25,6 +24,7 @@ from permille.core.instants import parse_instant
 from permille.core.invoice.payment import PaymentStatus
 from permille.core.money import decimal_text, exact, subunits, whole_cents
 from permille.core.rating.filters import ALL_FILTER_VALUES
+from permille.core.record import Record, field
 from permille.store import (
     customers,
     fee_items,
@@ -42,8 +42,7 @@ OF_ADD_ONS = (FeeKind.FIXED_CHARGE, FeeKind.ADD_ON)
 """The types of fees whose item is an add-on."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class Surroundings(Record, kw_only=True):
     """What the fees of an answer refer to, by id; read once for all of them."""
 
     items: Mapping[UUID, FeeItem]

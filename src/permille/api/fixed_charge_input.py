@@ -6,7 +6,6 @@ Problems gather in the fields that are read; what is returned then is not to be 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -27,6 +26,7 @@ from permille.core.errors import Forbidden, NotFound
 from permille.core.money import decimal_text
 from permille.core.rating import models as pricing
 from permille.core.rating.models import ChargeModel
+from permille.core.record import Record, replace
 from permille.core.tax import Tax
 from permille.ids import new_id
 from permille.store import add_ons
@@ -38,8 +38,7 @@ UNITS_ALONE = {"id", "units", "apply_units_immediately"}
 """The fields of an override that are kept with the subscription, without a plan of its own."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _AddOns:
+class _AddOns(Record, kw_only=True):
     """The add-ons that a request names."""
 
     by_id: Mapping[UUID, AddOn]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -24,6 +23,7 @@ from permille.api.validation import Fields
 from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.contract.plan import Plan
 from permille.core.errors import Invalid
+from permille.core.record import replace
 from permille.store import fixed_charges, plans
 from permille.usecases.catalogue import fixed_units, own_plans, plans as catalogue
 from permille.usecases.catalogue.fixed_units import by_code, with_own_units

@@ -11,7 +11,6 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from functools import partial
@@ -40,7 +39,15 @@ from permille.config import Config
 from permille.core.api_key import ApiKey, Mode
 from permille.core.errors import BadRequest, Invalid, NotAllowed, NotFound, Refusal
 from permille.core.organization import Organization
-from permille.database.connections import encode_answer, is_cut_off, is_passing, is_unavailable, keep_plans
+from permille.core.record import Record, field
+from permille.database.connections import (
+    encode_answer,
+    is_cut_off,
+    is_passing,
+    is_unavailable,
+    keep_plans,
+    processor_seconds,
+)
 from permille.http.bodies import BodyMemory, BodyShare, brings_body, read_body
 from permille.http.clients import client_address, household
 from permille.http.guesses import Guesses
@@ -68,8 +75,7 @@ KeyScope = tuple[str, Mode]
 """A kind of object, and what is done with it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Engine:
+class Engine(Record, kw_only=True):
     """What every endpoint may use; built once, in app.py."""
 
     config: Config
@@ -94,8 +100,7 @@ class Engine:
         return self.heavy_pool if is_heavy and self.heavy_pool is not None else self.pool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
+class Page(Record, kw_only=True):
     number: int
     per_page: int
 
@@ -115,8 +120,7 @@ class Page:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(Record, kw_only=True):
     """One authenticated request: whose it is, when it is (the organization's clock), and what it says."""
 
     engine: Engine
@@ -147,8 +151,7 @@ class Call:
         return page_of(self.query, min(size, PER_PAGE_MAX))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Raw:
+class Raw(Record, kw_only=True):
     """An answer that is no JSON object, e.g. a PDF.
 
     What takes its time is a function: it is called in the workshop, when the database is free for others again.
@@ -159,8 +162,7 @@ class Raw:
     headers: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
+class Accepted(Record, kw_only=True):
     """An answer while what was asked for goes on: 202."""
 
     content: dict[str, Any]
@@ -341,7 +343,7 @@ def read_apart(
     """
 
     def read(engine: Engine, asked: Reading) -> Read:
-        began = time.thread_time()
+        began = processor_seconds()
         request = Request(
             {
                 "type": "http",
@@ -378,7 +380,7 @@ def read_apart(
             content=bytes(found.body),
             key_id=None if known is None else known.id,
             organization_id=None if known is None else known.organization.id,
-            seconds=time.thread_time() - began,
+            seconds=processor_seconds() - began,
         )
 
     return path, read

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import date
 from typing import Any
 from uuid import UUID
@@ -34,6 +33,7 @@ from permille.core.invoice.crediting import CreditSplit
 from permille.core.invoice.draft import InvoiceStatus
 from permille.core.invoice.payment import PaymentStatus
 from permille.core.organization import Organization
+from permille.core.record import replace
 from permille.http.query import query_flag
 from permille.ids import new_id
 from permille.out.pdf.assembly import invoice_document

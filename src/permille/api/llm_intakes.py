@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from permille.api.http import Call
@@ -11,6 +10,7 @@ from permille.api.render import instant
 from permille.api.validation import INVALID, Fields
 from permille.core.llm.intake import RULES, Intake, IntakeFormat
 from permille.core.llm.payer import PayerName
+from permille.core.record import replace
 from permille.store import llm_intakes as store
 from permille.usecases.catalogue import llm_intakes as catalogue
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +10,7 @@ from permille.api.objects import llm as objects
 from permille.api.render import instant
 from permille.api.validation import Fields
 from permille.core.llm.model_alias import ModelAlias, name_as_sent, with_provider
+from permille.core.record import replace
 from permille.store import model_aliases as store
 from permille.usecases.catalogue import model_aliases as catalogue
 

@@ -238,14 +238,17 @@ class _Schemas:
 
     def __init__(self) -> None:
         self._components: dict[str, Any] = {}
+        self._known: dict[Any, dict[str, Any]] = {}
 
     def of(self, type_: Any) -> dict[str, Any]:
         """The schema of a type; objects are references."""
-        (schema,), components = msgspec.json.schema_components(
-            [type_], schema_hook=_hook, ref_template="#/components/schemas/{name}"
-        )
-        self._components |= components
-        return schema
+        if type_ not in self._known:
+            (schema,), components = msgspec.json.schema_components(
+                [type_], schema_hook=_hook, ref_template="#/components/schemas/{name}"
+            )
+            self._components |= components
+            self._known[type_] = schema
+        return {**self._known[type_]}
 
     def object(self, shape: Shape, *, required: list[str] | None = None) -> dict[str, Any]:
         """The schema of an object with exactly these fields; those that may be UNSET may be left out."""

@@ -11,6 +11,7 @@ from permille.api.http import Endpoint
 from permille.api.objects.base import Answer, Input, instant_of, one_of, says
 from permille.api.objects.pagination import Pagination
 from permille.api.objects.price_preview import PricePreview
+from permille.core.record import Record
 
 E = TypeVar("E")
 E_co = TypeVar("E_co", covariant=True)
@@ -19,8 +20,7 @@ Shape = Mapping[str, Any]
 """Fields of an object of JSON: name -> type."""
 
 
-@dataclass(frozen=True, slots=True)
-class Body:
+class Body(Record):
     """What a request sends."""
 
     fields: Shape
@@ -54,8 +54,7 @@ class Operation(Generic[E_co]):
     """Statuses that it refuses with, beside those that follow from what it takes."""
 
 
-@dataclass(frozen=True, slots=True)
-class OperationGroup:
+class OperationGroup(Record):
     """Operations on one kind of object."""
 
     name: str
@@ -125,8 +124,7 @@ class Details(TypedDict, total=False):
     goes_on: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Resource:
+class Resource(Record):
     """A kind of object and its addresses: operations on it, each in the words that differ."""
 
     path: str

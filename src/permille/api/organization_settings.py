@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from permille.api.billing_entities import read_settings
@@ -13,6 +12,7 @@ from permille.api.taxes import render_tax
 from permille.api.validation import Fields
 from permille.api.webhook_endpoints import read_url
 from permille.core.customer import BillingEntity
+from permille.core.record import replace
 from permille.store import billing_entities, webhook_endpoints
 from permille.usecases import organizations, webhook_endpoints as usecase
 from permille.usecases.catalogue import billing_entities as catalogue

@@ -209,17 +209,29 @@ def move_test_clock(call: Call) -> dict[str, Any] | Accepted:
     usecase.refuse_live(call.organization)
     until = read_move(call.root("test_clock"))
     has_arrived = due.move_clock(
-        call.conn, organization=call.organization, until=until, pause=commits_for(call.conn, MOVE_SECONDS)
+        call.conn,
+        organization=call.organization,
+        until=until,
+        pause=commits_for(call.conn, MOVE_SECONDS, rest=call.engine.turns.rest_of(call.organization.id)),
     )
     return _test_clock(call) if has_arrived else Accepted(content=_test_clock(call))
 
 
-def commits_for(conn: Connection[Any], seconds: float) -> Callable[[], bool]:
-    """A pause between steps, which commits what was done so far, and says when the time is over."""
-    ends = time.monotonic() + seconds
+def commits_for(
+    conn: Connection[Any], seconds: float, *, rest: Callable[[float, float], None]
+) -> Callable[[], bool]:
+    """A pause between steps, which commits what was done so far, and says when the time is over.
+
+    `rest` is called with how long a step took, and with what this thread took of a processor in all.
+    """
+    began = last = time.monotonic()
+    took = time.thread_time()
 
     def pause() -> bool:
+        nonlocal last
         conn.commit()
-        return time.monotonic() > ends
+        rest(time.monotonic() - last, time.thread_time() - took)
+        last = time.monotonic()
+        return last > began + seconds
 
     return pause

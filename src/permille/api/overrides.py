@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from types import MappingProxyType
@@ -21,6 +20,7 @@ from permille.api.usage_thresholds import read_thresholds
 from permille.api.validation import INVALID, LONG_TEXT, Fields
 from permille.core.contract.plan import Charge, Plan
 from permille.core.errors import NotFound
+from permille.core.record import replace
 from permille.usecases.catalogue.fixed_units import with_own_units
 from permille.usecases.catalogue.own_plans import own_copy
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,6 +11,7 @@ from permille.api.objects import llm as objects
 from permille.api.render import instant
 from permille.api.validation import INVALID, MANDATORY, Fields, parse_uuid
 from permille.core.llm.payer import NAME_LENGTH_MAX, POSITION_MAX, SET_BY_REQUESTS, PayerName, PayerRule
+from permille.core.record import replace
 from permille.ids import new_id
 from permille.store import payer_rules as store
 from permille.usecases import payer_rules as usecase

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +15,7 @@ from permille.api.objects import payment as objects
 from permille.api.render import instant
 from permille.api.validation import LONG_TEXT, MANDATORY, Fields, parse_uuid, query_texts
 from permille.core.errors import NotFound
+from permille.core.record import replace
 from permille.store import customers, invoices, payment_requests
 from permille.store.payment_requests import RequestSearch, StoredRequest
 from permille.usecases import payment_requests as usecase

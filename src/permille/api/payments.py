@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from permille.api.render import instant
 from permille.api.validation import MANDATORY, Fields, parse_uuid
 from permille.core.errors import Invalid, NotFound
 from permille.core.organization import Organization
+from permille.core.record import replace
 from permille.out.pdf.assembly import receipt_document
 from permille.store import customers, payments
 from permille.store.payments import PaymentSearch, Receipt, StoredPayment

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -19,6 +18,7 @@ from permille.api.validation import INVALID, LONG_TEXT, Fields
 from permille.core.contract.plan import Charge, Plan
 from permille.core.errors import NotFound
 from permille.core.period import Interval
+from permille.core.record import replace
 from permille.store import billable_metrics, plans
 
 INTERVALS = tuple(Interval)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Annotated, Any
 
 from msgspec import UnsetType
@@ -125,6 +124,7 @@ from permille.core.feature import Value
 from permille.core.invoice.late_usage import LateUsageStatus
 from permille.core.metering.amendment import AmendmentKind
 from permille.core.period import BillingTime
+from permille.core.record import replace
 from permille.core.wallet import TransactionStatus
 
 API = "/api/v1"

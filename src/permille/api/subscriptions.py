@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -33,6 +32,7 @@ from permille.core.contract.threshold import threshold_json, thresholds_of_json
 from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound
 from permille.core.period import BillingTime, local_date
+from permille.core.record import replace
 from permille.database import locks
 from permille.ids import new_id
 from permille.store import customers, fixed_charges, plans, subscriptions

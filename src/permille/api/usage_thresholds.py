@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import datetime
 
 from permille.api.objects import threshold as objects
 from permille.api.render import instant
 from permille.api.validation import Fields
 from permille.core.contract.threshold import UsageThreshold
+from permille.core.record import replace
 from permille.ids import new_id
 from permille.store.progressive import AppliedThreshold
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -21,6 +20,7 @@ from permille.api.wallet_values import read_credits, read_notes
 from permille.api.wallets import render_wallets, wallet_of
 from permille.core.errors import Invalid, NotFound
 from permille.core.money import decimal_text, exact, subunits
+from permille.core.record import replace
 from permille.core.wallet import LOWEST_PRIORITY, Wallet, credits_of
 from permille.store import wallet_transactions, wallets
 from permille.store.wallet_transactions import Consumption, TransactionSearch, WalletTransaction

@@ -13,6 +13,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
+from permille.core.record import Record
+
 MONTH = datetime(2026, 10, 1, tzinfo=UTC)
 LAST_DAY = datetime(2026, 10, 31, 20, tzinfo=UTC)
 NEXT_MONTH = datetime(2026, 11, 1, 12, tzinfo=UTC)
@@ -65,8 +67,7 @@ ModelPrices = Mapping[tuple[str, str], Decimal]
 """Model and type -> what the provider asks for a million tokens."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(Record):
     """Events, or answers of models, that are sent at once."""
 
     path: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import Any
 
@@ -14,6 +13,7 @@ import psycopg
 from permille import accelerator
 from permille.clock import system_now
 from permille.config import Config, unknown_variables
+from permille.core.record import Record
 from permille.database.migrate import UnableToMigrateError, pending
 from permille.embedded import running
 from permille.embedded.binaries import NoBinariesError, locate_binaries
@@ -35,8 +35,7 @@ MINOR_AGE_MAX = timedelta(days=100)  # minor releases come every three months
 DURABLE = ("fsync", "synchronous_commit", "full_page_writes")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(Record, kw_only=True):
     """One finding. `todo` says what to do; beside `ok` it is advice only."""
 
     name: str

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from permille.core.record import Record
 from permille.core.tax import Tax
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddOn:
+class AddOn(Record, kw_only=True):
     """Something with a price that can be billed by itself. `amount_cents` is for one unit."""
 
     id: UUID

@@ -6,13 +6,13 @@ Source: semantics-billing.md section 9.3, vectors V-154 to V-159.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from uuid import UUID
 
 from permille.core.money import ZERO, exact
+from permille.core.record import Record
 
 THRESHOLDS_MAX = 20
 """The most thresholds of an alert."""
@@ -62,8 +62,7 @@ SUBSCRIPTION_TYPES = tuple(each for each in AlertType if not each.is_of_wallet)
 WALLET_TYPES = tuple(each for each in AlertType if each.is_of_wallet)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Threshold:
+class Threshold(Record, kw_only=True):
     """A value to be reached. A recurring one is a step, counted from the last of those that are not."""
 
     code: str | None
@@ -71,16 +70,14 @@ class Threshold:
     recurring: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertOwner:
+class AlertOwner(Record, kw_only=True):
     """What an alert is of: a subscription, whatever its plan, or a wallet."""
 
     external_subscription_id: str | None = None
     wallet_id: UUID | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alert:
+class Alert(Record, kw_only=True):
     """Thresholds on a value of a subscription or of a wallet."""
 
     id: UUID
@@ -104,8 +101,7 @@ class Alert:
         return AlertOwner(external_subscription_id=self.external_subscription_id, wallet_id=self.wallet_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Look(Record, kw_only=True):
     """The value of an alert at an instant, and what it was compared with."""
 
     alert: Alert

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
 from permille.core.errors import Forbidden
 from permille.core.organization import Organization
+from permille.core.record import Record
 
 
 class Mode(StrEnum):
@@ -58,8 +58,7 @@ EVENTS_ONLY: Permissions = {"event": [Mode.WRITE.value]}
 READ_ONLY: Permissions = {resource: [Mode.READ.value] for resource in RESOURCES}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApiKey:
+class ApiKey(Record, kw_only=True):
     """A key that opens an organization. `permissions` None: all of them."""
 
     id: UUID

@@ -6,13 +6,13 @@ A coupon is in the catalogue; applied to a customer it is a copy with its own am
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from enum import StrEnum
 from uuid import UUID
 
 from permille.core.money import exact, round_cents
+from permille.core.record import Record, replace
 
 _FIVE_DECIMALS = Decimal("0.00001")
 
@@ -48,8 +48,7 @@ class Expiration(StrEnum):
     TIME_LIMIT = "time_limit"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Discount:
+class Discount(Record, kw_only=True):
     """What a coupon takes off: an amount in a currency, or a percentage in any."""
 
     coupon_type: CouponType
@@ -61,8 +60,7 @@ class Discount:
     """On how many invoices a recurring coupon takes something off."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coupon:
+class Coupon(Record, kw_only=True):
     """A coupon of the catalogue. It is for all fees, or for those of some plans, or for those of some metrics."""
 
     id: UUID
@@ -93,8 +91,7 @@ class Coupon:
         return ended_at(self.expiration_at, self.deleted_at, now)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppliedCoupon:
+class AppliedCoupon(Record, kw_only=True):
     """A customer's coupon, with what is left of it."""
 
     id: UUID
@@ -127,8 +124,7 @@ class AppliedCoupon:
         return CouponStatus.TERMINATED if self.is_used_up else CouponStatus.ACTIVE
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CouponCredit:
+class CouponCredit(Record, kw_only=True):
     """What a coupon takes off one invoice, in whole cents, and what is left of the coupon then."""
 
     amount_cents: int

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from permille.core.record import Record
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CustomSection:
+
+class CustomSection(Record, kw_only=True):
     """A text that can be chosen for billing entities and customers; `name` and `description` are not printed."""
 
     id: UUID
@@ -23,8 +23,7 @@ class CustomSection:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SectionChoice:
+class SectionChoice(Record, kw_only=True):
     """What the invoices of a subscription or a wallet print instead of their customer's sections."""
 
     skips: bool

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from permille.core.custom_section import CustomSection, SectionChoice
+from permille.core.record import Record, replace
 from permille.core.tax import Tax
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BillingEntity:
+class BillingEntity(Record, kw_only=True):
     """Who issues the invoices; a customer inherits its settings where it has none of its own."""
 
     id: UUID
@@ -61,8 +60,7 @@ class BillingEntity:
     """The colour of headings in its documents and mails, like #1f4e79."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Customer:
+class Customer(Record, kw_only=True):
     """`external_id` is the caller's own name for it. Null settings are inherited from the billing entity."""
 
     id: UUID

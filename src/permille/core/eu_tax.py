@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
+
+from permille.core.record import Record
 
 PREFIX = "lago_eu_"
 REVERSE_CHARGE = f"{PREFIX}reverse_charge"
@@ -52,8 +53,7 @@ STANDARD_RATES: Mapping[str, Decimal] = {
 """The standard rate of each member state, in percent."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Territory:
+class Territory(Record, kw_only=True):
     """A part of a member state with another rate; `zipcodes` is a pattern of the whole code."""
 
     country: str
@@ -94,8 +94,7 @@ TERRITORIES = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EuTax:
+class EuTax(Record, kw_only=True):
     """A tax that there is in every organization with an entity that manages them; its rate is in percent."""
 
     code: str
@@ -104,8 +103,7 @@ class EuTax:
     rate: Decimal
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Residence:
+class Residence(Record, kw_only=True):
     """What decides the tax of a customer: where it is, and the country of its VAT number where that is valid."""
 
     country: str | None
@@ -123,8 +121,7 @@ def is_member(country: str | None) -> bool:
     return country in STANDARD_RATES
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VatNumber:
+class VatNumber(Record, kw_only=True):
     """A VAT number whose letters, length and check digits are right, whether or not it was ever given to anybody."""
 
     country: str

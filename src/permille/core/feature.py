@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
+
+from permille.core.record import Record, field, replace
 
 INTEGER_MAX = 2**63 - 1
 TEXT_MAX = 255
@@ -32,8 +33,7 @@ class ValueType(StrEnum):
     SELECT = "select"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Privilege:
+class Privilege(Record, kw_only=True):
     """A detail of a feature that is granted with a value, such as how many seats."""
 
     code: str
@@ -73,8 +73,7 @@ def _integer_text(given: Any) -> str | None:
     return str(int(given)) if is_fine else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Feature:
+class Feature(Record, kw_only=True):
     """What a plan can grant."""
 
     id: UUID
@@ -102,8 +101,7 @@ def merge_privileges(known: Sequence[Privilege], sent: Iterable[Privilege]) -> t
     return tuple(merged.values())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
+class Grant(Record, kw_only=True):
     """What a plan, or a subscription over its plan, says of a feature: values by the codes of privileges."""
 
     feature_id: UUID
@@ -118,8 +116,7 @@ Grants = Mapping[UUID, Grant]
 """By feature."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntitledPrivilege:
+class EntitledPrivilege(Record, kw_only=True):
     """A privilege with the value that counts, and where it is from."""
 
     privilege: Privilege
@@ -128,8 +125,7 @@ class EntitledPrivilege:
     own_value: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entitlement:
+class Entitlement(Record, kw_only=True):
     """A feature that is granted."""
 
     feature: Feature

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from permille.core.record import Record
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Organization:
+
+class Organization(Record, kw_only=True):
     """A tenant. A test-mode organization has its own clock, `test_now`; a live one has none."""
 
     id: UUID

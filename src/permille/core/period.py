@@ -9,11 +9,12 @@ Source: semantics-billing.md sections 3.8 to 3.12. Lago's inclusive ends are our
 from __future__ import annotations
 
 from calendar import monthrange
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from functools import lru_cache
 from zoneinfo import ZoneInfo
+
+from permille.core.record import Record
 
 INSTANT = timedelta(microseconds=1)
 _DAY = timedelta(days=1)
@@ -43,8 +44,7 @@ _MONTHS = {Interval.MONTHLY: 1, Interval.QUARTERLY: 3, Interval.SEMIANNUAL: 6, I
 _CALENDAR_ANCHOR = date(2001, 1, 1)
 
 
-@dataclass(frozen=True, slots=True)
-class Period:
+class Period(Record):
     """The instants from `from_` up to and without `to`; empty when both are the same."""
 
     from_: datetime

@@ -8,20 +8,19 @@ that sum: where their own roundings would not, the taxes are apportioned.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from permille.core.money import ZERO, apportion, exact, precise_cents, whole_cents
+from permille.core.record import Record
 
 _RATE_DIGITS = Decimal("0.00001")
 _PERCENT = Decimal(100)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tax:
+class Tax(Record, kw_only=True):
     """`rate` is in percent."""
 
     id: UUID

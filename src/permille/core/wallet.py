@@ -7,7 +7,6 @@ their order, so that every credit that is spent is known by where it came from. 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from enum import StrEnum
@@ -16,6 +15,7 @@ from uuid import UUID
 
 from permille.core.fee_kind import FeeKind
 from permille.core.money import ZERO, exact, minor, round_cents, subunits
+from permille.core.record import Record
 
 CREDIT_DIGITS = Decimal("0.00001")
 """Credits have five decimals."""
@@ -58,8 +58,7 @@ class Source(StrEnum):
     THRESHOLD = "threshold"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Wallet:
+class Wallet(Record, kw_only=True):
     """Credits of a customer, each worth `rate_amount` of the currency."""
 
     id: UUID
@@ -124,8 +123,7 @@ class Wallet:
         return fee_type in self.fee_types or not (self.fee_types or self.billable_metric_ids)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NamedWallet:
+class NamedWallet(Record, kw_only=True):
     """A series whose events name the wallet that pays for them."""
 
     series_id: int
@@ -134,8 +132,7 @@ class NamedWallet:
     wallet_code: str
 
 
-@dataclass(frozen=True, kw_only=True)
-class Lot:
+class Lot(Record, kw_only=True):
     """What is left of a transaction that filled a wallet."""
 
     id: UUID
@@ -159,8 +156,7 @@ class Worth(NamedTuple):
     credits: Decimal
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Spending:
+class Spending(Record, kw_only=True):
     """What an invoice takes of a wallet."""
 
     wallet: Wallet
@@ -177,8 +173,7 @@ class Spending:
         return sum([part.amount_cents for part in self.parts if part.lot.is_granted])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilledWallet:
+class FilledWallet(Record, kw_only=True):
     """A wallet with its lots, in the order in which they are taken."""
 
     wallet: Wallet

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_FLOOR, Decimal
 from enum import StrEnum
@@ -12,6 +11,7 @@ from uuid import UUID
 
 from permille.core.money import ZERO, exact
 from permille.core.period import BillingTime, Interval, next_boundary, start_of_day
+from permille.core.record import Record
 from permille.core.wallet import Wallet, credits_of
 
 
@@ -29,8 +29,7 @@ class Method(StrEnum):
     TARGET = "target"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RuleTerms:
+class RuleTerms(Record, kw_only=True):
     """What a rule does, as it was asked for."""
 
     trigger: Trigger
@@ -50,8 +49,7 @@ class RuleTerms:
     purchase_order_number: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WalletRule(RuleTerms):
+class WalletRule(RuleTerms, kw_only=True):
     """A rule of a wallet; a wallet has one active rule at most."""
 
     id: UUID

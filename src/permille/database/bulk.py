@@ -6,7 +6,6 @@ psycopg adapts each element of a list by itself, at some 5 microseconds each; an
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -14,6 +13,8 @@ from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
+
+from permille.core.record import Record, names_of
 
 _REMEMBERED = 4096
 _ARRAY = str.maketrans({'"': '\\"', "\\": "\\\\"})
@@ -71,9 +72,9 @@ def or_null(value: Decimal | int | None) -> str:
     return NULL if value is None else str(value)
 
 
-def columns_of(record: type[Any]) -> str:
-    """The columns of a table that a dataclass has as fields."""
-    return ", ".join(field.name for field in fields(record))
+def columns_of(record: type[Record]) -> str:
+    """The columns of a table that a record has as fields."""
+    return ", ".join(names_of(record))
 
 
 def copy_lines(conn: Connection[Any], table: str, columns: str, lines: Iterable[str]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import select
+import threading
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, LiteralString
+from weakref import WeakKeyDictionary
 
 import msgspec
 import psycopg
@@ -18,6 +20,7 @@ from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool
 
 from permille import niceness
+from permille.core.record import Record
 
 WAIT_SECONDS = 5.0
 """How long anybody waits for a connection, and how long the pool tries to make one before the next who asks for it."""
@@ -101,18 +104,62 @@ def is_alive(conn: BaseConnection[Any]) -> bool:
     return not poll.poll(0)
 
 
+class _Database(threading.local):
+    seconds = 0.0
+    """What PostgreSQL's processes took for this thread."""
+
+
+_database = _Database()
+
+
+def processor_seconds() -> float:
+    """What this thread took of processors, with what PostgreSQL did for it on this machine over connections of a Pool."""
+    return time.thread_time() + _database.seconds
+
+
+def _process_of(conn: Connection[Any]) -> Path | None:
+    """The connection's PostgreSQL process, under /proc, where that is one of ours on this machine."""
+    with suppress(OSError, psycopg.Error):
+        found = Path(f"/proc/{conn.info.backend_pid}")
+        if conn.info.host.startswith("/") and (found / "comm").read_bytes() == b"postgres\n":
+            return found
+    return None
+
+
+def _seconds_of(process: Path) -> float:
+    """How long a process of one thread was on a processor; 0 where the kernel doesn't say."""
+    with suppress(OSError):
+        return int((process / "schedstat").read_bytes().partition(b" ")[0]) / 1e9
+    return 0.0
+
+
 class Pool(ConnectionPool[Connection[Any]]):
-    """A pool that gives no connection which was lost while it was idle, however many were: the database was restarted."""
+    """A pool that gives no connection which was lost while it was idle, however many were: the database was restarted.
+
+    What PostgreSQL does over a connection counts for the thread that gives it back.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._processes = WeakKeyDictionary[Connection[Any], tuple[Path, float]]()
+        """Those of connections in use, with how long they were on a processor before."""
+        super().__init__(*args, **kwargs)
 
     def getconn(self, timeout: float | None = None) -> Connection[Any]:
         while not is_alive(conn := super().getconn(timeout)):
             conn.close()
             self.putconn(conn)
+        if (process := _process_of(conn)) is not None:
+            self._processes[conn] = process, _seconds_of(process)
         return conn
 
+    def putconn(self, conn: Connection[Any]) -> None:
+        if (found := self._processes.pop(conn, None)) is not None:
+            process, before = found
+            _database.seconds += max(0.0, _seconds_of(process) - before)
+        super().putconn(conn)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
+
+class Limits(Record, kw_only=True):
     """Seconds that the database gives a connection's statements; 0 is without end."""
 
     statement: int = 0
@@ -120,6 +167,9 @@ class Limits:
     """For the wait for each lock."""
     idle: int = 0
     """For what a transaction does beside its statements, at a time."""
+
+
+NO_LIMITS = Limits()
 
 
 def _configured(limits: Limits, *, gives_way: bool) -> Callable[[Connection[Any]], None]:
@@ -144,10 +194,8 @@ def _configured(limits: Limits, *, gives_way: bool) -> Callable[[Connection[Any]
 
 def _give_way(conn: Connection[Any]) -> None:
     """Lower the priority of the connection's PostgreSQL process, where that is one of ours on this machine."""
-    info = conn.info
-    with suppress(OSError):
-        if info.host.startswith("/") and Path(f"/proc/{info.backend_pid}/comm").read_text() == "postgres\n":
-            niceness.lower(info.backend_pid)
+    if _process_of(conn) is not None:
+        niceness.lower(conn.info.backend_pid)
 
 
 class LoopConnections:
@@ -208,7 +256,7 @@ def keep_plans(conn: Connection[Any]) -> None:
     conn.execute("set local plan_cache_mode = force_generic_plan")
 
 
-def open_pool(dsn: str, *, size: int, name: str, limits: Limits = Limits(), gives_way: bool = False) -> Pool:
+def open_pool(dsn: str, *, size: int, name: str, limits: Limits = NO_LIMITS, gives_way: bool = False) -> Pool:
     """An open pool of at most `size` connections; each block of `with pool.connection()` is one transaction.
 
     One that `gives_way` lets everything else on the machine of its database go first, as far as that is ours, and keeps no

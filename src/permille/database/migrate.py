@@ -11,7 +11,6 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 import psycopg
 
 from permille.clock import system_now
+from permille.core.record import Record
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 SERVER_VERSION_MIN = 150_000
@@ -33,8 +33,7 @@ class UnableToMigrateError(Exception):
     """The database and the migrations don't fit together; the message says how."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Migration:
+class Migration(Record, kw_only=True):
     """One file, named by its version and what it does."""
 
     version: int

@@ -1960,6 +1960,14 @@ create table fence (
 
 create unique index fence_of on fence (organization_id, task, customer_id) nulls not distinct;
 
+-- Organizations that servers had requests of in the last seconds, and how long background work leaves one alone: while others
+-- are there, one rests after each piece of its work. By the system's clock.
+create unlogged table company (
+    organization_id uuid primary key,
+    seen_at timestamptz not null default '-infinity',
+    rests_until timestamptz not null default '-infinity'
+);
+
 -- Features, and what plans and subscriptions grant of them.
 create table feature (
     id uuid primary key,

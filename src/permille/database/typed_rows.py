@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
 from enum import StrEnum
 from functools import cache
+from sys import intern
 from typing import Any, TypeVar, get_args, get_type_hints
 
 from psycopg.rows import BaseRowFactory, RowMaker
@@ -33,37 +33,6 @@ def with_enums(kind: type[Any], row: Mapping[str, Any]) -> dict[str, Any]:
     return {**row, **chosen}
 
 
-def quick_row(kind: type[T]) -> BaseRowFactory[T]:
-    """As typed_row, for a dataclass without slots, at a fraction of its cost: a run reads thousands of them."""
-
-    def factory(cursor: Any) -> RowMaker[T]:
-        names = [column.name for column in cursor.description or ()]
-        given = {field.name: field.default for field in fields(kind)}  # type: ignore[arg-type]
-        if unknown := set(names) - given.keys():
-            raise TypeError(f"{kind.__name__} has no {', '.join(sorted(unknown))}")
-        rest = {name: value for name, value in given.items() if name not in names}
-        if MISSING in rest.values():
-            raise TypeError(f"{kind.__name__} needs more than {', '.join(names)}")
-        members = [(name, _members(enum)) for name, enum in enums_of(kind).items() if name in names]
-
-        def make(values: Sequence[Any]) -> T:
-            row = dict(zip(names, values, strict=True))
-            for name, found in members:
-                row[name] = found[row[name]]
-            return quick(kind, rest | row if rest else row)
-
-        return make
-
-    return factory
-
-
-def quick(kind: type[T], values: Mapping[str, Any]) -> T:
-    """An object of a dataclass without slots that has these values, which are all that it has."""
-    made = object.__new__(kind)
-    made.__dict__.update(values)
-    return made
-
-
 class _Members(dict[Any, StrEnum | None]):
     """Members by their texts: a look-up takes a quarter of what a call of the enum takes. None is itself."""
 
@@ -83,8 +52,9 @@ def typed_row(kind: type[T]) -> BaseRowFactory[T]:
     """As psycopg's class_row, with enums. Raises ValueError for a text that is none."""
 
     def factory(cursor: Any) -> RowMaker[T]:
-        names = [column.name for column in cursor.description or ()]
-        members = [(name, _members(enum)) for name, enum in enums_of(kind).items()]
+        # Interned, as the names of fields are: a constructor then compares addresses.
+        names = [intern(column.name) for column in cursor.description or ()]
+        members = [(name, _members(enum)) for name, enum in enums_of(kind).items() if name in names]
 
         def make(values: Sequence[Any]) -> T:
             row = dict(zip(names, values, strict=True))

@@ -8,13 +8,13 @@ import re
 import shutil
 import subprocess
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import psycopg
 from psycopg import sql
 
+from permille.core.record import Record
 from permille.embedded.binaries import program_directories
 from permille.embedded.running import UnusableError
 
@@ -29,8 +29,7 @@ class BackupError(UnusableError):
     """A backup can't be made or restored; the message says why and what to do. The database is as before."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Programs:
+class Programs(Record, kw_only=True):
     """pg_dump, pg_restore and psql of one version."""
 
     directory: Path

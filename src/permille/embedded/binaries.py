@@ -12,9 +12,9 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
+from permille.core.record import Record
 from permille.embedded.process import Account, identity
 
 MAJOR_MIN = 15
@@ -27,8 +27,7 @@ class NoBinariesError(Exception):
     """There are no usable PostgreSQL programs on this machine."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Binaries:
+class Binaries(Record, kw_only=True):
     """A directory with `initdb` and `postgres`, and the version of that server."""
 
     directory: Path

@@ -21,13 +21,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 
 from permille import logs
 from permille.config import CALLS_SOCKET, READER_SOCKET, Config
+from permille.core.record import Record, replace
 from permille.database.migrate import UnableToMigrateError, migrate
 from permille.embedded import running
 from permille.embedded.calls import READING, WORKING, Calls
@@ -58,8 +59,7 @@ CANNOT_START = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
+class Program(Record, kw_only=True):
     """A command that is kept running."""
 
     name: str

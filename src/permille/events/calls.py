@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
 from permille.core.instants import microseconds
 from permille.core.llm.call import CallEvent, PreparedCall, Problem
+from permille.core.record import replace
 from permille.events.draft import Draft
 from permille.events.log import Request, UnacceptableError
 

@@ -22,6 +22,7 @@ from permille.core.metering.expression import (
     is_too_much,
     read_expression,
 )
+from permille.core.record import Record
 from permille.core.wallet import NamedWallet
 from permille.events.columns import OnDemand, UsualEvents
 from permille.events.draft import Draft
@@ -127,8 +128,7 @@ class Request:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredEvent:
+class StoredEvent(Record, kw_only=True):
     """An event. `identity` is its lago_id, or the id of the amendment that puts it in the place of another."""
 
     identity: UUID
@@ -141,8 +141,7 @@ class StoredEvent:
     properties: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventSearch:
+class EventSearch(Record, kw_only=True):
     """Which events: all conditions together."""
 
     organization_id: UUID
@@ -150,8 +149,7 @@ class EventSearch:
     external_subscription_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CountedEvents:
+class CountedEvents(Record, kw_only=True):
     """Events that count, of some series in [from_, to)."""
 
     series_ids: Sequence[int]
@@ -161,24 +159,21 @@ class CountedEvents:
     """Whether events without a number count for nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class EventPosition:
+class EventPosition(Record):
     """Where a list of events by time goes on: after this event."""
 
     at: datetime
     identity: UUID
 
 
-@dataclass(frozen=True, slots=True)
-class Digest:
+class Digest(Record):
     """How many events a set has, and 128 bits that change when any of them, or its value, does."""
 
     count: int
     digest: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventErrors:
+class EventErrors(Record, kw_only=True):
     """Transaction ids in the order of arrival."""
 
     invalid_code: list[str]
@@ -186,16 +181,14 @@ class EventErrors:
     invalid_filter_values: list[str]
 
 
-@dataclass(frozen=True, slots=True)
-class KnownLayouts:
+class KnownLayouts(Record):
     """The metering of some codes of an organization, and its version, read together."""
 
     version: int
     by_code: Mapping[str, SeriesLayout]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SentEvent:
+class SentEvent(Record, kw_only=True):
     """An event that may be amended: where it is, and its place in the order of arrival."""
 
     identity: UUID
@@ -203,8 +196,7 @@ class SentEvent:
     seq: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InPlace:
+class InPlace(Record, kw_only=True):
     """What a replacement stores: the properties with what an expression has made of them."""
 
     metering: SeriesLayout
@@ -212,8 +204,7 @@ class InPlace:
     seq: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AmendmentSearch:
+class AmendmentSearch(Record, kw_only=True):
     """Which amendments: all conditions together."""
 
     organization_id: UUID

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Container, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -15,6 +14,7 @@ from psycopg import Connection
 
 from permille.core.metering.aggregations import MAX, SUM, UNIQUE_COUNT, Aggregation
 from permille.core.metering.usage import AdvanceEvent, Partial, carried_over_to
+from permille.core.record import Record, replace
 
 Read = TypeVar("Read")
 Pair = TypeVar("Pair")
@@ -26,8 +26,7 @@ RATE_SECONDS = 60
 BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cut:
+class Cut(Record, kw_only=True):
     """UTC dates at which usage is read apart: what comes from a date on has it among its dimensions, under a name."""
 
     name: str
@@ -37,8 +36,7 @@ class Cut:
     """Those that matter to a series with these dimensions: mostly none."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class UsageQuery:
+class UsageQuery(Record, kw_only=True):
     """Whose usage of which codes in [from_, to). `from_` None reaches back to the first event.
 
     `newest`, `unique_fields` (code -> property), `operation_fields` (likewise), `daily` and `each_value` name the
@@ -81,9 +79,7 @@ class UsageQuery:
 
     def of(self, external_subscription_id: str) -> UsageQuery:
         """The same question about another subscription of the organization."""
-        made = object.__new__(UsageQuery)
-        made.__dict__.update(self.__dict__, external_subscription_id=external_subscription_id)
-        return made
+        return replace(self, external_subscription_id=external_subscription_id)
 
     def of_codes(self, codes: Container[str]) -> UsageQuery:
         """The query for some of its codes."""
@@ -164,8 +160,7 @@ class KindUsage(NamedTuple):
     sums: Sequence[Decimal]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdvanceWindow:
+class AdvanceWindow(Record, kw_only=True):
     """The events of one code of a subscription in [from_, to) that have arrived after `after_seq`, up to `until_seq`.
 
     `field_name` is that of a unique count; `passed` says how many of the period's events came before `after_seq`.

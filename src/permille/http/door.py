@@ -12,7 +12,6 @@ import contextlib
 import logging
 import resource
 from collections import Counter
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -20,6 +19,7 @@ import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from permille.config import NO_NETWORKS, Networks
+from permille.core.record import Record
 from permille.http.clients import household
 from permille.http.refusals import STATUS_HEADERS, error_body
 from permille.http.requests import ANSWER_HEADERS, AT_ONCE
@@ -48,8 +48,7 @@ OPEN_FILES_KEPT = 256
 _encode = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DoorLimits:
+class DoorLimits(Record, kw_only=True):
     """Seconds, and connections at once."""
 
     head_seconds: float = 10.0

@@ -11,12 +11,12 @@ import re
 import time
 from collections.abc import Sequence
 from contextvars import Context
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from permille import request_ids
+from permille.core.record import Record
 from permille.http.bodies import BodyShare
 from permille.http.door import Door, DoorLimits, GuardedProtocol
 from permille.http.refusals import STATUS_HEADERS
@@ -63,8 +63,7 @@ class Desk(Protocol):
         """Whether the request is going to have its answer: later, by one call of `asker.answer`. Otherwise nothing was done."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsualHead:
+class UsualHead(Record, kw_only=True):
     """What a head says. `kind` is the desk's."""
 
     path: str
@@ -73,8 +72,7 @@ class UsualHead:
     """Whether a request with it may bring an id of its own."""
 
 
-@dataclass(frozen=True, slots=True)
-class FoundRequest:
+class FoundRequest(Record):
     """A request at the beginning of what came in; `begins` and `ends` are the places of its body, which may not be there yet."""
 
     key: bytes

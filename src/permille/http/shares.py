@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
@@ -10,26 +11,35 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from threading import Lock
 from typing import TypeVar
 from uuid import UUID
 
 from starlette.concurrency import run_in_threadpool
 
 from permille.core.errors import Refusal
+from permille.database.connections import processor_seconds
 
 Made = TypeVar("Made")
 
 CREDENTIALS_REMEMBERED = 10_000
 LATELY_SECONDS = 2.0
 """What was longer ago counts little."""
-LITTLE = 0.1
-"""A tenth of a processor is never more than a fair share."""
+LITTLE = 0.5
+"""Half a processor is never more than a fair share; it is what a heavy owner has as well, or it would not stay one."""
+NEW_SECONDS = 1.0
+"""Who has come no longer ago is not known yet."""
+REST_SECONDS_MAX = 2.0
+HELD_SECONDS = 1.0
+"""What takes longer keeps no other work of its owner waiting any more."""
 
 
 @dataclass(slots=True)
 class _Load:
     """How much of a processor an owner took on average of late."""
 
+    since: float
+    """When it came, or came again."""
     at: float
     average: float = 0.0
 
@@ -40,85 +50,175 @@ class _Load:
         self.average, self.at = self.of_late(now) + seconds / LATELY_SECONDS, now
 
 
-class Loads:
-    """Who takes most: an owner is heavy while others are there and it takes more of the processors than they do on average.
+@dataclass(slots=True)
+class _Lane:
+    """Where all work of an owner goes that has to do one thing at a time."""
 
-    Time on a processor counts, not time that passes: waiting for others makes nobody heavy. `clock` is a monotonic one;
-    `in_company` says of an owner whether others are there of which nothing is counted here.
+    alone: asyncio.Lock = field(default_factory=asyncio.Lock)
+    free_at: float = 0.0
+    """The end of its rest."""
+
+
+class Loads:
+    """Who takes most, and what becomes of that: an owner is heavy while others are there and it takes more than they do on average.
+
+    A heavy owner does one thing at a time, of whatever kind, and rests after each as long as it took: so it has half a
+    processor, and others have all that is left. One that has just come does one thing at a time too, until it is known.
+
+    Time on a processor counts, not time that passes: waiting for others makes nobody heavy. Once one is heavy, the
+    time that its work takes counts too, so that it stays heavy at that rate. `clock` is a monotonic one.
     """
 
-    def __init__(
-        self,
-        clock: Callable[[], float] = time.monotonic,
-        in_company: Callable[[Hashable], bool] = lambda _: False,
-    ) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self.in_company = in_company
-        self._all = _Load(clock())
+        self._lock = Lock()
+        """Steps of long work are counted by their threads."""
+        self._all = _Load(clock(), clock())
         self._of: dict[Hashable, _Load] = {}
+        self._lanes: dict[Hashable, _Lane] = {}
         self._looked = clock()
 
     def add(self, owner: Hashable, seconds: float) -> None:
-        """The owner took so much of a processor."""
-        now = self._clock()
-        load = self._of.get(owner)
-        if load is None:
-            self._forget(now)
-            load = self._of[owner] = _Load(now)
-        load.add(seconds, now)
-        self._all.add(seconds, now)
+        """The owner took so much of a processor. Any thread may say so."""
+        with self._lock:
+            now = self._clock()
+            load = self._of.get(owner)
+            if load is None:
+                self._forget(now)
+                load = self._of[owner] = _Load(now, now)
+            elif now - load.at > NEW_SECONDS:
+                load.since = now
+            load.add(seconds, now)
+            self._all.add(seconds, now)
 
     async def counted(
         self,
-        owner: Hashable,
+        owner: Callable[[], Hashable | None],
         work: Callable[[], Made],
         run: Callable[[Callable[[], Made]], Awaitable[Made]],
     ) -> Made:
-        """What the work makes, which `run` does in a thread; the time of that thread counts."""
+        """What the work makes, which `run` does in a thread; the time of that thread and its database counts.
+
+        `owner` says afterwards whose it was; None: nobody's.
+        """
         took = 0.0
 
         def timed() -> Made:
             nonlocal took
-            began = time.thread_time()
+            began = processor_seconds()
             try:
                 return work()
             finally:
-                took = time.thread_time() - began
+                took = processor_seconds() - began
 
         try:
             return await run(timed)
         finally:
-            self.add(owner, took)
+            if (found := owner()) is not None:
+                self.add(found, took)
 
-    def is_heavy(self, owner: Hashable) -> bool:
-        """Whether it takes more than its share, at the cost of others."""
-        load = self._of.get(owner)
-        if load is None:
-            return False
-        now = self._clock()
-        self._forget(now)
-        owners = len(self._of) + self.in_company(owner)
-        return owners > 1 and load.of_late(now) > max(LITTLE, self._all.of_late(now) / owners)
+    @asynccontextmanager
+    async def piece(self, owner: Hashable) -> AsyncIterator[bool]:
+        """A piece of the owner's work, as soon as it may begin, and whether the owner is heavy."""
+        if not self.is_heavy(owner) and not self._is_new(owner):
+            yield False
+            return
+        lane = self._lanes.setdefault(owner, _Lane())
+        await lane.alone.acquire()
+        is_held = True
+
+        def leave() -> None:
+            nonlocal is_held
+            if is_held:
+                is_held = False
+                lane.alone.release()
+
+        passing_on: asyncio.TimerHandle | None = None
+        try:
+            is_heavy = self.is_heavy(owner)
+            if is_heavy:
+                await asyncio.sleep(lane.free_at - self._clock())
+            passing_on = asyncio.get_running_loop().call_later(HELD_SECONDS, leave)
+            began = self._clock()
+            try:
+                yield is_heavy
+            finally:
+                if is_heavy:
+                    took = self._clock() - began
+                    self.add(owner, min(took, HELD_SECONDS))
+                    lane.free_at = self._clock() + min(took, REST_SECONDS_MAX)
+        finally:
+            if passing_on is not None:
+                passing_on.cancel()
+            leave()
+
+    def rest(self, owner: Hashable, step_seconds: float, processor_seconds: float) -> None:
+        """Between the steps of long work, in its thread: a heavy owner rests as long as the last one took.
+
+        What the work took of processors until now is not counted yet.
+        """
+        if self.is_heavy(owner, more=processor_seconds):
+            self.add(owner, step_seconds)
+            time.sleep(min(step_seconds, REST_SECONDS_MAX))
+
+    def latest(self, count: int, seconds: float) -> list[UUID]:
+        """The organizations that did something last, at most so many seconds ago."""
+        with self._lock:
+            since = self._clock() - seconds
+            found = [(each.at, owner) for owner, each in self._of.items() if isinstance(owner, UUID)]
+        return [owner for at, owner in heapq.nlargest(count, found) if at >= since]
+
+    @property
+    def in_company(self) -> bool:
+        """Whether several are there, or were a moment ago."""
+        return len(self._of) > 1
+
+    def is_heavy(self, owner: Hashable, *, more: float = 0.0) -> bool:
+        """Whether it takes more than its share, at the cost of others; `more` are seconds that are not counted yet."""
+        with self._lock:
+            load = self._of.get(owner)
+            if load is None:
+                return False
+            now = self._clock()
+            self._forget(now)
+            owners, uncounted = len(self._of), more / LATELY_SECONDS
+            if owners < 2:
+                return False
+            share = max(LITTLE, (self._all.of_late(now) + uncounted) / owners)
+            return load.of_late(now) + uncounted > share
+
+    def _is_new(self, owner: Hashable) -> bool:
+        """Whether it has come a moment ago, and others are there."""
+        with self._lock:
+            now = self._clock()
+            self._forget(now)
+            load = self._of.get(owner)
+            if load is None:
+                return bool(self._of)
+            return len(self._of) > 1 and (now - load.since < NEW_SECONDS or now - load.at > NEW_SECONDS)
 
     def _forget(self, now: float) -> None:
         """Owners that are not there any more; they are looked for now and then."""
         if now - self._looked > LATELY_SECONDS:
             self._looked = now
             self._of = {owner: load for owner, load in self._of.items() if now - load.at < 2 * LATELY_SECONDS}
+            self._lanes = {
+                owner: lane
+                for owner, lane in self._lanes.items()
+                if lane.alone.locked() or lane.free_at > now
+            }
 
 
 @dataclass(slots=True)
 class _Share:
     turns: asyncio.Semaphore
-    alone: asyncio.Lock = field(default_factory=asyncio.Lock)
-    """While its owner is heavy."""
     users: int = 0
 
 
 class Shares:
     """On one event loop. Whose turns they are is whatever can be compared: an organization, or a key that is not known yet.
 
-    With `loads`, an owner has one turn at a time while it is heavy.
+    With `loads`, an owner takes its turns as pieces of its work there.
     """
 
     def __init__(
@@ -151,9 +251,9 @@ class Shares:
                 try:
                     async with asyncio.timeout(self._seconds):
                         await taken.enter_async_context(share.turns)
-                        is_heavy = self._loads is not None and self._loads.is_heavy(owner)
-                        if is_heavy:
-                            await taken.enter_async_context(share.alone)
+                        is_heavy = False
+                        if self._loads is not None:
+                            is_heavy = await taken.enter_async_context(self._loads.piece(owner))
                 except TimeoutError:
                     raise self._refusal() from None
                 yield is_heavy
@@ -191,7 +291,12 @@ class Turns:
             return await run_in_threadpool(work, False)
         owner = self.owner(credential)
         async with self._shares.turn(owner) as is_heavy:
-            return await self.loads.counted(owner, partial(work, is_heavy), run_in_threadpool)
+            known = partial(self.owner_of, credential)
+            return await self.loads.counted(known, partial(work, is_heavy), run_in_threadpool)
+
+    def rest_of(self, owner: Hashable) -> Callable[[float, float], None]:
+        """Called between the steps of long work with how long the last one took, and the time of processors until now."""
+        return partial(self.loads.rest, owner)
 
     def owner(self, credential: str) -> Hashable:
         """Whose the credential is, as far as that is known."""
@@ -216,7 +321,7 @@ class Workshop:
         self, at_once: int = 2, waiting: int = 20, waiting_of_one: int = 8, *, loads: Loads | None = None
     ) -> None:
         self._loads = loads or Loads()
-        self._of_one = Shares(1, waiting_of_one, refusal=too_many_documents)
+        self._of_one = Shares(1, waiting_of_one, refusal=too_many_documents, loads=self._loads)
         self._all = Shares(at_once, waiting, refusal=too_many_documents)
         self._threads = ThreadPoolExecutor(at_once, thread_name_prefix="documents")
 
@@ -224,7 +329,7 @@ class Workshop:
         """What the work makes. Raises Refusal with 503 when too many wait."""
         run = partial(asyncio.get_running_loop().run_in_executor, self._threads)
         async with self._of_one.turn(owner), self._all.turn(None):
-            return await self._loads.counted(owner, work, run)
+            return await self._loads.counted(lambda: owner, work, run)
 
     def close(self) -> None:
         """Begin nothing more."""

@@ -11,7 +11,6 @@ import time
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -29,6 +28,7 @@ from permille.core.errors import BadRequest, Invalid, Refusal, Unevaluable
 from permille.core.instants import microseconds
 from permille.core.llm.call import CallSource, DroppedSpans, PreparedCall
 from permille.core.organization import Organization
+from permille.core.record import Record, replace
 from permille.events.columns import OnDemand, UsualEvents
 from permille.events.draft import TOO_LONG, Draft
 from permille.events.log import ChangingError, Request, UnacceptableError, UnavailableError, Writer
@@ -36,7 +36,7 @@ from permille.http.bodies import BodyMemory, read_body
 from permille.http.query import query_flag
 from permille.http.refusals import STATUS_HEADERS, error_body, refusal_body, try_again
 from permille.http.requests import AT_ONCE
-from permille.http.shares import Shares, too_many_requests
+from permille.http.shares import Loads, Shares, too_many_requests
 from permille.http.words import in_words
 from permille.ingest.calls import CallStore
 from permille.ingest.decoders import FORMATS, USAGE_FORMATS
@@ -80,8 +80,7 @@ _other_formats = {(each.path, each.media_type): each for each in FORMATS if each
 _usage_formats = {each.path: each for each in USAGE_FORMATS}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventBatch:
+class EventBatch(Record, kw_only=True):
     """Events of a request that are to be stored together."""
 
     wire: WireFormat
@@ -106,18 +105,20 @@ class EventIntake:
         *,
         max_body_bytes: int,
         batch_max: int,
+        loads: Loads | None = None,
     ) -> None:
+        loads = loads or Loads()
         self.writers = writers
         self.answers = answers
         self.bodies = bodies
         self.max_body_bytes = max_body_bytes
         self.batch_max = batch_max
-        self.queue = Queue()
+        self.queue = Queue(loads)
         self.keys = SenderMemory(answers)
         self.tasks: list[asyncio.Task[None]] = []
         self.repeating: set[asyncio.Task[None]] = set()
-        self.evaluations = Shares(1, EVALUATIONS_WAITING, refusal=too_many_requests)
-        self.readings = Shares(1, READINGS_WAITING, refusal=too_many_requests)
+        self.evaluations = Shares(1, EVALUATIONS_WAITING, refusal=too_many_requests, loads=loads)
+        self.readings = Shares(1, READINGS_WAITING, refusal=too_many_requests, loads=loads)
         self.lookups = self.keys.lookups
         self.planned = PlannedStore(
             desk=answers.calls,

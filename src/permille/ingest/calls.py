@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Protocol, TypeVar
@@ -13,6 +12,7 @@ from uuid import UUID
 from permille.core.errors import Refusal
 from permille.core.llm.call import CallSource, DroppedSpans, PreparedCall, Problem, SentCall
 from permille.core.llm.plan import CallTerms
+from permille.core.record import Record
 from permille.events.calls import is_unacceptable, outcome_of, own_request, shared_requests
 from permille.events.log import Request
 from permille.http.refusals import try_again
@@ -89,8 +89,7 @@ class CallNotes(Protocol):
         """Keep what came of a request. What is made later is made where it is shown."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallStore:
+class CallStore(Record, kw_only=True):
     """Stores calls, each with all of its events or none."""
 
     desk: CallDesk

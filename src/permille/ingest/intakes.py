@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -11,14 +10,14 @@ from permille.core.errors import Invalid
 from permille.core.instants import EPOCH
 from permille.core.llm.call import PreparedCall, SentCall
 from permille.core.llm.intake import Intakes, usage_in
+from permille.core.record import Record
 from permille.events.draft import Draft
 from permille.events.identity import event_identities
 from permille.events.log import Request
 from permille.ingest.decoders.llm_usage import call_of, problems
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SortedEvents:
+class SortedEvents(Record, kw_only=True):
     """The events of a request: those that are calls, by their index, and the indices of the others."""
 
     calls: Mapping[int, SentCall]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -13,6 +12,7 @@ from uuid import UUID
 from permille.core.instants import microseconds
 from permille.core.llm.call import Problem
 from permille.core.llm.plan import TIME
+from permille.core.record import Record
 from permille.events.calls import is_unacceptable
 from permille.events.columns import OnDemand, UsualEvents
 from permille.events.log import Request
@@ -27,8 +27,7 @@ from permille.ingest.usage_format import UsageFormat
 _SECOND = 1_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlannedStore:
+class PlannedStore(Record, kw_only=True):
     """Stores calls that plans fit."""
 
     desk: CallDesk
@@ -117,8 +116,7 @@ class PlannedStore:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Usual:
+class _Usual(Record):
     """Calls by their places in what was sent, and their events as one request."""
 
     calls: Mapping[int, PaidCall]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import UUID
 
 from permille.events.log import Request
+from permille.http.shares import Loads
 
 GROUP_EVENTS = 2_000
 SHARED_GROUP_EVENTS = 1_000
@@ -22,8 +23,8 @@ MOST_SECONDS = 0.5
 QUEUE_EVENTS = 100_000
 LARGE_EVENTS = 500
 """A request with so many is not stored with small ones of others, nor by several writers at once while others are there."""
-COMPANY_SECONDS = 2.0
-"""How long after requests of several organizations there is more than one."""
+EVENT_SECONDS = 20e-6
+"""What an event takes of a processor, about."""
 CHANGING_SECONDS = 3.0
 """After so long its sender repeats it."""
 
@@ -80,7 +81,13 @@ class Most:
 class Queue:
     """What waits to be stored, all on one event loop; writers take it in groups, one request of each organization in turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, loads: Loads | None = None) -> None:
+        self.loads = loads or Loads()
+        self.let_in: dict[int, asyncio.Event | None] = {}
+        """Heavy organizations with a task that waits for a piece of their work: None until that may begin."""
+        self.under_way: dict[int, asyncio.Event] = {}
+        """Heavy organizations of which writers have something now, with what is set when it is written."""
+        self.pieces: set[asyncio.Task[None]] = set()
         self.waiting: dict[int, WaitingOfOne] = {}
         """By the number of the organization's id, which is hashed faster; those first whose turn it is."""
         self.events = 0
@@ -97,9 +104,8 @@ class Queue:
         self.changed = asyncio.Event()
         self.being_written: Counter[int] = Counter()
         """Organizations of which writers have large requests now."""
-        self.last: int | None = None
-        """Whose request came last, and when it was another's than the one before."""
-        self.mixed_at = -COMPANY_SECONDS
+        self.held_back: set[int] = set()
+        """Organizations that wait, of which nothing may be taken now."""
 
     def put(self, waiting: WaitingRequest) -> bool:
         """Whether there was room, of which an organization has half at most."""
@@ -114,9 +120,6 @@ class Queue:
         own.requests.append(waiting)
         own.events += size
         self.events += size
-        if owner != self.last:
-            self.mixed_at = self.mixed_at if self.last is None else time.monotonic()
-            self.last = owner
         self.changed.set()
         self.requests += 1
         self.most.note(self.requests + self.taken)
@@ -132,9 +135,11 @@ class Queue:
         """
         async with self.turn:
             while True:
+                self._look()
                 while self._next_owner() is None and not self.closed:
                     self.changed.clear()
                     await self.changed.wait()
+                    self._look()
                 await self._wait_for_company()
                 group = self._group()
                 if group or self.closed:
@@ -156,8 +161,9 @@ class Queue:
         return self.closed or self.events >= ENOUGH_EVENTS or outstanding >= self.most.of_late(self.taken_at)
 
     def _group(self) -> list[WaitingRequest]:
+        self._look()
         group: list[WaitingRequest] = []
-        size, owners = 0, len(self.waiting)
+        size, owners, taken = 0, len(self.waiting), Counter[int]()
         while (owner := self._next_owner()) is not None:
             own = self.waiting[owner]
             length = len(own.requests[0].request.drafts)
@@ -169,6 +175,7 @@ class Queue:
             group.append(own.requests.popleft())
             own.events -= length
             size += length
+            taken[owner] += length
             if not own.requests:
                 del self.waiting[owner]
             elif owners > 1:
@@ -179,32 +186,63 @@ class Queue:
         self.taken_at = time.monotonic()
         if size >= LARGE_EVENTS:
             self.being_written.update(_large_owners(group))
+        for owner, events in taken.items():
+            self.loads.add(UUID(int=owner), events * EVENT_SECONDS)
+            if (is_written := self.let_in.get(owner)) is not None:
+                self.let_in[owner] = None
+                self.under_way[owner] = is_written
         return group
 
     def written(self, group: Sequence[WaitingRequest]) -> None:
         """What was taken is stored, or is not going to be."""
         self.taken -= len(group)
+        if self.under_way:
+            for owner in {each.request.organization_id.int for each in group} & self.under_way.keys():
+                self.under_way.pop(owner).set()
         if self.being_written and (large := _large_owners(group)):
             self.being_written.subtract(large)
             self.being_written += Counter()  # without those that have none left
             self.changed.set()
 
     def _next_owner(self) -> int | None:
-        """Whose turn it is. While others are there, one of which a writer has large requests leaves the next writer to them."""
-        if not self.being_written or self.closed or time.monotonic() - self.mixed_at >= COMPANY_SECONDS:
+        """Whose turn it is."""
+        if not self.held_back:
             return next(iter(self.waiting), None)
-        return next((owner for owner in self.waiting if owner not in self.being_written), None)
+        return next((owner for owner in self.waiting if owner not in self.held_back), None)
 
-    def has_others(self, owner: Hashable) -> bool:
-        """Whether others than this organization sent events of late."""
-        now = time.monotonic()
-        if now - self.mixed_at < COMPANY_SECONDS:
+    def _look(self) -> None:
+        """Find out who is held back while others are there."""
+        self.held_back = set()
+        if not self.closed and (len(self.waiting) > 1 or self.loads.in_company):
+            self.held_back = {owner for owner in self.waiting if not self._may_be_taken(owner)}
+
+    def _may_be_taken(self, owner: int) -> bool:
+        """One of which a writer has large requests leaves the next writer to others; a heavy one waits for a piece of its work."""
+        if owner in self.being_written:
+            return False
+        if owner in self.let_in:
+            return self.let_in[owner] is not None
+        if not self.loads.is_heavy(UUID(int=owner)):
             return True
-        last = owner.int if isinstance(owner, UUID) else None
-        return self.last not in (None, last) and now - self.taken_at < COMPANY_SECONDS
+        self.let_in[owner] = None
+        task = asyncio.create_task(self._let_in(owner))
+        self.pieces.add(task)
+        task.add_done_callback(self.pieces.discard)
+        return False
+
+    async def _let_in(self, owner: int) -> None:
+        """A piece of a heavy organization's work: what writers take of it once."""
+        async with self.loads.piece(UUID(int=owner)):
+            is_written = self.let_in[owner] = asyncio.Event()
+            self.changed.set()
+            await is_written.wait()
+        del self.let_in[owner]
+        self.changed.set()
 
     def close(self) -> None:
         self.closed = True
+        for task in self.pieces:
+            task.cancel()
         self.changed.set()
         self.enough.set()
 

@@ -17,6 +17,7 @@ from permille.clock import system_now
 from permille.core.api_key import Mode
 from permille.core.errors import Refusal
 from permille.core.instants import EPOCH, microseconds
+from permille.core.record import Record
 from permille.events.log import Request
 from permille.http.bodies import BodyShare
 from permille.http.refusals import error_body, refusal_body
@@ -47,8 +48,7 @@ class Asker(Protocol):
         """The answer, in JSON."""
 
 
-@dataclass(frozen=True, slots=True)
-class EventHead:
+class EventHead(Record):
     """What the head of a request says: who sends, and what."""
 
     secret: str

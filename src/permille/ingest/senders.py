@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from permille.clock import system_now
 from permille.core.api_key import ApiKey
 from permille.core.llm.intake import Intakes
+from permille.core.record import Record
 from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.http.shares import Shares, too_many_requests
@@ -26,8 +26,7 @@ LOOKUPS_AT_ONCE, LOOKUPS_WAITING = 2, 2_000
 """Requests with a key, or of an organization, that ask the database something at once, and that wait for it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answers:
+class Answers(Record, kw_only=True):
     """What the intake asks about a request, each in a thread. They raise Refusal when the database cannot be reached."""
 
     key: Callable[[str], ApiKey | None]
@@ -48,16 +47,14 @@ class Answers:
     """Keeps what came of it lately."""
 
 
-@dataclass(frozen=True, slots=True)
-class ApiSender:
+class ApiSender(Record):
     """A key, and which events of its organization are usage of language models."""
 
     key: ApiKey
     intakes: Intakes
 
 
-@dataclass(frozen=True, slots=True)
-class _Remembered:
+class _Remembered(Record):
     sender: ApiSender
     until: float
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from permille.core.llm.call import DroppedSpans, PreparedCall, SentCall
+from permille.core.record import Record
 from permille.ingest.planned_call import PaidCall
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallBatch:
+class CallBatch(Record, kw_only=True):
     """The usages of a request, in the order in which they were sent, each as `POST /api/v1/llm/usage` takes it."""
 
     usages: Sequence[Any]
@@ -26,8 +25,7 @@ class CallBatch:
     """What of a trace is not looked at further."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageFormat:
+class UsageFormat(Record, kw_only=True):
     """`decode(body, media_type)` answers usages, or raises BadRequest or Invalid; `answer` is the body after the commit."""
 
     path: str

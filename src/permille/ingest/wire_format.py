@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from permille.core.contract.event_warning import EventWarning
 from permille.core.errors import Invalid
+from permille.core.record import Record
 from permille.events.draft import Draft
 from permille.events.log import Request
 
@@ -16,8 +16,7 @@ Warnings = Sequence[tuple[int, EventWarning]]
 """The index of an event in its request, and a warning about it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WireFormat:
+class WireFormat(Record, kw_only=True):
     """`decode(body, now, most)` answers drafts, or raises BadRequest or Invalid; `answer` is the body after the commit."""
 
     path: str

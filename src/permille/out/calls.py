@@ -20,6 +20,7 @@ from typing import Any, Self
 
 import httpcore2
 
+from permille.core.record import Record
 from permille.out.addresses import Reach, RefusedError, addresses_of, is_allowed
 from permille.out.exchange import Reply, request_bytes
 
@@ -34,8 +35,7 @@ class CallError(Exception):
     """Why there is no answer, in a sentence for the user."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Record, kw_only=True):
     """`headers` by lower-case name; `body` as it was sent, `is_whole` unless it was longer than asked for.
 
     `is_from_inside` says that it came from an address that is not public.
@@ -157,8 +157,7 @@ class _Connection:
         return is_recent and not self.stream.get_extra_info("is_readable")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Target:
+class _Target(Record, kw_only=True):
     """Where a URL leads, and the header lines that follow from it: its host, and the credentials in it."""
 
     origin: _Origin

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -14,6 +13,7 @@ from permille.config import Config
 from permille.core.customer import BillingEntity
 from permille.core.invoice.draft import InvoiceStatus
 from permille.core.organization import Organization
+from permille.core.record import Record
 from permille.out.logos import current_logo
 from permille.out.pdf.credit_note import CreditNoteDocument, render_credit_note
 from permille.out.pdf.document import InvoiceDocument, Logo
@@ -23,8 +23,7 @@ from permille.store import invoice_documents
 from permille.store.invoices import StoredInvoice
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Printer:
+class Printer(Record, kw_only=True):
     """Sets documents of a billing entity. No connection waits while one is set; each call raises UnableToTypeset."""
 
     pool: ConnectionPool[Connection[Any]]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -11,6 +10,7 @@ from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from permille.config import Config
+from permille.core.record import Record
 
 Renderer = Callable[[Connection[Any], Sequence[UUID]], Mapping[UUID, object]]
 """Objects as JSON by their ids; those that are no more are missing."""
@@ -18,8 +18,7 @@ Renderers = Mapping[str, Renderer]
 """By webhook_type where webhooks of a type show more than their object, else by object_type."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class Context(Record, kw_only=True):
     """What a job has at hand; it ends soon once `is_stopping()`, and leaves the rest to the next one."""
 
     pool: ConnectionPool[Connection[Any]]
@@ -28,8 +27,7 @@ class Context:
     is_stopping: Callable[[], bool]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class Kind(Record, kw_only=True):
     """A kind of job by its name in the database; `run` does whatever is due at a key, and may do it again."""
 
     name: str

@@ -10,7 +10,6 @@ import logging
 import re
 import threading
 import time
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from http import HTTPStatus
 from typing import Any
@@ -20,6 +19,7 @@ from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from permille.core.customer import BillingEntity
+from permille.core.record import Record
 from permille.out.addresses import Reach
 from permille.out.calls import Answer, CallError, Client
 from permille.out.pdf.document import Logo
@@ -43,8 +43,7 @@ class NotFetched(Exception):  # noqa: N818 -- what went wrong is the name
     """Why the logo could not be had, in a sentence for the user."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fetched:
+class Fetched(Record, kw_only=True):
     """What the logo's server answered; `body` is None when the kept logo is still the newest."""
 
     body: bytes | None

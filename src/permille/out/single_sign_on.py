@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
@@ -17,6 +16,7 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 
 from permille.config import Config
+from permille.core.record import Record
 from permille.out.addresses import Reach
 from permille.out.calls import CallError, Client
 
@@ -50,8 +50,7 @@ class NotSignedInError(Exception):
     """Why nobody is signed in, in a sentence for the log; what the provider sent is in none for the user."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Begun:
+class Begun(Record, kw_only=True):
     """What a browser keeps while its user is at the provider."""
 
     state: str
@@ -59,8 +58,7 @@ class Begun:
     verifier: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class Identity(Record, kw_only=True):
     """Who somebody is by a provider's word. `email` is one that the provider has verified."""
 
     issuer: str

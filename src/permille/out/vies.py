@@ -5,12 +5,12 @@ It answers whether a number is registered, or that it can't say: its members' re
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
 from permille.core.eu_tax import VatNumber
+from permille.core.record import Record
 from permille.out.calls import CallError, Client
 
 SECONDS = 10
@@ -34,8 +34,7 @@ class NoAnswerError(Exception):
         self.is_of_one_country = is_of_one_country
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Registration:
+class Registration(Record, kw_only=True):
     """What the register says of a number; name and address where it shows them."""
 
     is_valid: bool

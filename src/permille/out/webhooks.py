@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import groupby
 from queue import Empty, SimpleQueue
@@ -25,6 +24,7 @@ from psycopg import Connection
 
 from permille.clock import system_now
 from permille.config import Config
+from permille.core.record import Record
 from permille.database.connections import is_passing, is_unavailable
 from permille.out.addresses import reach_of
 from permille.out.calls import Answer, CallError, Client
@@ -56,8 +56,7 @@ LEASE_SPARE = timedelta(seconds=60)
 """For rendering, for threads that wait for a processor, and for recording what came of the attempt."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Record, kw_only=True):
     """How an attempt went; `http_status` is None when there was no answer."""
 
     ok: bool
@@ -111,8 +110,7 @@ def _pause(context: Context, endpoint: Pause, error: Exception, *, now: datetime
 JOB = Kind(name=webhooks.JOB, run=deliver)
 
 
-@dataclass(frozen=True, slots=True)
-class _Unsent:
+class _Unsent(Record):
     """A webhook that waits for a sender until it is too late to begin under its lease."""
 
     webhook: Claimed

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -46,7 +45,7 @@ def put(conn: Connection[Any], rule: ActivationRule) -> None:
     conn.execute(
         f"insert into activation_rule ({_COLUMNS})"
         f" select {_COLUMNS} from jsonb_populate_record(null::activation_rule, %s::jsonb)",
-        [exact_json(asdict(rule))],
+        [exact_json(rule)],
     )
 
 

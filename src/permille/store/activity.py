@@ -6,7 +6,6 @@ Triggers on the tables do that (database/schema.sql lists them), so no change of
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -16,6 +15,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
+from permille.core.record import Record, field
 from permille.database.connections import exact_json
 from permille.ids import new_id
 
@@ -32,8 +32,7 @@ class ActorKind(StrEnum):
     COMMAND_LINE = "command_line"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(Record, kw_only=True):
     """A request or a command that may change something: all that it changes belongs to one entry."""
 
     id: UUID
@@ -50,8 +49,7 @@ class Change:
     request_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectChange:
+class ObjectChange(Record, kw_only=True):
     """What became of one object: the fields that differ, each before and after."""
 
     id: UUID
@@ -69,8 +67,7 @@ class ObjectChange:
     user_email: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class Entry(Record, kw_only=True):
     """What one request has changed, and whose it was."""
 
     id: UUID
@@ -93,8 +90,7 @@ class Entry:
         return self.user_email or self.api_key_prefix or self.actor.replace("_", " ")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EntrySearch:
+class EntrySearch(Record, kw_only=True):
     """Every condition that is given must hold; the bounds are inclusive."""
 
     who: str | None = None
@@ -105,8 +101,7 @@ class EntrySearch:
     until: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangeSearch:
+class ChangeSearch(Record, kw_only=True):
     """Every condition that is given must hold; the bounds are inclusive."""
 
     since: datetime | None = None
@@ -124,11 +119,10 @@ class ChangeSearch:
 
 def begin(conn: Connection[Any], change: Change) -> None:
     """From now on, what the transaction changes belongs to the change."""
-    given = {name: getattr(change, name) for name in Change.__dataclass_fields__}
     conn.execute(
         "select set_config('permille.change', (%s::jsonb || jsonb_build_object('api_key_prefix',"
         " (select prefix from api_key where id = %s)))::text, true)",
-        [exact_json(given), change.api_key_id],
+        [exact_json(change), change.api_key_id],
     )
 
 
@@ -176,8 +170,7 @@ def describe(
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Where:
+class _Where(Record):
     parts: list[str] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
 

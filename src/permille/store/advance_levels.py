@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -18,6 +17,7 @@ from psycopg import Connection
 
 from permille.core.rating.charge import Place
 from permille.core.rating.level import LevelState
+from permille.core.record import Record, asdict, names_of
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 from permille.database.connections import exact_json
 
@@ -38,7 +38,7 @@ set stamp = excluded.stamp, until_seq = excluded.until_seq, events_count = exclu
     levels = excluded.levels
 """
 
-_FIELDS = [each.name for each in fields(LevelState)]
+_FIELDS = names_of(LevelState)
 """Part of the stamp: levels that were kept without one of them do not hold."""
 
 # Late events may still come for the period before this one.
@@ -50,8 +50,7 @@ where l.subscription_id = w.subscription_id and l.charge_id = w.charge_id and l.
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LevelKey:
+class LevelKey(Record, kw_only=True):
     """Whose levels, and the text of all terms that they depend on."""
 
     organization_id: UUID
@@ -64,8 +63,7 @@ class LevelKey:
     terms: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptLevels:
+class KeptLevels(Record, kw_only=True):
     """What the levels had reached after the events up to `until_seq`; nothing (0) where none are kept."""
 
     stamp: UUID

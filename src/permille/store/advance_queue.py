@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -11,11 +10,11 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.contract.plan import Charge
+from permille.core.record import Record
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WaitingEvent:
+class WaitingEvent(Record, kw_only=True):
     """An event that waits for its fee, with the subscription that ran at its time, None without one.
 
     What its replacement says, if it was amended since; a voided one has no subscription.

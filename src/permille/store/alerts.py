@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -14,9 +13,10 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from permille.core.alert import Alert, AlertOwner, AlertType, Look, Threshold
+from permille.core.record import Record, names_of
 from permille.database.bulk import instant_array, text_array, uuid_array
 
-_NAMES = tuple(field.name for field in fields(Alert))
+_NAMES = names_of(Alert)
 _COLUMNS = ", ".join(f"a.{name}" for name in _NAMES)
 _OF_OWNER = (
     "a.organization_id = %(organization)s"
@@ -80,8 +80,7 @@ where a.id = v.id
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TriggeredAlert:
+class TriggeredAlert(Record, kw_only=True):
     """A firing, with the figure that fired it; it stays as it is when the alert is changed or deleted."""
 
     id: UUID
@@ -101,7 +100,7 @@ class TriggeredAlert:
     triggered_at: datetime
 
 
-_FIRING_NAMES = tuple(field.name for field in fields(TriggeredAlert))
+_FIRING_NAMES = names_of(TriggeredAlert)
 _FIRING_COLUMNS = ", ".join(_FIRING_NAMES)
 
 

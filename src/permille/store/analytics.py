@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -11,6 +10,8 @@ from uuid import UUID
 
 from psycopg import Connection
 from psycopg.rows import class_row
+
+from permille.core.record import Record
 
 # Partners are paid, not billed: their invoices are no revenue.
 _OF_PAYERS = "i.customer_id not in (select id from customer where organization_id = %(organization)s and account_type = 'partner')"
@@ -119,8 +120,7 @@ group by 1, 2, 3, 4 order by 1, 2, 3 limit 10000
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Span:
+class Span(Record, kw_only=True):
     """The organization and the days that are asked for; one customer, currency and billing entity alone where they are given."""
 
     organization_id: UUID
@@ -143,8 +143,7 @@ class Span:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MonthlyAmount:
+class MonthlyAmount(Record, kw_only=True):
     """An amount of a month; the other figures where they are asked for."""
 
     month: date
@@ -156,8 +155,7 @@ class MonthlyAmount:
     invoice_ids: Sequence[UUID] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageSpan:
+class UsageSpan(Record, kw_only=True):
     """Which usage is added up, by `unit` of days; what is None narrows nothing."""
 
     span: Span
@@ -170,8 +168,7 @@ class UsageSpan:
     metric_code: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsedInSpan:
+class UsedInSpan(Record, kw_only=True):
     """Usage of a metric in some days."""
 
     starts_on: date

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,6 +15,7 @@ from psycopg.types.json import Jsonb
 
 from permille.core.api_key import ApiKey, Permissions
 from permille.core.organization import Organization
+from permille.core.record import Record
 from permille.database.bulk import instant_array, uuid_array
 from permille.ids import new_id
 from permille.store import organizations
@@ -25,8 +25,7 @@ CHANNEL = "permille_api_key"
 """Where servers hear the ids of keys that have changed, when the change is committed."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewKey:
+class NewKey(Record, kw_only=True):
     """An API key in clear: shown once, then only its digest, prefix and last four characters are known."""
 
     id: UUID
@@ -34,8 +33,7 @@ class NewKey:
     prefix: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredKey:
+class StoredKey(Record, kw_only=True):
     """An API key as it is listed. `permissions` None: all of them."""
 
     id: UUID

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,12 +10,12 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.record import Record
 from permille.database.connections import exact_json
 from permille.ids import new_id
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedRequest:
+class LoggedRequest(Record, kw_only=True):
     """A request of an organization, and what came of it."""
 
     id: UUID
@@ -38,8 +37,7 @@ class LoggedRequest:
     """When it was answered, by the system's clock."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogSearch:
+class LogSearch(Record, kw_only=True):
     """Every condition that is given must hold; the bounds are inclusive."""
 
     since: datetime | None = None
@@ -59,7 +57,7 @@ def add(conn: Connection[Any], rows: Sequence[LoggedRequest]) -> None:
     """New rows."""
     conn.execute(
         f"insert into api_log ({_COLUMNS}) select {_COLUMNS} from jsonb_populate_recordset(null::api_log, %s::jsonb)",
-        [exact_json([asdict(row) for row in rows])],
+        [exact_json(rows)],
     )
 
 

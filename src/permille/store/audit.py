@@ -6,26 +6,25 @@ It reads what is stored and prices nothing again: sums, balances, numbers, and p
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.record import Record
+
 SHOWN_MAX = 20
 """Rows of each kind that a report lists."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
+class Check(Record, kw_only=True):
     """`broken` selects (organization_id, what, detail) of all rows of which the sentence does not hold."""
 
     sentence: str
     broken: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finding:
+class Finding(Record, kw_only=True):
     """A row that breaks a sentence."""
 
     sentence: str

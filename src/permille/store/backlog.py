@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg import Connection
 from psycopg.rows import class_row
+
+from permille.core.record import Record
 
 COUNTED_MAX = 10_000
 ORGANIZATIONS_MAX = 1_000
@@ -41,8 +42,7 @@ from (
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Backlog:
+class Backlog(Record, kw_only=True):
     """Counts end at COUNTED_MAX, or at what is looked at."""
 
     bills_due: int

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,10 +13,11 @@ from psycopg.types.json import Jsonb
 
 from permille.core.metering.aggregations import aggregation_of
 from permille.core.metering.billable_metric import BillableMetric
+from permille.core.record import names_of
 
 _NAMES = (
     "aggregation_type",
-    *(field.name for field in fields(BillableMetric) if field.name not in ("filters", "aggregation")),
+    *(name for name in names_of(BillableMetric) if name not in ("filters", "aggregation")),
 )
 COLUMNS = ", ".join(f"m.{name}" for name in _NAMES)
 FILTERS = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,13 +11,14 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 
 from permille.core.customer import BillingEntity
+from permille.core.record import names_of
 from permille.ids import new_id
 from permille.store import custom_sections, taxes
 
 _LISTS = ("taxes", "custom_sections")
 _COLUMNS = ", ".join(
     [
-        *(f"b.{field.name}" for field in fields(BillingEntity) if field.name not in _LISTS),
+        *(f"b.{name}" for name in names_of(BillingEntity) if name not in _LISTS),
         taxes.column("b"),
         custom_sections.column("b"),
     ]

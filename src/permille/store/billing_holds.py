@@ -6,7 +6,6 @@ A row without `retry_at` holds up nothing: it was released to be tried again, an
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,6 +13,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.record import Record
 from permille.database.bulk import uuid_array
 
 NOT_HELD = (
@@ -74,8 +74,7 @@ _RETRY_SOON = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldCustomer:
+class HeldCustomer(Record, kw_only=True):
     """A customer with something due that cannot be billed."""
 
     external_customer_id: str
@@ -85,8 +84,7 @@ class HeldCustomer:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewHold:
+class NewHold(Record, kw_only=True):
     """A customer that is held from now on."""
 
     retry_at: datetime

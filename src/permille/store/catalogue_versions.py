@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, fields
 from datetime import date, datetime
 from threading import Lock
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -19,6 +18,7 @@ from psycopg.rows import class_row
 from permille.core.llm.catalogue.effective import DatedCatalogue, EffectiveCatalogue
 from permille.core.llm.catalogue.prices import Catalogue
 from permille.core.llm.catalogue.sources import SOURCES
+from permille.core.record import Record, names_of
 from permille.ids import new_id
 from permille.store import price_files, shipped_prices
 
@@ -50,8 +50,7 @@ class Remembered(Generic[Key, Value]):
         return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CatalogueVersion:
+class CatalogueVersion(Record, kw_only=True):
     """A price file in an organization: pending, or approved and valid from a UTC date on; None: always."""
 
     id: UUID
@@ -78,7 +77,7 @@ class _Approved(NamedTuple):
     valid_from: date | None
 
 
-_COLUMNS = ", ".join(field.name for field in fields(CatalogueVersion))
+_COLUMNS = ", ".join(names_of(CatalogueVersion))
 _catalogues: Remembered[tuple[bytes, str], Catalogue] = Remembered(64)
 _effective: Remembered[tuple[_Approved, ...], EffectiveCatalogue] = Remembered(1_024)
 

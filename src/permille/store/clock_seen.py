@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from psycopg import Connection
 from psycopg.rows import class_row
+
+from permille.core.record import Record
 
 _SIGHT = """
 select clock_timestamp() as database_now, at as seen_at, doubted,
@@ -30,8 +31,7 @@ where not o.test_mode and s.status = 'active'
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sight:
+class Sight(Record, kw_only=True):
     """One look at the database."""
 
     database_now: datetime

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -26,12 +25,12 @@ from permille.core.coupon import (
 )
 from permille.core.invoice.credit import CreditKind, InvoiceCredit
 from permille.core.invoice.draft import InvoiceDraft
+from permille.core.record import Record, names_of
 from permille.database.bulk import hex_array, instant_array, int_array, uuid_array
 from permille.ids import id_texts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredAppliedCoupon:
+class StoredAppliedCoupon(Record, kw_only=True):
     """A customer's coupon with what has become of it, and of the coupon that it is a copy of."""
 
     applied: AppliedCoupon
@@ -47,8 +46,7 @@ class StoredAppliedCoupon:
         return status_at(self.coupon_expiration_at, self.coupon_deleted_at, now)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppliedCouponSearch:
+class AppliedCouponSearch(Record, kw_only=True):
     """What a list is narrowed to; None narrows nothing."""
 
     external_customer_id: str | None = None
@@ -67,7 +65,7 @@ def _discount(row: Mapping[str, Any]) -> Discount:
     return _discount_of(**{name: row[name] for name in _DISCOUNT_FIELDS})
 
 
-_DISCOUNT_FIELDS = tuple(field.name for field in fields(Discount))
+_DISCOUNT_FIELDS = names_of(Discount)
 
 
 @lru_cache(maxsize=1024)
@@ -375,8 +373,7 @@ def save_rests(conn: Connection[Any], rests: Sequence[tuple[AppliedCoupon, Coupo
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Returned:
+class Returned(Record, kw_only=True):
     """What a coupon took off an invoice that is void, with the coupon's state."""
 
     invoice_id: UUID

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -18,13 +17,13 @@ from permille.core.invoice.credit import CreditKind, InvoiceCredit
 from permille.core.invoice.credit_note import CreditAmounts
 from permille.core.invoice.crediting import CreditSplit
 from permille.core.invoice.draft import InvoiceDraft
+from permille.core.record import Record, asdict, field, names_of
 from permille.database.bulk import instant_array, int_array, uuid_array
 from permille.database.connections import exact_json
 from permille.ids import new_id, new_ids
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreditNote:
+class CreditNote(Record, kw_only=True):
     """A row of credit_note. Amounts are in the currency's smallest unit."""
 
     id: UUID
@@ -57,8 +56,7 @@ class CreditNote:
     metadata: Mapping[str, str | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreditNoteItem:
+class CreditNoteItem(Record, kw_only=True):
     """What of a fee came back."""
 
     id: UUID
@@ -68,8 +66,7 @@ class CreditNoteItem:
     precise_amount_cents: Decimal
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreditNoteSearch:
+class CreditNoteSearch(Record, kw_only=True):
     """What a list is narrowed to; None narrows nothing."""
 
     external_customer_id: str | None = None
@@ -88,11 +85,10 @@ class CreditNoteSearch:
     self_billed: bool | None = None
 
 
-_COLUMNS = ", ".join(each.name for each in fields(CreditNote))
+_COLUMNS = ", ".join(names_of(CreditNote))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewCreditNote:
+class NewCreditNote(Record, kw_only=True):
     """A note on one invoice."""
 
     organization_id: UUID
@@ -288,8 +284,7 @@ def give_back(conn: Connection[Any], invoice_ids: Collection[UUID], now: datetim
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreditedAmounts:
+class CreditedAmounts(Record, kw_only=True):
     """What the notes of an invoice come to, in cents."""
 
     credit_amount_cents: int = 0
@@ -432,8 +427,7 @@ def listing(
     }
     chosen = [condition for condition, value in conditions.items() if value is not None]
     where = " and ".join(["organization_id = %(organization)s", *chosen])
-    values = {each.name: getattr(search, each.name) for each in fields(search)}
-    values |= {"organization": organization_id, "limit": limit, "offset": offset}
+    values = asdict(search) | {"organization": organization_id, "limit": limit, "offset": offset}
     with conn.cursor(row_factory=class_row(CreditNote)) as cursor:
         rows = cursor.execute(
             f"select {_COLUMNS} from credit_note where {where}"

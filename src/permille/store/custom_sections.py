@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,8 +11,9 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.core.custom_section import CustomSection
+from permille.core.record import names_of
 
-_NAMES = [field.name for field in fields(CustomSection)]
+_NAMES = names_of(CustomSection)
 _COLUMNS = ", ".join(_NAMES)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,17 +13,17 @@ from psycopg.types.json import Jsonb
 
 from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
+from permille.core.record import Record, field, names_of
 from permille.database.bulk import uuid_array
-from permille.database.typed_rows import quick
 from permille.ids import new_id
 from permille.store import billing_entities, custom_sections, taxes
 
 _COLUMNS = ", ".join(
     [
         *(
-            f"c.{column.name}"
-            for column in fields(Customer)
-            if column.name not in ("billing_entity", "taxes", "custom_sections")
+            f"c.{name}"
+            for name in names_of(Customer)
+            if name not in ("billing_entity", "taxes", "custom_sections")
         ),
         "c.billing_entity_id",
         taxes.column("c"),
@@ -34,8 +33,7 @@ _COLUMNS = ", ".join(
 _JSON = frozenset({"shipping_address", "billing_configuration", "metadata"})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CustomerSearch:
+class CustomerSearch(Record, kw_only=True):
     """What a list of customers is narrowed to; an empty sequence and None narrow nothing."""
 
     account_types: Sequence[str] = ()
@@ -58,7 +56,7 @@ def _loaded(conn: Connection[Any], rows: Sequence[dict[str, Any]]) -> list[Custo
         row["taxes"] = taxes.of_json(row["taxes"])
         row["custom_sections"] = custom_sections.of_json(row["custom_sections"])
         row["billing_entity"] = entities[entity_id]
-    return [quick(Customer, row) for row in rows]
+    return [Customer(**row) for row in rows]
 
 
 def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[Customer]:

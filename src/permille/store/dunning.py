@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,6 +12,7 @@ from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
 from permille.core.invoice.dunning import DunningCampaign, DunningState
+from permille.core.record import Record
 from permille.database.bulk import columns_of
 from permille.ids import new_id
 
@@ -205,8 +205,7 @@ def save(conn: Connection[Any], states: Mapping[UUID, tuple[DunningState, dateti
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OverdueInvoice:
+class OverdueInvoice(Record, kw_only=True):
     """An invoice that is not paid in time."""
 
     id: UUID

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -14,10 +13,11 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from permille.core.feature import Feature, Grant, Grants, Privilege, ValueType
+from permille.core.record import names_of
 from permille.database.bulk import text_array, uuid_array
 from permille.ids import new_id
 
-_NAMES = tuple(field.name for field in fields(Feature))
+_NAMES = names_of(Feature)
 _COLUMNS = ", ".join(_NAMES)
 
 _SEARCH = (

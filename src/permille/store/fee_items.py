@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, fields, replace
 from typing import Any
 from uuid import UUID
 
@@ -15,12 +14,12 @@ from permille.core.contract.plan import Charge
 from permille.core.fee_kind import FeeKind
 from permille.core.rating.filters import Id
 from permille.core.rating.models import ChargeModel
-from permille.database.typed_rows import quick_row
+from permille.core.record import Record, names_of, replace
+from permille.database.typed_rows import typed_row
 from permille.store.fees import StoredFee
 
 
-@dataclass(frozen=True, kw_only=True)
-class FeeItem:
+class FeeItem(Record, kw_only=True):
     """What charge fees are for. `filter_id` is None for what no filter wants; `filter_values` are as they were sent."""
 
     charge_id: UUID
@@ -76,7 +75,7 @@ _COLUMNS = {
     "filter_invoice_display_name": "x.invoice_display_name",
     "filter_values": "x.values",
 }
-_SELECTED = ", ".join(f"{_COLUMNS.get(one.name, one.name)} as {one.name}" for one in fields(FeeItem))
+_SELECTED = ", ".join(f"{_COLUMNS.get(name, name)} as {name}" for name in names_of(FeeItem))
 
 
 _SELECT = f"""
@@ -113,7 +112,7 @@ def _items(
         "charges": [charge_id for charge_id, _ in wanted],
         "filters": [filter_id for _, filter_id in wanted],
     }
-    with conn.cursor(row_factory=quick_row(FeeItem)) as cursor:
+    with conn.cursor(row_factory=typed_row(FeeItem)) as cursor:
         rows = cursor.execute(_SELECT, values).fetchall()
     return {(row.charge_id, row.filter_id): row for row in rows}
 
@@ -127,8 +126,7 @@ def _renamed(item: FeeItem, name: str) -> FeeItem:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddOnItem:
+class AddOnItem(Record, kw_only=True):
     """What a fee of an add-on is for, or that of a fixed charge of it."""
 
     fee_id: UUID

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import lru_cache
@@ -24,6 +23,7 @@ from permille.core.rating.fee import Breakdown, Fee, Presentation
 from permille.core.rating.filters import Id
 from permille.core.rating.pricing_unit import AppliedPricingUnit, InUnit, PricingUnit
 from permille.core.rating.rounding import Earlier, Rounding
+from permille.core.record import Record
 from permille.core.tax import UNTAXED, AppliedTax, Tax, Taxed, tax_of_json
 from permille.database.bulk import (
     NULL,
@@ -39,12 +39,11 @@ from permille.database.bulk import (
     uuid_array,
 )
 from permille.database.connections import exact_json
-from permille.database.typed_rows import quick_row
+from permille.database.typed_rows import typed_row
 from permille.ids import dashed, id_texts, new_id_texts, new_ids
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoredFee:
+class StoredFee(Record, kw_only=True):
     """A row of fee: one line of an invoice. `position` is its place there; the period's end is exclusive."""
 
     id: UUID
@@ -175,7 +174,7 @@ FEE_COLUMNS = columns_of(StoredFee)
 
 def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, StoredFee]:
     """Fees by id, on whatever invoice or on none."""
-    with conn.cursor(row_factory=quick_row(StoredFee)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredFee)) as cursor:
         rows = cursor.execute(f"select {FEE_COLUMNS} from fee where id = any(%s)", [list(ids)]).fetchall()
     return {row.id: row for row in rows}
 
@@ -184,7 +183,7 @@ def newest_subscription_fees(
     conn: Connection[Any], subscription_ids: Collection[UUID]
 ) -> dict[UUID, StoredFee]:
     """Subscription -> the last fee for the plan itself, unless its invoice was voided or is a draft."""
-    with conn.cursor(row_factory=quick_row(StoredFee)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredFee)) as cursor:
         rows = cursor.execute(
             f"select distinct on (f.subscription_id) {', '.join(f'f.{column}' for column in FEE_COLUMNS.split(', '))}"
             " from fee f join invoice i on i.id = f.invoice_id where f.subscription_id = any(%s)"
@@ -197,7 +196,7 @@ def newest_subscription_fees(
 
 def of_invoices(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, list[StoredFee]]:
     """The fees of each invoice in its own order; an invoice without fees has an empty list."""
-    with conn.cursor(row_factory=quick_row(StoredFee)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredFee)) as cursor:
         rows = cursor.execute(
             f"select {FEE_COLUMNS} from fee where invoice_id = any(%s) order by invoice_id, position, id",
             [list(invoice_ids)],
@@ -627,7 +626,7 @@ def paid_alone(
 
     Those of charges that ask for it; `only_ended` leaves out those whose period goes on then.
     """
-    with conn.cursor(row_factory=quick_row(StoredFee)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredFee)) as cursor:
         return cursor.execute(
             f"select {', '.join(f'f.{column}' for column in FEE_COLUMNS.split(', '))}"
             " from unnest(%s::uuid[], %s::text[], %s::timestamptz[]) as w (organization_id, external_id, at)"
@@ -649,7 +648,7 @@ def set_payment_status(
     conn: Connection[Any], fee_id: UUID, *, payment_status: str, now: datetime
 ) -> StoredFee | None:
     """Set the payment status of a fee without an invoice, and since when it has it; None for one on an invoice."""
-    with conn.cursor(row_factory=quick_row(StoredFee)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredFee)) as cursor:
         return cursor.execute(
             "update fee set payment_status = %(status)s,"
             " succeeded_at = case when %(status)s = 'succeeded' then %(now)s::timestamptz end,"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,6 +10,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.record import Record
 from permille.database.bulk import uuid_array
 
 # An organization chooses its id, its name and its day of birth; in this order none can be first at each turn.
@@ -18,6 +18,7 @@ _FREE = """
 select o.id, o.name, f.organization_id is not null as has_failed
 from organization o left join fence f on f.organization_id = o.id and f.task = %(task)s and f.customer_id is null
 where o.id = any(%(organizations)s::uuid[]) and (f.retry_at is null or f.retry_at <= %(now)s)
+and not exists (select from company c where c.organization_id = o.id and c.rests_until > %(at)s)
 order by hashtextextended(o.id::text, extract(epoch from %(now)s::timestamptz)::bigint)
 """
 
@@ -39,8 +40,7 @@ where f.organization_id = %s order by f.since, f.task, c.external_id limit %s
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Free:
+class Free(Record, kw_only=True):
     """An organization that a task may work on."""
 
     id: UUID
@@ -49,8 +49,7 @@ class Free:
     """Whether the task failed when it was last tried."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Fence:
+class Fence(Record, kw_only=True):
     """A task that is left alone for a while."""
 
     task: str
@@ -63,11 +62,16 @@ class Fence:
     """None where the task has failed for the organization as a whole."""
 
 
-def free(conn: Connection[Any], task: str, organization_ids: Sequence[UUID], *, now: datetime) -> list[Free]:
-    """Those of the organizations that the task may work on now, in an order that changes with `now`."""
+def free(
+    conn: Connection[Any], task: str, organization_ids: Sequence[UUID], *, now: datetime, at: datetime
+) -> list[Free]:
+    """Those of the organizations that the task may work on now, in an order that changes with `now`.
+
+    `at` is the system's clock at this moment, by which an organization rests from its last turn.
+    """
     with conn.cursor(row_factory=class_row(Free)) as cursor:
         return cursor.execute(
-            _FREE, {"task": task, "organizations": uuid_array(organization_ids), "now": now}
+            _FREE, {"task": task, "organizations": uuid_array(organization_ids), "now": now, "at": at}
         ).fetchall()
 
 

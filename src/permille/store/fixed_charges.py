@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -18,11 +17,12 @@ from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.invoice.facts import PaidInAdvance
 from permille.core.period import Period, days_in
 from permille.core.rating.fixed_charge import UnitsChange
+from permille.core.record import Record, names_of
 from permille.database.bulk import instant_array, uuid_array
 from permille.database.typed_rows import with_enums
 from permille.store import add_ons, taxes
 
-_OWN = tuple(field.name for field in fields(FixedCharge) if field.name not in ("add_on", "taxes"))
+_OWN = tuple(name for name in names_of(FixedCharge) if name not in ("add_on", "taxes"))
 _PAID = "f.fee_type = 'fixed_charge' and f.pay_in_advance and f.from_at <= %(at)s and f.to_at > %(at)s"
 """Fees f in advance of a period that runs at an instant."""
 
@@ -124,8 +124,7 @@ def start_units(conn: Connection[Any], subscription_ids: Collection[UUID]) -> No
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewUnits:
+class NewUnits(Record, kw_only=True):
     """The units of a subscription from an instant on."""
 
     subscription_id: UUID

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,10 +9,10 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.llm.held import GROUP_PROPERTIES, HeldGroup
+from permille.core.record import Record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldSum:
+class HeldSum(Record, kw_only=True):
     """How much of a group waits, and an example of why."""
 
     group: HeldGroup

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,11 +15,11 @@ from permille.core.llm import held as held_codes
 from permille.core.llm.call import SentCall
 from permille.core.llm.payer import PayerNames, PayerRule
 from permille.core.llm.read import SentUsage
+from permille.core.record import Record, names_of
 from permille.database.bulk import text_array, uuid_array
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldUsage:
+class HeldUsage(Record, kw_only=True):
     """A call that is not counted, why not, and for whom it was counted in the end."""
 
     id: UUID
@@ -55,7 +54,7 @@ class HeldUsage:
         )
 
 
-_NAMES = tuple(field.name for field in fields(HeldUsage))
+_NAMES = names_of(HeldUsage)
 _COLUMNS = ", ".join(_NAMES)
 _SENT = ("response", "stream", "usage", "api", "model", "response_id", "tier", "cost")
 _encode = msgspec.json.Encoder(decimal_format="number").encode

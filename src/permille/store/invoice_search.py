@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -11,7 +10,8 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.types.json import Jsonb
 
-from permille.database.typed_rows import quick_row
+from permille.core.record import Record, field
+from permille.database.typed_rows import typed_row
 from permille.store.fees import FEE_COLUMNS, StoredFee
 from permille.store.invoices import INVOICE_COLUMNS, StoredInvoice
 
@@ -19,8 +19,7 @@ VISIBLE = ("draft", "finalized", "voided", "failed", "pending")
 """The statuses that the API shows; the others are Permille's own business."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InvoiceSearch:
+class InvoiceSearch(Record, kw_only=True):
     """Every condition that is given must hold; bounds are inclusive."""
 
     external_customer_id: str | None = None
@@ -40,8 +39,7 @@ class InvoiceSearch:
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeeSearch:
+class FeeSearch(Record, kw_only=True):
     """Every condition that is given must hold; bounds are inclusive."""
 
     external_subscription_id: str | None = None
@@ -114,7 +112,7 @@ def invoices(
         )
     for key, value in search.metadata.items():
         where.add("metadata @> %s", Jsonb([{"key": key, "value": value} if value else {"key": key}]))
-    with conn.cursor(row_factory=quick_row(StoredInvoice)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredInvoice)) as cursor:
         rows = cursor.execute(
             f"select {INVOICE_COLUMNS} from invoice where {where.text}"
             " order by created_at desc, id limit %s offset %s",
@@ -126,7 +124,7 @@ def invoices(
 
 def visible_invoice(conn: Connection[Any], organization_id: UUID, invoice_id: UUID) -> StoredInvoice | None:
     """The organization's invoice with this id, unless its status hides it."""
-    with conn.cursor(row_factory=quick_row(StoredInvoice)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredInvoice)) as cursor:
         return cursor.execute(
             f"select {INVOICE_COLUMNS} from invoice where id = %s and organization_id = %s and status = any(%s)",
             [invoice_id, organization_id, list(VISIBLE)],
@@ -179,7 +177,7 @@ def fees(
         " where m.organization_id = fee.organization_id and m.code = %s)",
         search.billable_metric_code,
     )
-    with conn.cursor(row_factory=quick_row(StoredFee)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredFee)) as cursor:
         rows = cursor.execute(
             f"select {FEE_COLUMNS} from fee where {where.text}"
             " order by created_at desc, id limit %s offset %s",
@@ -191,7 +189,7 @@ def fees(
 
 def visible_fee(conn: Connection[Any], organization_id: UUID, fee_id: UUID) -> StoredFee | None:
     """The organization's fee with this id, unless its invoice is hidden."""
-    with conn.cursor(row_factory=quick_row(StoredFee)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredFee)) as cursor:
         return cursor.execute(
             f"select {FEE_COLUMNS} from fee where id = %s and organization_id = %s and {_SHOWN_FEE}",
             [fee_id, organization_id, list(VISIBLE)],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from types import NoneType
@@ -22,6 +21,7 @@ from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus
 from permille.core.invoice.payment import PaymentStatus, due_cents
 from permille.core.metering.event import Arrival
 from permille.core.period import Period
+from permille.core.record import Record
 from permille.database.bulk import (
     NULL,
     columns_of,
@@ -35,13 +35,12 @@ from permille.database.bulk import (
     uuid_array,
 )
 from permille.database.connections import exact_json
-from permille.database.typed_rows import quick_row
+from permille.database.typed_rows import typed_row
 from permille.store import fees, progressive, subscriptions as subscription_store
 from permille.store.billing_holds import NOT_HELD
 
 
-@dataclass(frozen=True, kw_only=True)
-class StoredInvoice:
+class StoredInvoice(Record, kw_only=True):
     """A row of invoice. Amounts are in the currency's smallest unit."""
 
     id: UUID
@@ -107,8 +106,7 @@ class StoredInvoice:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InvoiceSubscription:
+class InvoiceSubscription(Record, kw_only=True):
     """A subscription on an invoice with the periods that it is billed for; ends are exclusive."""
 
     invoice_id: UUID
@@ -138,7 +136,7 @@ _PERIOD_COLUMNS = ", ".join(f"p.{name}" for name in _SUBSCRIPTION_COLUMNS.split(
 
 def invoices_by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, StoredInvoice]:
     """Invoices of any status by id."""
-    with conn.cursor(row_factory=quick_row(StoredInvoice)) as cursor:
+    with conn.cursor(row_factory=typed_row(StoredInvoice)) as cursor:
         rows = cursor.execute(
             f"select {INVOICE_COLUMNS} from invoice where id = any(%s)", [list(ids)]
         ).fetchall()
@@ -395,8 +393,7 @@ def _period(period: Period | None) -> str:
     return f"{NULL}\t{NULL}" if period is None else f"{instant(period.from_)}\t{instant(period.to)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DueDraft:
+class DueDraft(Record, kw_only=True):
     """A draft that becomes final."""
 
     id: UUID

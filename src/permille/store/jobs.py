@@ -8,19 +8,19 @@ Of the jobs of one owner a few run at once, so that the slots of a queue are nev
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
 from psycopg import Connection
+
+from permille.core.record import Record
 
 QUEUE, SLOW_QUEUE = "default", "slow"
 AT_ONCE, SLOW_AT_ONCE = 4, 2
 """Jobs of an owner that run at once in each of the queues."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+class Job(Record, kw_only=True):
     """`is_slow` jobs have slots of their own, so that they take none of the others. `owner` is an organization."""
 
     kind: str

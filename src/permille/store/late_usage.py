@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, fields
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from psycopg.types.json import Jsonb
 from permille.core.invoice.late_usage import LateUsageStatus, Line
 from permille.core.metering.event import Arrived, PlacedEvent, Series
 from permille.core.money import decimal_text
+from permille.core.record import Record, astuple, names_of
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 from permille.database.typed_rows import typed_row
 
@@ -24,8 +24,7 @@ UNDECIDED_MAX = 1_000
 """The number of proposals whose usage the home page adds up."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LateUsage:
+class LateUsage(Record, kw_only=True):
     """What a billed period of a charge comes to more than was billed of it; the period's end is exclusive."""
 
     id: UUID
@@ -63,8 +62,7 @@ class LateUsage:
         return self.subscription_id, self.charge_id, self.from_at, self.to_at
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mark:
+class Mark(Record, kw_only=True):
     """A billed period of a subscription for which events of a metric came in later."""
 
     subscription_id: UUID
@@ -75,8 +73,7 @@ class Mark:
     to_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Undecided:
+class Undecided(Record, kw_only=True):
     """Open late usage of one metric."""
 
     code: str
@@ -86,8 +83,7 @@ class Undecided:
     since: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TooLate:
+class TooLate(Record, kw_only=True):
     """Why an event is on no invoice: its period was billed before it came in, or its subscription ended without a bill."""
 
     event_identity: UUID
@@ -102,7 +98,7 @@ class TooLate:
     reason: str | None
 
 
-_COLUMNS = ", ".join(field.name for field in fields(LateUsage))
+_COLUMNS = ", ".join(names_of(LateUsage))
 
 _BILLED_BEYOND = """
 select w.organization_id, w.external_subscription_id, w.code, max(r.charges_billed_until)
@@ -450,12 +446,12 @@ def put(conn: Connection[Any], proposals: Sequence[LateUsage]) -> set[UUID]:
     new: set[UUID] = set()
     for each in proposals:
         row = conn.execute(
-            f"insert into late_usage ({_COLUMNS}) values ({', '.join(['%s'] * len(fields(LateUsage)))})"
+            f"insert into late_usage ({_COLUMNS}) values ({', '.join(['%s'] * len(names_of(LateUsage)))})"
             " on conflict (subscription_id, charge_id, from_at, to_at) where status = 'open' do update"
             " set events_count = excluded.events_count, units = excluded.units, lines = excluded.lines,"
             " amount_cents = excluded.amount_cents, seen_to = excluded.seen_to, updated_at = excluded.updated_at"
             " returning id",
-            [_value(getattr(each, field.name)) for field in fields(LateUsage)],
+            [_value(value) for value in astuple(each)],
         ).fetchone()
         if row and row[0] == each.id:
             new.add(each.id)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import fields
 from typing import Any
 from uuid import UUID
 
@@ -12,10 +11,11 @@ from psycopg.rows import dict_row
 
 from permille.core.llm.intake import Intake, IntakeFormat
 from permille.core.llm.payer import PayerName
+from permille.core.record import names_of
 from permille.database.bulk import text_array
 from permille.store import api_keys
 
-_NAMES = [field.name for field in fields(Intake)]
+_NAMES = names_of(Intake)
 _COLUMNS = ", ".join(_NAMES)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,9 +9,10 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.record import Record, asdict
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredLogo:
+
+class StoredLogo(Record, kw_only=True):
     """`content` is None when it was never fetched, `problem` when the last attempt was well."""
 
     billing_entity_id: UUID

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -11,11 +10,11 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.core.mail import MailKind
+from permille.core.record import Record
 from permille.database.bulk import uuid_array
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MailSubject:
+class MailSubject(Record, kw_only=True):
     """An object that can be sent by mail."""
 
     id: UUID

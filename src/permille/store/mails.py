@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,6 +11,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.core.mail import MailKind, MailStatus
+from permille.core.record import Record
 from permille.database.bulk import hex_array, uuid_array
 from permille.ids import new_id_texts
 from permille.store import jobs
@@ -22,8 +22,7 @@ RESPONSE_KEPT = 1_000
 """Characters of what a mail server said."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mail:
+class Mail(Record, kw_only=True):
     """A mail. `created_at` is by the organization's clock, everything else by the system's."""
 
     id: UUID
@@ -62,8 +61,7 @@ def wants_automatic(conn: Connection[Any], organization_id: UUID, setting: str) 
     return bool(row and row[0])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewMail:
+class NewMail(Record, kw_only=True):
     kind: MailKind
     object_id: UUID
     recipients: Sequence[str]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 from psycopg.rows import class_row
+
+from permille.core.record import Record
 
 _DAY = timedelta(days=1)
 
@@ -59,8 +60,7 @@ group by 1, 2, 3, 4, 5, 6
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Payer:
+class Payer(Record, kw_only=True):
     """A row of a subscription: who pays for its usage from its start on, and how."""
 
     external_subscription_id: str
@@ -71,8 +71,7 @@ class Payer:
     started_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeeSearch:
+class FeeSearch(Record, kw_only=True):
     """The fees of some days, and what they are added up by."""
 
     organization_id: UUID
@@ -88,8 +87,7 @@ class FeeSearch:
     by_day: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeeSum:
+class FeeSum(Record, kw_only=True):
     """What some fees come to: on final invoices or paid by themselves, and on drafts."""
 
     customer: str | None

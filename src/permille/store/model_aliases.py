@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 from uuid import UUID
 
@@ -11,8 +10,9 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.core.llm.model_alias import ModelAlias
+from permille.core.record import names_of
 
-_NAMES = [field.name for field in fields(ModelAlias)]
+_NAMES = names_of(ModelAlias)
 _COLUMNS = ", ".join(_NAMES)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,6 +12,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.core.organization import Organization
+from permille.core.record import Record
 from permille.ids import new_id
 from permille.store import billing_entities, catalogue_versions
 
@@ -119,8 +119,7 @@ def roll_hmac_key(conn: Connection[Any], *, organization_id: UUID, now: datetime
     return key
 
 
-@dataclass(frozen=True, slots=True)
-class TestClock:
+class TestClock(Record):
     """A test clock: what it shows, and where it is on its way to, None when it stays."""
 
     now: datetime

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
+
+from permille.core.record import Record
 
 CUSTOMERS_SHOWN = 8
 
@@ -34,8 +35,7 @@ group by 1 order by 2 desc, 1
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TopCustomer:
+class TopCustomer(Record, kw_only=True):
     """A customer by what was invoiced."""
 
     external_id: str
@@ -44,8 +44,7 @@ class TopCustomer:
     cents: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnpaidInvoices:
+class UnpaidInvoices(Record, kw_only=True):
     """Invoices that are not paid, in one currency."""
 
     currency: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -10,9 +9,10 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.record import Record
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PastPeriod:
+
+class PastPeriod(Record, kw_only=True):
     """A period [from_at, to_at) on an invoice; the amounts are the whole invoice's, as in Lago."""
 
     invoice_id: UUID

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,9 +11,10 @@ from psycopg import Connection
 from psycopg.rows import dict_row
 
 from permille.core.llm.payer import PayerName, PayerRule, PayerRules
+from permille.core.record import names_of
 from permille.database.bulk import text_array
 
-_NAMES = tuple(field.name for field in fields(PayerRule))
+_NAMES = names_of(PayerRule)
 _COLUMNS = ", ".join(_NAMES)
 _PLACES = ", ".join(f"%({name})s" for name in _NAMES)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,13 +11,13 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.invoice.payment import PaymentStatus
+from permille.core.record import Record
 from permille.database.bulk import columns_of, int_array, uuid_array
 from permille.database.connections import exact_json
 from permille.database.typed_rows import typed_row
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredRequest:
+class StoredRequest(Record, kw_only=True):
     """A row of payment_request. The amount is in the currency's smallest unit."""
 
     id: UUID
@@ -35,8 +34,7 @@ class StoredRequest:
     """The campaign that made it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestSearch:
+class RequestSearch(Record, kw_only=True):
     """What a list is narrowed to; None and an empty sequence narrow nothing."""
 
     external_customer_id: str | None = None
@@ -52,7 +50,7 @@ def add(conn: Connection[Any], request: StoredRequest, dues: Mapping[UUID, int])
     """Insert a request with what is due of each of its invoices."""
     conn.execute(
         "insert into payment_request select * from jsonb_populate_recordset(null::payment_request, %s::jsonb)",
-        [exact_json([asdict(request)])],
+        [exact_json([request])],
     )
     conn.execute(
         "insert into payment_request_invoice (payment_request_id, invoice_id, amount_cents)"

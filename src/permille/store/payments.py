@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,13 +12,13 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.core.invoice.payment import PayableType, PaymentStatus
+from permille.core.record import Record
 from permille.database.bulk import columns_of, int_array, uuid_array
 from permille.database.connections import exact_json
 from permille.database.typed_rows import typed_row
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StoredPayment:
+class StoredPayment(Record, kw_only=True):
     """A row of payment. Amounts are in the currency's smallest unit."""
 
     id: UUID
@@ -37,8 +36,7 @@ class StoredPayment:
     updated_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PaidInvoice:
+class PaidInvoice(Record, kw_only=True):
     """An invoice that a payment pays, or pays a part of."""
 
     payment_id: UUID
@@ -48,8 +46,7 @@ class PaidInvoice:
     """What it pays of it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
+class Receipt(Record, kw_only=True):
     """A row of payment_receipt."""
 
     id: UUID
@@ -58,8 +55,7 @@ class Receipt:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PaymentSearch:
+class PaymentSearch(Record, kw_only=True):
     """What a list is narrowed to; None narrows nothing."""
 
     external_customer_id: str | None = None
@@ -73,7 +69,7 @@ def add(conn: Connection[Any], payment: StoredPayment, shares: Mapping[UUID, int
     """Insert a payment that succeeded, with what it pays of each invoice, and raise what is paid of them."""
     conn.execute(
         "insert into payment select * from jsonb_populate_recordset(null::payment, %s::jsonb)",
-        [exact_json([asdict(payment)])],
+        [exact_json([payment])],
     )
     split = {"payment": payment.id, "ids": uuid_array(shares), "amounts": int_array(shares.values())}
     conn.execute(

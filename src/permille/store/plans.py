@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields, replace as replace_fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -19,6 +18,7 @@ from permille.core.contract.price_versions import latest, versions_of
 from permille.core.contract.threshold import threshold_json, thresholds_of_json
 from permille.core.llm.catalogue.prices import PriceSource
 from permille.core.rating.models import ChargeModel
+from permille.core.record import names_of, replace as replace_fields
 from permille.database.bulk import uuid_array
 from permille.database.typed_rows import with_enums
 from permille.ids import new_id
@@ -39,7 +39,7 @@ _COMPONENTS = (
     "fixed_charges",
     "inherited_thresholds",
 )
-_PLAN = tuple(field.name for field in fields(Plan) if field.name not in _COMPONENTS)
+_PLAN = tuple(name for name in names_of(Plan) if name not in _COMPONENTS)
 _SOLD = "p.parent_id is null and p.version_of is null and p.deleted_at is null"
 """The condition on a plan p that is in the catalogue."""
 _VERSION = "from plan v where v.version_of = p.id and v.deleted_at is null order by v.valid_until"
@@ -58,7 +58,7 @@ _HAS_FIXED_CHARGES = (
 )
 _INHERITED = "(select o.usage_thresholds from plan o where o.id = p.parent_id) as inherited_thresholds"
 _PARTS = ("metric", "filters", "taxes", "applied_pricing_unit", "catalogue")
-_CHARGE = tuple(field.name for field in fields(Charge) if field.name not in _PARTS)
+_CHARGE = tuple(name for name in names_of(Charge) if name not in _PARTS)
 
 
 def plan_by_id(conn: Connection[Any], plan_id: UUID) -> Plan:

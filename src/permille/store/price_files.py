@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
@@ -16,10 +15,10 @@ from psycopg import Connection
 from permille.core.llm.catalogue.prices import Catalogue
 from permille.core.llm.catalogue.rows import UnreadablePricesError
 from permille.core.llm.catalogue.sources import SOURCES
+from permille.core.record import Record
 
 
-@dataclass(frozen=True)
-class PriceFile:
+class PriceFile(Record, dict=True):
     """A price file of a source, as it was written."""
 
     source: str

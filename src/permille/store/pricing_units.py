@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,9 +11,10 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.core.rating.pricing_unit import AppliedPricingUnit, PricingUnit
+from permille.core.record import names_of
 from permille.ids import new_id
 
-_COLUMNS = ", ".join(field.name for field in fields(PricingUnit))
+_COLUMNS = ", ".join(names_of(PricingUnit))
 
 COLUMNS = (
     "c.conversion_rate, (select jsonb_build_array(u.id, u.code, u.name, u.short_name, u.description, u.created_at)"

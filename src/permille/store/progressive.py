@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,6 +16,7 @@ from permille.core.invoice.credit import CreditKind, InvoiceCredit
 from permille.core.invoice.draft import InvoiceDraft
 from permille.core.invoice.progressive import BilledBefore, FeeKey, fee_key, left_cents
 from permille.core.period import Period
+from permille.core.record import Record
 from permille.database.bulk import instant_array, uuid_array
 from permille.ids import new_id
 
@@ -185,8 +185,7 @@ def credits_of(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUI
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppliedThreshold:
+class AppliedThreshold(Record, kw_only=True):
     """A threshold that a subscription has reached, as it was then, and the invoice that was made of it."""
 
     id: UUID

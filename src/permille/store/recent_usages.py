@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,6 +11,7 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.core.llm.call import UsageStatus
+from permille.core.record import Record, names_of
 from permille.database.bulk import uuid_array
 from permille.database.connections import exact_json
 
@@ -19,8 +19,7 @@ KEPT = 200
 """How many of each organization are kept."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecentUsage:
+class RecentUsage(Record, kw_only=True):
     """A usage as it came, with nothing of prompts or answers."""
 
     id: UUID
@@ -47,7 +46,7 @@ class RecentUsage:
     warnings: Sequence[Mapping[str, str]]
 
 
-_NAMES = [field.name for field in fields(RecentUsage)]
+_NAMES = names_of(RecentUsage)
 _COLUMNS = ", ".join(_NAMES)
 
 # Ids begin with the time. Rows that another process is deleting are left to it.

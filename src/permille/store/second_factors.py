@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,9 +10,10 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.record import Record
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecondFactor:
+
+class SecondFactor(Record, kw_only=True):
     """`secret` in base32; `confirmed_at` is None while it is being set up."""
 
     secret: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -11,6 +10,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.record import Record
 from permille.store.users import HAS_SECOND_FACTOR, USER_COLUMNS, User, digest_of, read_user
 
 LIFE = timedelta(days=7)
@@ -23,8 +23,7 @@ LISTED_MAX = 100
 _GOES_ON = "not s.awaits_code and s.expires_at > %(now)s and s.last_seen_at > %(idle)s"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
+class Session(Record, kw_only=True):
     """A signed-in browser, and the organization that it looked at last."""
 
     digest: bytes
@@ -33,16 +32,14 @@ class Session:
     has_second_factor: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
+class Origin(Record, kw_only=True):
     """From where somebody signs in: the address, and what the browser calls itself."""
 
     address: str
     browser: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenSession:
+class OpenSession(Record, kw_only=True):
     """A session as its user sees it in a list. `address` and `browser` are not known of old ones."""
 
     digest: bytes

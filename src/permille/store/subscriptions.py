@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -13,15 +12,15 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from permille.core.contract.subscription import Due, Run, Subscription
+from permille.core.record import Record, asdict, names_of
 from permille.database.bulk import text_array, uuid_array
-from permille.database.typed_rows import quick_row
+from permille.database.typed_rows import typed_row
 
-_NAMES = tuple(field.name for field in fields(Subscription))
+_NAMES = names_of(Subscription)
 _COLUMNS = ", ".join(f"s.{name}" for name in _NAMES)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubscriptionSearch:
+class SubscriptionSearch(Record, kw_only=True):
     """What a list of subscriptions is narrowed to; an empty sequence and None narrow nothing."""
 
     statuses: Sequence[str] = ()
@@ -34,7 +33,7 @@ class SubscriptionSearch:
 def _select(
     conn: Connection[Any], condition: str, values: Sequence[Any] | Mapping[str, Any]
 ) -> list[Subscription]:
-    with conn.cursor(row_factory=quick_row(Subscription)) as cursor:
+    with conn.cursor(row_factory=typed_row(Subscription)) as cursor:
         return cursor.execute(f"select {_COLUMNS} from subscription s where {condition}", values).fetchall()
 
 
@@ -107,8 +106,7 @@ def for_update(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Subsc
     return {row.id: row for row in rows}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbours:
+class Neighbours(Record, kw_only=True):
     """The plans before and after a row of an external id; `takes_over_at` while the next one waits."""
 
     previous_plan_code: str | None
@@ -281,10 +279,11 @@ def _conditions(organization_id: UUID, search: SubscriptionSearch) -> tuple[str,
         values.append(list(search.currencies))
     if search.billing_entity_codes:
         parts.append(
-            "coalesce(s.billing_entity_id, (select c.billing_entity_id from customer c where c.id = s.customer_id))"
-            " = any(array(select id from billing_entity where organization_id = %s and code = any(%s)))"
+            "(s.billing_entity_id in (select id from billing_entity where organization_id = %s and code = any(%s))"
+            " or s.billing_entity_id is null and s.customer_id in (select c.id from customer c"
+            "   join billing_entity b on b.id = c.billing_entity_id where b.organization_id = %s and b.code = any(%s)))"
         )
-        values += [organization_id, list(search.billing_entity_codes)]
+        values += 2 * [organization_id, list(search.billing_entity_codes)]
     return " and ".join(parts), values
 
 

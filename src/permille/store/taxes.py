@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import fields
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -14,10 +13,11 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.core.eu_tax import EuTax
+from permille.core.record import names_of
 from permille.core.tax import Tax
 from permille.ids import new_id
 
-_COLUMNS = ", ".join(field.name for field in fields(Tax))
+_COLUMNS = ", ".join(names_of(Tax))
 
 
 def column(owner: str) -> str:

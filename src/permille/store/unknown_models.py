@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,12 +11,12 @@ from psycopg import Connection
 from psycopg.rows import class_row
 
 from permille.core.llm.model_alias import ModelAlias, Outcome
+from permille.core.record import Record
 from permille.database.bulk import text_array
 from permille.database.connections import exact_json
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnknownModelCall:
+class UnknownModelCall(Record, kw_only=True):
     """A call, and those of its events that have the unknown name."""
 
     organization_id: UUID
@@ -27,8 +26,7 @@ class UnknownModelCall:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnknownModel:
+class UnknownModel(Record, kw_only=True):
     """A name that says nothing about the model, and the calls that wait under it."""
 
     name: str
@@ -59,7 +57,7 @@ group by u.name, a.model
 
 def add(conn: Connection[Any], calls: Sequence[UnknownModelCall]) -> None:
     """Keep them; a call that comes again is kept once."""
-    conn.execute(_ADD, [exact_json([asdict(each) for each in calls])])
+    conn.execute(_ADD, [exact_json(calls)])
 
 
 def listing(

@@ -19,6 +19,7 @@ from permille.core.metering.aggregations import AGGREGATIONS, SUM
 from permille.core.metering.event import PlacedEvent, Series, property_texts
 from permille.core.period import Interval
 from permille.core.rating.unlisted import UnlistedValues
+from permille.core.record import Record
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 from permille.database.connections import exact_json
 from permille.database.typed_rows import typed_row
@@ -120,8 +121,7 @@ order by u.noticed_at desc, u.charge_id, u.digest
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class Candidate(Record, kw_only=True):
     """A series as it is used at an instant, or an event, of a subscription whose plan may leave some of the metric's values without a price."""
 
     series_id: int
@@ -149,8 +149,7 @@ class Unpriced:
     values: Mapping[str, str | None] = field(compare=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownUnpriced:
+class KnownUnpriced(Record, kw_only=True):
     """What was found before, and the plan of its charge; None where that is gone."""
 
     charge_id: UUID
@@ -159,8 +158,7 @@ class KnownUnpriced:
     plan_id: UUID | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShownUnpriced:
+class ShownUnpriced(Record, kw_only=True):
     """For the home page: a combination of values without a price, and the series that have it, some of very many."""
 
     code: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -12,6 +11,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.record import Record
 from permille.database.connections import exact_json
 from permille.store.jobs import Job, defer
 
@@ -30,8 +30,7 @@ returning id
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chart:
+class Chart(Record, kw_only=True):
     """What a chart shows; `key` is the dimension that it is stacked by, `shown` a `Shown` of the events engine."""
 
     organization_id: UUID
@@ -42,8 +41,7 @@ class Chart:
     until: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeptChart:
+class KeptChart(Record, kw_only=True):
     """A chart as it was asked for last, and its days once they were made. Times are of the system's clock."""
 
     organization_id: UUID

@@ -9,7 +9,6 @@ import hashlib
 import re
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -17,6 +16,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.record import Record
 from permille.ids import new_id
 
 ROLES = ("admin", "finance", "read_only")
@@ -27,8 +27,7 @@ LINK_LIFE = timedelta(hours=24)
 _FIRST_USER_LOCK = 0x50455553  # "PEUS"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class User:
+class User(Record, kw_only=True):
     """Somebody who may sign in. An owner is an admin of every organization and may make new ones."""
 
     id: UUID
@@ -38,8 +37,7 @@ class User:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Member:
+class Member(Record, kw_only=True):
     """A user with the role in one organization; owners have none of their own, they are admins everywhere."""
 
     user: User
@@ -48,8 +46,7 @@ class Member:
     has_second_factor: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OneTimeLink:
+class OneTimeLink(Record, kw_only=True):
     """A link that has not been used and has not expired: for a user, for the first one, or an invitation."""
 
     digest: bytes

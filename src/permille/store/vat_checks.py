@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,14 +9,14 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.record import Record
 from permille.ids import new_id
 
 PROBLEM_KEPT = 500
 """Characters of why an attempt decided nothing."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VatCheck:
+class VatCheck(Record, kw_only=True):
     """A look-up of a VAT number. `is_valid` is None until it is decided."""
 
     id: UUID

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -23,7 +22,7 @@ def add(conn: Connection[Any], rule: WalletRule) -> None:
     conn.execute(
         f"insert into wallet_rule ({_COLUMNS})"
         f" select {_COLUMNS} from jsonb_populate_record(null::wallet_rule, %s::jsonb)",
-        [exact_json(asdict(rule))],
+        [exact_json(rule)],
     )
 
 

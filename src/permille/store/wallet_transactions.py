@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -12,6 +11,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.record import Record, asdict, names_of
 from permille.core.wallet import (
     LOWEST_PRIORITY,
     Direction,
@@ -37,8 +37,7 @@ from permille.database.typed_rows import typed_row
 from permille.ids import new_id_texts
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WalletTransaction:
+class WalletTransaction(Record, kw_only=True):
     """A row of wallet_transaction. Amounts are in the smallest unit of the wallet's currency."""
 
     id: UUID
@@ -64,8 +63,7 @@ class WalletTransaction:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Consumption:
+class Consumption(Record, kw_only=True):
     """How much of one transaction went into another."""
 
     id: UUID
@@ -76,8 +74,7 @@ class Consumption:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransactionSearch:
+class TransactionSearch(Record, kw_only=True):
     """Every condition that is given must hold."""
 
     status: str | None = None
@@ -86,7 +83,7 @@ class TransactionSearch:
 
 
 _COLUMNS = columns_of(WalletTransaction)
-_NAMES = tuple(field.name for field in fields(WalletTransaction))
+_NAMES = names_of(WalletTransaction)
 
 
 def add(conn: Connection[Any], rows: Sequence[WalletTransaction]) -> None:

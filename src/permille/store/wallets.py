@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -15,6 +14,7 @@ from psycopg import Connection
 from permille.core.fee_kind import FeeKind
 from permille.core.invoice.draft import InvoiceDraft
 from permille.core.money import ZERO
+from permille.core.record import Record
 from permille.core.wallet import (
     Direction,
     FeeBucket,
@@ -28,7 +28,7 @@ from permille.core.wallet import (
 )
 from permille.database.bulk import columns_of, decimal_array, instant_array, int_array, text_array, uuid_array
 from permille.database.connections import exact_json
-from permille.database.typed_rows import quick_row
+from permille.database.typed_rows import typed_row
 from permille.ids import ordered_ids
 from permille.store import wallet_transactions
 from permille.store.wallet_transactions import WalletTransaction
@@ -36,8 +36,7 @@ from permille.store.wallet_transactions import WalletTransaction
 _COLUMNS = columns_of(Wallet)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WalletSearch:
+class WalletSearch(Record, kw_only=True):
     """Every condition that is given must hold."""
 
     external_customer_id: str | None = None
@@ -50,7 +49,7 @@ def add(conn: Connection[Any], wallet: Wallet) -> None:
     """A new row."""
     conn.execute(
         f"insert into wallet ({_COLUMNS}) select {_COLUMNS} from jsonb_populate_record(null::wallet, %s::jsonb)",
-        [exact_json(asdict(wallet))],
+        [exact_json(wallet)],
     )
 
 
@@ -65,7 +64,7 @@ def update(conn: Connection[Any], wallet_id: UUID, columns: Mapping[str, Any], *
 
 
 def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[Wallet]:
-    with conn.cursor(row_factory=quick_row(Wallet)) as cursor:
+    with conn.cursor(row_factory=typed_row(Wallet)) as cursor:
         return cursor.execute(f"select {_COLUMNS} from wallet where {condition}", values).fetchall()
 
 
@@ -120,7 +119,7 @@ def listing(
         "limit": limit,
         "offset": offset,
     }
-    with conn.cursor(row_factory=quick_row(Wallet)) as cursor:
+    with conn.cursor(row_factory=typed_row(Wallet)) as cursor:
         rows = cursor.execute(
             f"select {_COLUMNS} from wallet where {_FOUND}"
             " order by created_at desc, id desc limit %(limit)s offset %(offset)s",
@@ -149,7 +148,7 @@ def filled(
 
 def lots_of(conn: Connection[Any], wallet_ids: Collection[UUID]) -> dict[UUID, list[Lot]]:
     """Wallet -> what is left in it, in the order in which it is taken."""
-    with conn.cursor(row_factory=quick_row(Lot)) as cursor:
+    with conn.cursor(row_factory=typed_row(Lot)) as cursor:
         rows = cursor.execute(
             "select id, wallet_id, remaining_amount_cents, transaction_status = 'granted' as is_granted"
             " from wallet_transaction where wallet_id = any(%s) and remaining_amount_cents > 0"
@@ -162,8 +161,7 @@ def lots_of(conn: Connection[Any], wallet_ids: Collection[UUID]) -> dict[UUID, l
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Movement:
+class Movement(Record, kw_only=True):
     """What a settled transaction does to its wallet."""
 
     transaction: WalletTransaction

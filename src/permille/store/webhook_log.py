@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,13 +9,13 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.record import Record
 from permille.store.packing import unpack
 
 STATUSES = ("pending", "retrying", "succeeded", "failed")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedWebhook:
+class LoggedWebhook(Record, kw_only=True):
     """One webhook to one endpoint and what came of it. `last_attempt_at` is by the system's clock."""
 
     id: UUID

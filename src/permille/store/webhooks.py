@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,6 +10,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.record import Record
 from permille.database.bulk import hex_array, instant_array, text_array, uuid_array
 from permille.database.connections import encode_answer
 from permille.ids import new_id_texts
@@ -100,8 +100,7 @@ def is_heard(conn: Connection[Any], organization_id: UUID, webhook_type: str) ->
     return bool(_listening(conn, organization_id, webhook_type))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Endpoint:
+class _Endpoint(Record, kw_only=True):
     id: UUID
     organization_id: UUID
     is_slow: bool
@@ -167,8 +166,7 @@ where e.id = %(endpoint)s
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pause:
+class Pause(Record, kw_only=True):
     """Whether an endpoint is left alone: None, or the instant from which it is tried again."""
 
     id: UUID
@@ -192,8 +190,7 @@ def end_pause(conn: Connection[Any], endpoint_id: UUID, organization_id: UUID) -
     fences.lift(conn, organization_id, f"{_TASK}{endpoint_id}")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claimed:
+class Claimed(Record, kw_only=True):
     """A webhook to attempt now, with what its sending needs to know."""
 
     id: UUID
@@ -253,8 +250,7 @@ def freeze(conn: Connection[Any], bodies: Mapping[UUID, bytes]) -> None:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(Record, kw_only=True):
     """How the attempt at a claimed webhook went, and when the next one is due."""
 
     webhook: Claimed

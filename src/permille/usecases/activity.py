@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,6 +11,7 @@ from psycopg import Connection
 
 from permille import request_ids
 from permille.core.organization import Organization
+from permille.core.record import replace
 from permille.ids import new_id
 from permille.store import activity
 from permille.store.activity import ActorKind, Change

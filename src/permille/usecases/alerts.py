@@ -7,7 +7,6 @@ reported once. Source: semantics-billing.md section 9.3.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -21,6 +20,7 @@ from permille.core.contract.subscription import Subscription
 from permille.core.customer import Customer
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.money import ZERO
+from permille.core.record import Record
 from permille.core.wallet import Wallet
 from permille.ids import new_id
 from permille.store import (
@@ -53,8 +53,7 @@ FOLLOWER = Follower(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Watched:
+class _Watched(Record, kw_only=True):
     """An alert that is to be looked at, what it looks at, and whose that is."""
 
     alert: Alert

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -19,6 +18,7 @@ from psycopg import Connection
 from permille.core.instants import EPOCH, microseconds
 from permille.core.metering.amendment import Amendment, AmendmentKind, Replacement
 from permille.core.metering.encoding import SeriesLayout
+from permille.core.record import Record
 from permille.events.draft import Draft, Sent, check
 from permille.events.engine import amendments, event_log
 from permille.events.log import InPlace, Request, SentEvent, StoredEvent
@@ -39,8 +39,7 @@ from permille.usecases.invoices.recomputation import recompute
 Errors = dict[str, list[str]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AmendmentRequest:
+class AmendmentRequest(Record, kw_only=True):
     """An amendment as it was sent. What a replacement leaves out stays as the event was sent."""
 
     transaction_id: str
@@ -60,8 +59,7 @@ class UnableToAmendError(Exception):
         self.errors = errors
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProposedCreditNote:
+class ProposedCreditNote(Record, kw_only=True):
     """A finalized fee that would come out otherwise now."""
 
     invoice_id: UUID | None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
@@ -17,6 +16,7 @@ from psycopg_pool import ConnectionPool
 
 from permille.clock import system_now
 from permille.core.metering.event import Arrived
+from permille.core.record import Record
 from permille.database.connections import is_passing
 from permille.events.engine import event_log
 from permille.store import arrivals as store, organizations
@@ -40,8 +40,7 @@ class Look(Protocol):
     ) -> int: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Follower:
+class Follower(Record, kw_only=True):
     """Who looks at subscriptions once their events are counted."""
 
     task: Task
@@ -113,8 +112,7 @@ def detect(conn: Connection[Any], follower: Follower) -> bool:
     return piece.is_more
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Piece:
+class Piece(Record, kw_only=True):
     """The subscriptions that events came in for, up to a place in the order of arrival."""
 
     subscriptions: Subscriptions

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,6 +10,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.errors import Refusal
+from permille.core.record import Record
 from permille.store import attempts
 from permille.store.users import User, digest_of
 
@@ -20,8 +20,7 @@ PER_BROWSER = 10
 """Failures in 15 minutes: for one email, from one address, and of one browser in which the user has signed in before."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attempt:
+class Attempt(Record, kw_only=True):
     """An attempt that counts until it is taken back."""
 
     rows: Sequence[UUID]

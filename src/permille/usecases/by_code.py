@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from psycopg import Connection
 
 from permille.core.errors import NotFound
+from permille.core.record import Record
 from permille.database import locks
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class ByCode(Generic[T]):
+class ByCode(Record, Generic[T]):
     """How objects of one kind are found; `kind` is their name in a 404."""
 
     kind: str

@@ -6,7 +6,6 @@ Source: semantics-billing.md sections 7.2 to 7.5.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -28,6 +27,7 @@ from permille.core.invoice.crediting import (
 )
 from permille.core.invoice.draft import InvoiceStatus
 from permille.core.invoice.payment import PaymentStatus
+from permille.core.record import Record, field
 from permille.core.wallet import Wallet
 from permille.store import credit_notes, customers, fees as fee_store, wallet_transactions, wallets
 from permille.store.credit_notes import CreditedAmounts, CreditNote, NewCreditNote
@@ -38,8 +38,7 @@ from permille.usecases.invoices import single
 from permille.usecases.invoices.credit_notes import credited_fee, issue, note_to_issue
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreditNoteRequest:
+class CreditNoteRequest(Record, kw_only=True):
     """A note as somebody asks for it."""
 
     invoice_id: UUID | None
@@ -51,8 +50,7 @@ class CreditNoteRequest:
     metadata: Mapping[str, str | None] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreditNoteEstimate:
+class CreditNoteEstimate(Record, kw_only=True):
     """What a note would come to, and the most that each of its parts could be."""
 
     invoice: StoredInvoice

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -24,6 +23,7 @@ from permille.core.invoice.dunning import (
     to_request,
 )
 from permille.core.invoice.payment import Due, PaymentStatus
+from permille.core.record import replace
 from permille.store import customers, dunning, webhooks
 from permille.store.dunning import OverdueInvoice
 from permille.store.invoices import StoredInvoice

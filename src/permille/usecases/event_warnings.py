@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -14,6 +13,7 @@ from permille.core.contract.event_warning import EventWarning, TakenEvent, event
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription, running_at
 from permille.core.instants import EPOCH
+from permille.core.record import replace
 from permille.events.draft import Draft
 from permille.store import billable_metrics, customers, late_usage, plans, subscriptions
 from permille.usecases.usage.windows import running_plan

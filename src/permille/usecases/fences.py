@@ -7,6 +7,7 @@ longer each time, and tried again; all others are done. `Task` lists all tasks t
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from enum import StrEnum
@@ -16,14 +17,18 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
+from permille.clock import system_now
 from permille.database.connections import is_passing, is_unavailable
-from permille.store import customers, fences
+from permille.store import company, customers, fences
 from permille.store.fences import Free
 from permille.usecases import holds
 
 log = logging.getLogger(__name__)
 
 Item = TypeVar("Item")
+TURN_SECONDS = 0.02
+"""After a shorter turn nobody rests."""
+REST_SECONDS_MAX = 2.0
 
 
 class Task(StrEnum):
@@ -57,11 +62,13 @@ def for_each(
     if not organization_ids:
         return 0
     with pool.connection() as conn:
-        free = fences.free(conn, task, organization_ids, now=now)
+        free = fences.free(conn, task, organization_ids, now=now, at=system_now())
     done = 0
     for organization in free:
+        began = time.monotonic()
         try:
             done += do(organization.id)
+            _rest(pool, organization.id, time.monotonic() - began)
             if organization.has_failed:
                 with pool.connection() as conn:
                     fences.lift(conn, organization.id, task)
@@ -70,6 +77,14 @@ def for_each(
                 raise
             _failed(pool, task, organization, error, now=now)
     return done
+
+
+def _rest(pool: ConnectionPool[Connection[Any]], organization_id: UUID, took: float) -> None:
+    """While others are there, an organization is left alone as long as a turn of it took."""
+    if took > TURN_SECONDS:
+        with pool.connection() as conn:
+            seconds = min(took, REST_SECONDS_MAX)
+            company.rest(conn, organization_id, seconds=seconds, now=system_now())
 
 
 def _failed(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Overflow
 from traceback import extract_tb
@@ -20,6 +19,7 @@ import psycopg
 from psycopg import Connection
 
 from permille.core.errors import AmountOutOfRangeError, Unbillable
+from permille.core.record import Record
 from permille.database.connections import is_cut_off, is_passing
 from permille.store import billing_holds, customers, webhooks
 
@@ -80,8 +80,7 @@ def _place(error: Exception) -> str | None:
     return f"{path}:{frames[-1].lineno}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure(Generic[Item]):
+class Failure(Record, Generic[Item], kw_only=True):
     """What cannot be done of a customer: its first item that fails together with those before it."""
 
     customer_id: UUID

@@ -6,7 +6,6 @@ Source: semantics-billing.md section 4.11.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -31,6 +30,7 @@ from permille.core.invoice.billing import (
 from permille.core.invoice.draft import InvoiceDraft, changed
 from permille.core.invoice.kinds import make
 from permille.core.period import local_date
+from permille.core.record import Record, replace
 from permille.events.engine import usage
 from permille.ids import new_id
 from permille.store.credit_notes import NewCreditNote
@@ -39,8 +39,7 @@ from permille.usecases.invoices.facts import Contracts, draft_of, load_contracts
 from permille.usecases.subscriptions import SubscriptionTerms, pending
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InvoicePreview:
+class InvoicePreview(Record, kw_only=True):
     """An invoice that nobody has saved."""
 
     draft: InvoiceDraft

@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,6 +16,7 @@ from psycopg import AsyncConnection, Connection
 from psycopg_pool import ConnectionPool
 
 from permille.core.api_key import ApiKey
+from permille.core.record import Record
 from permille.store import api_keys
 
 log = logging.getLogger(__name__)
@@ -61,8 +61,7 @@ class KeyUse:
             await asyncio.to_thread(self.write)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetKey:
+class MetKey(Record, kw_only=True):
     """A key as it was looked up before the body of its request was read."""
 
     key: ApiKey

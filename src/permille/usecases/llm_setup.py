@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -23,6 +22,7 @@ from permille.core.organization import Organization
 from permille.core.period import Interval
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.unlisted import UnlistedValues
+from permille.core.record import Record, replace
 from permille.database import locks
 from permille.store import billable_metrics
 from permille.usecases.catalogue import metrics as catalogue
@@ -39,8 +39,7 @@ from permille.usecases.catalogue.price_lists import (
 CATALOGUE_CURRENCY = "USD"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setup:
+class Setup(Record, kw_only=True):
     """What is to be made. A model without prices has those of the catalogue."""
 
     plan_code: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, LiteralString
 from uuid import UUID
@@ -30,6 +29,7 @@ from permille.core.llm.parts import Metric, UnreadableUsage, Usage, Warned, iden
 from permille.core.llm.payer import PayerRule, PayerRules, rule_for
 from permille.core.llm.plan import CallTerms
 from permille.core.llm.read import read_usage, without_content
+from permille.core.record import Record, replace
 from permille.database.bulk import text_array
 from permille.database.connections import LoopConnections
 from permille.events.calls import UNACCEPTABLE, outcome_of, requests_of
@@ -42,8 +42,7 @@ from permille.store.held_usages import HeldUsage
 from permille.usecases import unknown_models as unknown_model_calls
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Payers:
+class _Payers(Record, kw_only=True):
     """Who may pay for calls, as they were sent."""
 
     rules: PayerRules
@@ -165,8 +164,7 @@ def _named_payers(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Look:
+class Look(Record, kw_only=True):
     """What is known of calls before they are read."""
 
     terms: CallTerms
@@ -390,8 +388,7 @@ def by_id(conn: Connection[Any], organization_id: UUID, held_id: UUID) -> HeldUs
     return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attribution:
+class Attribution(Record, kw_only=True):
     """Who pays for a usage that was kept aside, and what its answer did not say."""
 
     external_subscription_id: str | None

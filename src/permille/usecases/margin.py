@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -28,6 +27,7 @@ from permille.core.llm.margin import (
 )
 from permille.core.organization import Organization
 from permille.core.period import local_date, midnight
+from permille.core.record import Record
 from permille.events.engine import usage
 from permille.events.usage import UsageQuery
 from permille.store import customers, margin as store, subscriptions
@@ -40,8 +40,7 @@ _DAY = timedelta(days=1)
 _OF_USAGE = (GroupBy.MODEL, GroupBy.PROVIDER, GroupBy.TYPE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MarginSearch:
+class MarginSearch(Record, kw_only=True):
     """Which days, in the timezone of each customer, and what revenue and cost are grouped by."""
 
     since: date

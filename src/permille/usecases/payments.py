@@ -6,7 +6,6 @@ Source: semantics-billing.md sections 4.10 and 8.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -17,6 +16,7 @@ from permille.core.errors import Forbidden, Invalid, NotAllowed, NotFound
 from permille.core.invoice.draft import InvoiceStatus
 from permille.core.invoice.payment import PayableType, PaymentStatus, amount_problem
 from permille.core.mail import MailKind
+from permille.core.record import Record
 from permille.ids import new_id
 from permille.out.payments.manual import MANUAL
 from permille.out.payments.provider import Collection, PaymentProvider
@@ -100,8 +100,7 @@ def update(
     return single.by_id(conn, before.organization_id, before.id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewPayment:
+class NewPayment(Record, kw_only=True):
     """A payment that somebody records."""
 
     invoice_id: UUID | None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -21,6 +20,7 @@ from permille.core.llm.catalogue import outlier
 from permille.core.llm.catalogue.diff import PriceChange, changes
 from permille.core.llm.catalogue.prices import Catalogue
 from permille.core.llm.catalogue.rows import UnreadablePricesError, UnreadPrices
+from permille.core.record import replace
 from permille.database import locks
 from permille.ids import new_id
 from permille.store import catalogue_versions, organizations, plans, price_files, shipped_prices

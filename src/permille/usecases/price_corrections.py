@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, time
 from typing import Any
 from uuid import UUID
@@ -25,6 +24,7 @@ from permille.core.invoice.price_correction import (
     RepricedCharge,
     correction,
 )
+from permille.core.record import Record
 from permille.store import (
     catalogue_corrections as store,
     credit_notes,
@@ -48,8 +48,7 @@ CREDITED_AT_ONCE = 500
 DESCRIPTION = "Corrected prices: {label}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InvoiceCorrection:
+class InvoiceCorrection(Record, kw_only=True):
     """A final invoice, and what it would come to."""
 
     invoice: StoredInvoice

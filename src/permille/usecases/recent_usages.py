@@ -7,7 +7,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +17,7 @@ from psycopg_pool import ConnectionPool
 from permille.clock import system_now
 from permille.core.errors import Invalid, Refusal
 from permille.core.llm.call import CallEvent, CallSource, DroppedSpans, PreparedCall, UsageStatus
+from permille.core.record import Record
 from permille.ids import new_ids
 from permille.store import recent_usages
 from permille.store.recent_usages import KEPT, RecentUsage
@@ -33,8 +33,7 @@ EVENTS_SHOWN = 20
 TEXT_MAX = 300
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
+class Receipt(Record, kw_only=True):
     """What came of a request or of one usage in it: rendered when it is written."""
 
     source: CallSource

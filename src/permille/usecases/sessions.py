@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from psycopg import Connection
 
 from permille.core.errors import NotFound
+from permille.core.record import Record
 from permille.store import attempts, sessions, users
 from permille.store.sessions import Origin, Session
 from permille.store.users import User
 from permille.usecases import second_factors
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Secrets:
+class Secrets(Record, kw_only=True):
     """What the cookies of a browser hold once somebody has signed in.
 
     There is none for the browser while a code of the second factor is awaited, which `session` is for then.

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from psycopg import Connection
 
 from permille.core.errors import Forbidden
+from permille.core.record import Record
 from permille.out.single_sign_on import Identity
 from permille.store import identities, organizations, users
 from permille.store.activity import ActorKind
@@ -19,8 +19,7 @@ from permille.usecases import activity
 OPERATION = "GET /app/sign-in/sso/callback"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Welcome:
+class Welcome(Record, kw_only=True):
     """Whose emails become users by their first sign-in, in which organization, and with which role."""
 
     domains: Sequence[str]

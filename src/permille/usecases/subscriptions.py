@@ -7,7 +7,6 @@ Source: semantics-billing.md sections 3.1 to 3.4.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -38,6 +37,7 @@ from permille.core.custom_section import SectionChoice
 from permille.core.customer import Customer
 from permille.core.errors import Invalid
 from permille.core.period import INSTANT
+from permille.core.record import Record, field, replace
 from permille.database import locks
 from permille.events.engine import event_log
 from permille.ids import new_id
@@ -62,8 +62,7 @@ from permille.usecases.price_change import amounts_changed
 from permille.usecases.wallets import transactions as prepaid
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubscriptionTerms:
+class SubscriptionTerms(Record, kw_only=True):
     """What a request to subscribe asks for, validated."""
 
     external_id: str
@@ -469,8 +468,7 @@ def set_payment_rule(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Gate:
+class _Gate(Record, kw_only=True):
     """Those of subscriptions that start of which something is to be paid before they run."""
 
     waiting: Sequence[Subscription] = ()

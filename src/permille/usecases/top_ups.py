@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -20,6 +19,7 @@ from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
 from permille.core.money import exact, subunits
 from permille.core.rating.fee import Fee
+from permille.core.record import Record, replace
 from permille.core.wallet import (
     Direction,
     Lot,
@@ -45,8 +45,7 @@ ITEM = "Prepaid credits"
 """What an invoice for them is for, where the transaction has no name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TopUp:
+class TopUp(Record, kw_only=True):
     """Credits that are to be bought, given and voided."""
 
     paid_credits: Decimal | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,6 +15,7 @@ from permille.core.llm.call import PreparedCall
 from permille.core.llm.model_alias import ModelAlias, Outcome, under_model
 from permille.core.llm.model_name import alias_name
 from permille.core.metering.amendment import Amendment, AmendmentKind
+from permille.core.record import Record
 from permille.events.engine import amendments, event_log
 from permille.events.log import StoredEvent
 from permille.ids import new_ids
@@ -47,8 +47,7 @@ def note(conn: Connection[Any], organization_id: UUID, calls: Sequence[PreparedC
         store.add(conn, found)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MovedCalls:
+class MovedCalls(Record, kw_only=True):
     """What became of the calls that were looked at, and what still waits."""
 
     rest: UnknownModel

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set as AbstractSet
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
@@ -34,6 +33,7 @@ from permille.core.rating.charge import CompiledCharge, series_place
 from permille.core.rating.models import Quantity, model_of
 from permille.core.rating.models.catalogue import terms_of
 from permille.core.rating.unlisted import UnlistedValues
+from permille.core.record import Record, replace
 from permille.database.connections import exact_json
 from permille.events.engine import event_log, usage
 from permille.store import customers, organizations, plans, subscriptions, unpriced as store, webhooks
@@ -47,8 +47,7 @@ SERIES_AT_ONCE = 10_000
 BATCHES_AT_ONCE = 10
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Priced:
+class _Priced(Record, kw_only=True):
     """A charge of a plan, ready to say which of its prices an event gets."""
 
     plan: Plan
@@ -243,8 +242,7 @@ def _notify(conn: Connection[Any], priced: _Priced, found: Unpriced, now: dateti
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnpricedUsage:
+class UnpricedUsage(Record, kw_only=True):
     """A combination of values without a price, and how much was used of it, as far as rolled up."""
 
     of: ShownUnpriced

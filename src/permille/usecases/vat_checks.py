@@ -6,7 +6,6 @@ No transaction is open while it is asked. In test mode it isn't. Source: semanti
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -16,6 +15,7 @@ from psycopg_pool import ConnectionPool
 
 from permille.config import Config
 from permille.core.eu_tax import read_vat_number
+from permille.core.record import Record
 from permille.out.addresses import reach_of
 from permille.out.calls import Client
 from permille.out.vies import NoAnswerError, Registration, look_up
@@ -35,8 +35,7 @@ PAUSE_OF_OTHERS = PAUSES[0]
 """How long the other numbers wait then. It may be that one alone that VIES does not answer for, so it is not longer each time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Register:
+class _Register(Record, kw_only=True):
     """How VIES is asked."""
 
     pool: ConnectionPool[Connection[Any]]

@@ -6,7 +6,6 @@ Source: semantics-billing.md sections 4.8 and 4.10.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,6 +15,7 @@ from psycopg import Connection
 from permille.core.errors import Invalid, NotAllowed
 from permille.core.invoice.crediting import NO_PARTS, CreditSplit, note_on_all, note_on_part, note_on_rest
 from permille.core.invoice.draft import InvoiceStatus
+from permille.core.record import Record
 from permille.store import customers, invoices, wallets, webhooks
 from permille.store.invoices import StoredInvoice
 from permille.usecases import coupons
@@ -25,8 +25,7 @@ from permille.usecases.invoices.credit_notes import issue
 from permille.usecases.wallets import transactions as prepaid
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GivenBack:
+class GivenBack(Record, kw_only=True):
     """What invoices took and get back when they are voided."""
 
     give_back: Callable[[Connection[Any], Collection[UUID], datetime], None]

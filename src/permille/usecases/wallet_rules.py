@@ -6,7 +6,6 @@ Source: semantics-billing.md section 5.6.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,6 +14,7 @@ from psycopg import Connection
 
 from permille.core.custom_section import SectionChoice
 from permille.core.money import ZERO
+from permille.core.record import asdict
 from permille.core.wallet import LOWEST_PRIORITY, Source, Wallet, worth_of
 from permille.core.wallet_rule import (
     RuleCredits,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +10,7 @@ from psycopg import Connection
 
 from permille.core.custom_section import SectionChoice
 from permille.core.customer import Customer
+from permille.core.record import Record
 from permille.core.wallet import Wallet
 from permille.core.wallet_rule import RuleTerms
 from permille.store import section_choices
@@ -20,8 +20,7 @@ from permille.usecases.wallets import wallets
 from permille.usecases.wallets.wallets import NewWallet
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenedWallet:
+class OpenedWallet(Record, kw_only=True):
     """A wallet that is to be opened, with its first credits and its rule."""
 
     wallet: NewWallet
@@ -32,8 +31,7 @@ class OpenedWallet:
     rule_section_choice: SectionChoice | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WalletChanges:
+class WalletChanges(Record, kw_only=True):
     """The columns of a wallet that change, and its rule, where that is to be another one or none."""
 
     columns: Mapping[str, Any]

@@ -7,13 +7,13 @@ A wrong clock bills the future, and nothing takes that back. So a process that s
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg import Connection
 
 from permille.clock import system_now
+from permille.core.record import Record
 from permille.database.migrate import check_not_newer
 from permille.embedded.running import UnusableError
 from permille.store import clock_seen
@@ -31,8 +31,7 @@ class MustStopError(UnusableError):
     """The process must not go on; the message says what is wrong, and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Looked:
+class _Looked(Record):
     """A look at the database, between two looks at the clock."""
 
     before: datetime

@@ -120,7 +120,7 @@ def move_clock(visit: Visit) -> Done:
         visit.conn,
         organization=visit.here,
         until=read_move({"now": until}),
-        pause=commits_for(visit.conn, MOVE_SECONDS),
+        pause=commits_for(visit.conn, MOVE_SECONDS, rest=visit.engine.turns.rest_of(visit.here.id)),
     )
     said = "moved" if has_arrived else "moving"
     back = users.local_path(visit.form.get("back")).split("#")[0].replace("said=", "was=")

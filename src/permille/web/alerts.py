@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -13,6 +12,7 @@ from permille.api.validation import Fields
 from permille.core.alert import SUBSCRIPTION_TYPES, AlertOwner, AlertType, Threshold
 from permille.core.contract.subscription import Subscription
 from permille.core.errors import Invalid
+from permille.core.record import Record
 from permille.store import alerts as store, billable_metrics, customers, plans
 from permille.usecases.catalogue import alerts, subscriptions
 from permille.usecases.catalogue.alerts import UnableToAddError
@@ -36,8 +36,7 @@ def alerts_url(external_id: str) -> str:
     return f"/app/alerts/{in_path(external_id)}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
+class Watched(Record, kw_only=True):
     """A value as it is shown: an amount in its currency, or units."""
 
     value: Decimal
@@ -45,8 +44,7 @@ class Watched:
     """Empty for units."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShownAlert:
+class ShownAlert(Record, kw_only=True):
     """A row of the list."""
 
     code: str
@@ -58,8 +56,7 @@ class ShownAlert:
     """Name, value, and whether it repeats."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShownFiring:
+class ShownFiring(Record, kw_only=True):
     """A row of what was fired."""
 
     at: datetime

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -18,6 +17,7 @@ from permille.api.http import Engine
 from permille.api.openapi import DESCRIPTION_OPERATION, JSON, document
 from permille.api.routes import API
 from permille.core.errors import NotFound
+from permille.core.record import Record
 from permille.web.pages import refused
 from permille.web.rendering import plain
 
@@ -28,16 +28,14 @@ _FORMATS = {"date-time": "instant", "date": "date", "uuid": "UUID"}
 Schema = Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
+class Kind(Record, kw_only=True):
     """The type of a field in words, and the object that it leads to."""
 
     words: str
     object: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Field:
+class Field(Record, kw_only=True):
     """A parameter, or a field of an object."""
 
     name: str
@@ -48,16 +46,14 @@ class Field:
     example: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FieldList:
+class FieldList(Record, kw_only=True):
     """A list of fields with its heading."""
 
     heading: str
     fields: Sequence[Field]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
+class Shown(Record, kw_only=True):
     """An operation of the page."""
 
     anchor: str
@@ -70,8 +66,7 @@ class Shown:
     curl: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GroupPage:
+class GroupPage(Record, kw_only=True):
     """A group of operations, and the objects that they lead to."""
 
     slug: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +13,7 @@ from permille.core.money import CURRENCIES, exact, subunits
 from permille.core.rating.pricing_unit import SUBUNITS, AppliedPricingUnit, PricingUnit
 from permille.core.rating.rounding import Rounding
 from permille.core.rating.unlisted import UnlistedValues
+from permille.core.record import replace
 from permille.core.tax import Tax
 from permille.store import billable_metrics, pricing_units, taxes
 from permille.web import price_grid, price_sheet

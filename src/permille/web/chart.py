@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
 
 from permille.core.money import ZERO
+from permille.core.record import Record
 from permille.events.usage import OTHERS
 
 KINDS_MAX = 8  # as many as there are colours; the rest is one kind
@@ -19,8 +19,7 @@ STEPS = 4  # from zero to the top of a scale
 _ROUND = (Decimal(1), Decimal(2), Decimal("2.5"), Decimal(5), Decimal(10))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bar:
+class Bar(Record, kw_only=True):
     """A rectangle; `css` is the class of its colour."""
 
     x: float
@@ -31,15 +30,13 @@ class Bar:
     title: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Label:
+class Label(Record, kw_only=True):
     x: float
     y: float
     text: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Chart:
+class Chart(Record, kw_only=True):
     """What the template draws, and the same as a table for who cannot see it."""
 
     bars: tuple[Bar, ...]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from markupsafe import Markup
 
 from permille.core.errors import NotFound
+from permille.core.record import Record
 
 if TYPE_CHECKING:
     from markdown_it.token import Token
@@ -18,8 +18,7 @@ EXAMPLE = "https://billing.example.com"
 """The server's address in the texts."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Guide:
+class Guide(Record, kw_only=True):
     """How a client is connected."""
 
     name: str

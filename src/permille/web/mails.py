@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -13,6 +12,7 @@ from permille.api.mails import read_recipients
 from permille.api.validation import Fields, parse_uuid
 from permille.core.errors import NotFound
 from permille.core.mail import MailKind, MailStatus
+from permille.core.record import Record
 from permille.out.mail.servers import route_of
 from permille.store import mail_subjects, mails
 from permille.store.mail_subjects import MailSubject
@@ -29,8 +29,7 @@ PLACES = {
 """What each kind is called, and where its object is."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShownMail:
+class ShownMail(Record, kw_only=True):
     """A mail with what it is about."""
 
     mail: Mail

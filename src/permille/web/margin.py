@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 
@@ -14,6 +13,7 @@ from permille.api.http import Raw
 from permille.api.margin import margin_file, read_search
 from permille.core.llm.margin import USD, GroupBy, Margin, totals
 from permille.core.money import CURRENCIES, exact, subunits
+from permille.core.record import Record
 from permille.store.catalogue_versions import catalogue_of
 from permille.usecases.margin import MarginSearch, margin_of
 from permille.web import chart
@@ -41,8 +41,7 @@ DAYS_DRAWN = 62
 RATES = "usd_exchange_rates["
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Drawn:
+class Drawn(Record, kw_only=True):
     """What all groups in a currency come to, and its chart: over time, or the largest groups in rows."""
 
     total: Margin

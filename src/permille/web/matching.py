@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -13,12 +12,12 @@ from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import Aggregator, aggregator_of, fold_samples
 from permille.core.metering.event import EventState, numeric_value, property_text
 from permille.core.rating.models import ChargeModel
+from permille.core.record import Record, replace
 from permille.web import calculator
 from permille.web.shown import values_text
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Match:
+class Match(Record, kw_only=True):
     """A price of a plan that the event gets; `filter_name` None is the charge's own price."""
 
     plan: Plan
@@ -31,8 +30,7 @@ class Match:
     """What the event would cost by itself, unrounded, where its units alone say it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Verdict(Record, kw_only=True):
     """Whether and as what an event counts."""
 
     counts: bool

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.message import Message
 from email.parser import BytesParser
+
+from permille.core.record import Record
 
 CONTENT_TYPE = "multipart/form-data"
 HEAD_BYTES_MAX = 4_096
 
 
-@dataclass(frozen=True, slots=True)
-class UploadedFile:
+class UploadedFile(Record):
     """A file of a form: what it is called where it comes from, and what is in it."""
 
     name: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from permille.api.addresses import Route
 from permille.api.http import Engine
 from permille.core.errors import Invalid, Refusal
+from permille.core.record import replace
 from permille.store import second_factors, sessions
 from permille.store.sessions import OpenSession
 from permille.store.users import User

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -23,6 +22,7 @@ from permille.api.http import Engine, finished, refuse_nul
 from permille.clock import system_now
 from permille.core.errors import BadRequest, Forbidden, NotFound, Refusal
 from permille.core.organization import Organization
+from permille.core.record import replace
 from permille.database.connections import is_cut_off, is_passing, is_unavailable
 from permille.http.refusals import STATUS_HEADERS, cut_off
 from permille.http.words import in_words

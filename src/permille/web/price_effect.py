@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 
 from permille.api.price_changes import NEXT_PERIOD, NOW, read_effect
@@ -11,6 +10,7 @@ from permille.api.validation import Fields
 from permille.core.contract.plan import Plan
 from permille.core.contract.price_versions import price_changes
 from permille.core.errors import Invalid
+from permille.core.record import Record
 from permille.database import locks
 from permille.store import billing_entities
 from permille.usecases.catalogue.price_preview import (
@@ -25,8 +25,7 @@ from permille.web.visit import Done, Form, HtmlPage, Problems, Visit
 WHEN, DAY, ON_DAY = "effective", "effective_at", "day"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PriceChange:
+class PriceChange(Record, kw_only=True):
     """An edit of prices, and how the page that shows its effect presents it."""
 
     edit: Callable[[datetime | None], object]

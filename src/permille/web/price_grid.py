@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from permille.core.contract.plan import Charge, PlanFilter
@@ -11,6 +10,7 @@ from permille.core.metering.billable_metric import BillableMetric
 from permille.core.rating import models as pricing
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.models.group_keys import PRICING
+from permille.core.record import Record
 from permille.web.typed_number import json_number, plain_number
 from permille.web.visit import Form, Problems
 
@@ -36,8 +36,7 @@ FIELDS_OF_CODES = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
+class Cell(Record, kw_only=True):
     """A price to type; `name` is its field."""
 
     name: str
@@ -47,8 +46,7 @@ class Cell:
     """What is wrong with it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Grid:
+class Grid(Record, kw_only=True):
     """Rows of cells under columns. A metric with one dimension has one column, without one a single cell."""
 
     row_key: str

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from itertools import count, pairwise
 from typing import Any
@@ -23,6 +22,7 @@ from permille.core.rating.filters import ALL_FILTER_VALUES
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.models.group_keys import PRESENTATION, PRICING
 from permille.core.rating.pricing_unit import AppliedPricingUnit, owed
+from permille.core.record import Record
 from permille.database.connections import exact_json
 from permille.web import calculator, price_grid
 from permille.web.calculator import typed_events
@@ -91,8 +91,7 @@ _TIERS: Mapping[str, tuple[str, str, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tier:
+class Tier(Record, kw_only=True):
     """A row of a table of tiers, as typed. An empty `to` is the last."""
 
     from_: str
@@ -101,8 +100,7 @@ class Tier:
     flat: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calculated:
+class Calculated(Record, kw_only=True):
     """What the units that were typed cost by these terms, and how."""
 
     cents: int
@@ -111,8 +109,7 @@ class Calculated:
     """As the API shows it of usage, where prices are in a pricing unit."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FilterSection:
+class FilterSection(Record, kw_only=True):
     """The terms of one filter, or of everything else. `prefix` begins the names of its fields."""
 
     prefix: str
@@ -135,8 +132,7 @@ class FilterSection:
     calculated: Calculated | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sheet:
+class Sheet(Record, kw_only=True):
     """What the template draws."""
 
     price_label: str

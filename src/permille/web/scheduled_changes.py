@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from permille.api.validation import parse_uuid
 from permille.core.contract.plan import Charge, Plan
-from permille.core.contract.price_versions import PriceChange, changes_to_show, versions_of
+from permille.core.contract.price_versions import FEE, PriceChange, changes_to_show, versions_of
+from permille.core.record import Record
 from permille.store import billing_entities, plans as store
 from permille.usecases.catalogue import plans as catalogue
 from permille.web.shown import values_text
 from permille.web.visit import Done, Visit
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upcoming:
-    """What is another price from an instant on."""
+class Upcoming(Record, kw_only=True):
+    """What is another price from an instant on, or one that is set for it and is the same before."""
 
     id: UUID
     at: datetime
     amount_cents: int | None
-    """The subscription fee; None where it stays."""
+    """The subscription fee; None where nothing sets it."""
     charges: tuple[Charge, ...]
-    """Those that are new or have other prices."""
+    """Those that are new, or whose prices are set."""
     gone: tuple[Charge, ...]
 
     @property
@@ -45,11 +44,16 @@ def upcoming(plan: Plan, now: datetime) -> list[Upcoming]:
 
 def _upcoming(fee: int, before: tuple[Charge, ...], change: PriceChange) -> Upcoming:
     left = {charge.id for charge in change.charges}
+    said = {item for item, _ in change.said}
     return Upcoming(
         id=change.id,
         at=change.at,
-        amount_cents=None if change.amount_cents == fee else change.amount_cents,
-        charges=tuple(charge for charge in change.charges if charge not in before),
+        amount_cents=None if change.amount_cents == fee and FEE not in change.said else change.amount_cents,
+        charges=tuple(
+            charge
+            for charge in change.charges
+            if charge not in before or said & {charge.id, *(each.id for each in charge.filters)}
+        ),
         gone=tuple(charge for charge in before if charge.id not in left),
     )
 

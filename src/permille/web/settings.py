@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from permille.api.billing_entities import read_entity, render_billing_entity
 from permille.api.objects.billing_entity import BillingEntity
 from permille.api.validation import Fields, timezones
 from permille.core.errors import Invalid
+from permille.core.record import Record
 from permille.out.pdf.language import language_names
 from permille.store import billing_entities
 from permille.usecases.catalogue import billing_entities as catalogue
@@ -24,8 +24,7 @@ ADDRESS = "/app/settings"
 Options = Sequence[tuple[str, str]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
+class Setting(Record, kw_only=True):
     """A field of the form. The name is the API's, and `kind` chooses its input."""
 
     name: str

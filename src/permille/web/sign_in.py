@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -21,6 +20,7 @@ from permille.clock import system_now
 from permille.config import Config
 from permille.core.errors import BadRequest, Refusal
 from permille.core.organization import Organization
+from permille.core.record import Record
 from permille.database.connections import open_pool
 from permille.http.clients import client_address, household
 from permille.http.refusals import STATUS_HEADERS
@@ -348,8 +348,7 @@ class _Desk:
             return usecase.accept(conn, link, visitor, now=system_now())
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Found:
+class _Found(Record, kw_only=True):
     """A link that is not over."""
 
     link: OneTimeLink

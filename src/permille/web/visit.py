@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +12,7 @@ from starlette.datastructures import QueryParams
 from permille.api import http
 from permille.api.http import Engine, Raw
 from permille.core.organization import Organization
+from permille.core.record import Record, field
 from permille.store.sessions import Session
 from permille.web.multipart import UploadedFile
 
@@ -26,8 +26,7 @@ class NoOrganizationError(Exception):
     """The page is about an organization, and there is none yet."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Form:
+class Form(Record, kw_only=True):
     """The fields of a form that was sent; of a name that came several times, `get` takes the last."""
 
     pairs: Pairs = ()
@@ -47,8 +46,7 @@ class Form:
         return {name: self.get(name) for name in names if self.get(name)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Visit:
+class Visit(Record, kw_only=True):
     """A request of somebody who is signed in. `now` is the organization's clock."""
 
     engine: Engine
@@ -82,16 +80,14 @@ class Visit:
         return http.page_of(self.query, per_page)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HtmlPage:
+class HtmlPage(Record, kw_only=True):
     """A template and what it shows."""
 
     template: str
     context: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
+class Done(Record, kw_only=True):
     """A change was made: it goes into the audit log, and the browser to `to`, or straight to `page`."""
 
     action: str

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -15,6 +14,7 @@ from permille.core.llm.detail import says_more
 from permille.core.llm.fold import fold
 from permille.core.llm.parts import Tier, TokenType, UnreadableUsage, Usage
 from permille.core.llm.read import SentUsage, read_usage
+from permille.core.record import replace
 from tests.core.llm.samples import sent, usages
 
 

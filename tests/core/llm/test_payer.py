@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from uuid import UUID
 
@@ -10,6 +9,7 @@ import pytest
 
 from permille.core.llm.litellm import usage_in
 from permille.core.llm.payer import SET_BY_REQUESTS, PayerName, PayerRule, payer_names, rule_for
+from permille.core.record import replace
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from uuid import UUID
+
+from permille.core.record import Record, replace
 
 PAYMENT = "payment"
 """The only type: the first invoice has to be paid."""
@@ -31,8 +32,7 @@ CANCELLATION_REASONS = {RuleStatus.FAILED: "payment_failed", RuleStatus.EXPIRED:
 """How a rule ended -> why its subscription is canceled, where that has a name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActivationRule:
+class ActivationRule(Record, kw_only=True):
     """A rule of a subscription, which has one at most."""
 
     id: UUID

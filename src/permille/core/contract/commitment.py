@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from permille.core.record import Record
 from permille.core.tax import Tax
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MinimumCommitment:
+class MinimumCommitment(Record, kw_only=True):
     """An amount for one interval of the plan; what its fees lack of it is billed as a fee of its own."""
 
     id: UUID

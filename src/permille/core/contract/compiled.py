@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from permille.core.contract.plan import Charge, expanded_filters
 from permille.core.metering.custom_aggregation import aggregator_of
 from permille.core.rating.charge import CompiledCharge, compile_charge
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.models.catalogue import with_prices
+from permille.core.record import replace
 
 
 def renewal_charge(charge: Charge, *, is_whole: bool) -> Charge:

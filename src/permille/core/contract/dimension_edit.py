@@ -9,12 +9,12 @@ put in an order that keeps it; where none does, the edit is refused.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from graphlib import CycleError, TopologicalSorter
 
 from permille.core.contract.plan import Charge, PlanFilter, trim_filters
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.rating.filters import ChargeFilter, expand_all_values, unbeaten
+from permille.core.record import Record, replace
 
 MATCHINGS_MAX = 200_000
 
@@ -22,8 +22,7 @@ Matching = tuple[frozenset[int], frozenset[int]]
 """Places of the filters that match an event before the edit, and after it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EditedCharge:
+class EditedCharge(Record, kw_only=True):
     """A charge whose metric has changed."""
 
     charge: Charge

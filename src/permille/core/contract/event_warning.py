@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -13,10 +12,10 @@ from permille.core.metering.aggregations import Needs, Reads
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import aggregator_of, fold_samples
 from permille.core.metering.event import is_add, numeric_value, property_text
+from permille.core.record import Record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EventWarning:
+class EventWarning(Record, kw_only=True):
     """A code under the name of a field; `allowed` are the values that it takes, when they are a closed set."""
 
     field: str
@@ -24,8 +23,7 @@ class EventWarning:
     allowed: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TakenEvent:
+class TakenEvent(Record, kw_only=True):
     """An event as it was stored, with what its expression made."""
 
     external_subscription_id: str | None

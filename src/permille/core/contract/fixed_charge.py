@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -21,14 +20,14 @@ from permille.core.rating.fixed_charge import (
     units_at,
 )
 from permille.core.rating.models import ChargeModel
+from permille.core.record import Record
 from permille.core.tax import Tax
 
 MODELS = (ChargeModel.STANDARD, ChargeModel.GRADUATED, ChargeModel.VOLUME)
 """The charge models that price units alone."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FixedCharge:
+class FixedCharge(Record, kw_only=True):
     """So many units of an add-on in every period of a plan."""
 
     id: UUID

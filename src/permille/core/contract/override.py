@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
 from uuid import UUID
@@ -18,6 +17,7 @@ from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.contract.plan import Charge, Plan, PlanFilter, sold_plan_id
 from permille.core.instants import EPOCH
 from permille.core.rating.models.group_keys import PRICING
+from permille.core.record import replace
 
 NewId = Callable[[], UUID]
 """Draws an identity: core has no chance of its own."""

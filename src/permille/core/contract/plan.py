@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -21,11 +21,11 @@ from permille.core.rating.models import ChargeModel, Model, custom, model_of
 from permille.core.rating.pricing_unit import AppliedPricingUnit
 from permille.core.rating.rounding import Rounding
 from permille.core.rating.unlisted import UnlistedValues, is_unpriced
+from permille.core.record import Record, names_of, replace
 from permille.core.tax import Tax
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanFilter:
+class PlanFilter(Record, kw_only=True):
     """The price of one combination of dimension values, as stored: `values` keeps __ALL_FILTER_VALUES__."""
 
     id: UUID
@@ -34,8 +34,7 @@ class PlanFilter:
     properties: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Charge:
+class Charge(Record, kw_only=True):
     """A price attached to a plan's metric. Amounts inside `properties` are decimal texts in major units.
 
     They are amounts in the plan's currency or, like `min_amount_cents`, in the charge's own pricing unit.
@@ -62,16 +61,23 @@ class Charge:
     unlisted_values: UnlistedValues = UnlistedValues.FREE
     rounding: Rounding = Rounding.PER_FEE
     """Whether each of its fees is rounded to cents by itself, or all of them together."""
-    catalogue: PriceSource | None = field(default=None, compare=False, repr=False)
-    """The prices of a charge of the catalogue model."""
+    catalogue: PriceSource | None = None
+    """The prices of a charge of the catalogue model; charges are equal without them."""
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Charge) and _compared(self) == _compared(other)
+
+    def __hash__(self) -> int:
+        return hash(self.id)
+
+
+_compared = attrgetter(*(name for name in names_of(Charge) if name != "catalogue"))
 
 FieldOf = tuple[UUID | None, str]
 """The name of a field, with the id of the charge or the filter that has it; None for the plan."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PriceVersion:
+class PriceVersion(Record, kw_only=True):
     """The fee and the charges of a plan as they price periods that begin before `valid_until`, None for the last."""
 
     id: UUID
@@ -82,8 +88,7 @@ class PriceVersion:
     """What the change at its end says although it may be so before; all that it makes different it says too."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Record, kw_only=True):
     """`amount_cents` is the subscription fee for one `interval`; `trial_period` is in days."""
 
     id: UUID

@@ -7,20 +7,20 @@ when it is valid. Without that it is valid for every period that is not billed y
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
 from permille.core.contract.plan import Charge, FieldOf, Plan, PlanFilter, PriceVersion
 from permille.core.period import Interval
+from permille.core.record import Record, names_of, replace
 
 Charges = tuple[Charge, ...]
 Item = TypeVar("Item", bound=Charge | PlanFilter)
 
 FEE: FieldOf = None, "amount_cents"
 
-FIXED = frozenset(field.name for field in fields(Charge)) - {
+FIXED = frozenset(names_of(Charge)) - {
     "properties",
     "filters",
     "min_amount_cents",
@@ -148,10 +148,10 @@ def _differences(before: Plan | PriceVersion, after: Plan | PriceVersion) -> fro
     pairs: list[tuple[Charge | PlanFilter, Charge | PlanFilter]] = [*charges]
     pairs += [each for was, then in charges for each in _pairs(was.filters, then.filters)]
     found = {
-        (then.id, field.name)
+        (then.id, name)
         for was, then in pairs
-        for field in fields(then)
-        if field.name != "filters" and getattr(was, field.name) != getattr(then, field.name)
+        for name in names_of(type(then))
+        if name != "filters" and getattr(was, name) != getattr(then, name)
     }
     return frozenset(found | ({FEE} if before.amount_cents != after.amount_cents else set()))
 
@@ -199,11 +199,10 @@ def _fields_of(version: PriceVersion) -> frozenset[FieldOf]:
     """All that a change can say of its prices."""
     charges = version.charges
     items: list[Charge | PlanFilter] = [*charges, *(each for charge in charges for each in charge.filters)]
-    return frozenset({FEE, *((each.id, field.name) for each in items for field in fields(each))})
+    return frozenset({FEE, *((each.id, name) for each in items for name in names_of(type(each)))})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PriceChange:
+class PriceChange(Record, kw_only=True):
     """A change of a plan's prices at an instant; its id is that of the version which ends there."""
 
     id: UUID
@@ -211,6 +210,8 @@ class PriceChange:
     amount_cents: int
     """The plan's own fee from then on; so are the charges."""
     charges: Charges
+    said: frozenset[FieldOf]
+    """What it says although it may be so before."""
 
 
 def price_changes(plan: Plan) -> list[PriceChange]:
@@ -218,7 +219,11 @@ def price_changes(plan: Plan) -> list[PriceChange]:
     pairs = zip(plan.price_versions, plan.price_versions[1:], strict=False)
     return [
         PriceChange(
-            id=before.id, at=before.valid_until, amount_cents=after.amount_cents, charges=after.charges
+            id=before.id,
+            at=before.valid_until,
+            amount_cents=after.amount_cents,
+            charges=after.charges,
+            said=before.said,
         )
         for before, after in pairs
         if before.valid_until is not None
@@ -334,27 +339,27 @@ def _rebase_charge(before: Charge, after: Charge, own: Charge, kept: frozenset[F
 def _changed_fields(before: Any, after: Any, own: Any, kept: frozenset[FieldOf]) -> dict[str, Any]:
     """The fields that change from `before` to `after`, but those of `own` that are kept."""
     return {
-        field.name: getattr(after, field.name)
-        for field in fields(own)
-        if getattr(before, field.name) != getattr(after, field.name) and (own.id, field.name) not in kept
+        name: getattr(after, name)
+        for name in names_of(type(own))
+        if getattr(before, name) != getattr(after, name) and (own.id, name) not in kept
     }
 
 
 def unschedulable(before: Plan, after: Plan) -> list[str]:
     """The fields that an edit changes and that cannot change from an instant on."""
     of_plan = [
-        field.name
-        for field in fields(Plan)
-        if field.name not in ("amount_cents", "charges", "price_versions")
-        and getattr(before, field.name) != getattr(after, field.name)
+        name
+        for name in names_of(Plan)
+        if name not in ("amount_cents", "charges", "price_versions")
+        and getattr(before, name) != getattr(after, name)
     ]
     known = _by_id(before.charges)
     pairs = [(known[charge.id], charge) for charge in after.charges if charge.id in known]
     of_charges = [
-        field.name
+        name
         for was, charge in pairs
-        for field in fields(Charge)
-        if field.name in FIXED and getattr(was, field.name) != getattr(charge, field.name)
+        for name in names_of(Charge)
+        if name in FIXED and getattr(was, name) != getattr(charge, name)
     ]
     renamed = any(_renames_filters(was.filters, charge.filters) for was, charge in pairs)
     names = [*of_plan, *of_charges, *(["invoice_display_name"] if renamed else [])]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
@@ -23,6 +22,7 @@ from permille.core.period import (
     period_containing,
     start_of_day,
 )
+from permille.core.record import Record
 
 
 class Start(StrEnum):
@@ -33,8 +33,7 @@ class Start(StrEnum):
     FUTURE = "future"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Subscription:
+class Subscription(Record, kw_only=True):
     """One row of an external_id's history. `status`: pending, incomplete, active, terminated or canceled.
 
     next_billing_at, activates_at and ends_at say what is due and when; the ..._until (exclusive ends) say what is
@@ -112,8 +111,7 @@ def running_at(history: Iterable[Row], at: datetime) -> Row | None:
     return None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
+class Due(Record, kw_only=True):
     """What is due for a subscription, as UTC instants of the customer's midnights; null when nothing is."""
 
     next_billing_at: datetime | None

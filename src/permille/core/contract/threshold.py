@@ -6,17 +6,16 @@ Source: semantics-billing.md sections 6.6 and 6.7.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 from permille.core.money import exact
+from permille.core.record import Record, asdict
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageThreshold:
+class UsageThreshold(Record, kw_only=True):
     """An amount in the plan's currency. A recurring one is reached again each time as much more is used."""
 
     id: UUID
@@ -83,8 +82,7 @@ def reached(
     return [*passed, recurring] if is_passed else passed
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Completion:
+class Completion(Record, kw_only=True):
     """How far lifetime usage has come towards a threshold: 1 once it is passed."""
 
     amount_cents: int

@@ -7,7 +7,6 @@ Source: semantics-billing.md sections 3.8 to 3.12, 4.2 (when a fee is due).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -28,14 +27,14 @@ from permille.core.period import (
 from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
 from permille.core.rating.subscription_fee import subscription_fee
+from permille.core.record import Record, replace
 
 _BILLABLE = ("active", "terminated")
 _CLOCKS_DIFFER = timedelta(hours=27)
 """A customer's move to another timezone shifts the start of a period by less."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SubscriptionFacts:
+class SubscriptionFacts(Record, kw_only=True):
     """All that decides when a subscription is billed and for which days."""
 
     subscription_id: Id
@@ -75,8 +74,7 @@ class SubscriptionFacts:
     """Up to where those in advance are paid."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BillingPeriods:
+class BillingPeriods(Record, kw_only=True):
     """The periods shown on the invoice. `charges` is None when no usage is billed.
 
     `subscription` is shown without a fee too when the plan is paid in advance: the period it is in. Fixed charges have a
@@ -94,8 +92,7 @@ class BillingPeriods:
         return self.charges is None and self.fixed_charges is None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InvoicePlan:
+class InvoicePlan(Record, kw_only=True):
     """What one subscription brings to an invoice, and how far it is billed afterwards."""
 
     periods: BillingPeriods
@@ -124,8 +121,7 @@ class InvoicePlan:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Due:
+class _Due(Record, kw_only=True):
     """A period that is to be billed: the whole one, the part that is billed, and how far that settles."""
 
     whole: Period

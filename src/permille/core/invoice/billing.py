@@ -6,7 +6,6 @@ Source: semantics-billing.md sections 3.8 to 3.12.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
@@ -29,6 +28,7 @@ from permille.core.period import INSTANT, Period, charges_interval, period_conta
 from permille.core.rating.commitment import CommittedPeriod
 from permille.core.rating.fixed_charge import FixedPeriod
 from permille.core.rating.proration import RatedPeriod, rated_period
+from permille.core.record import Record, field, replace
 
 _CLOCKS_DIFFER = timedelta(hours=27)
 """A customer's move to another timezone shifts the end of a period by less."""
@@ -48,8 +48,7 @@ class InvoicingReason(StrEnum):
     """Late usage alone, as the subscription has ended."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BillingRequest:
+class BillingRequest(Record, kw_only=True):
     """A subscription that is to be billed as of an instant."""
 
     subscription: Subscription
@@ -95,8 +94,7 @@ def change_requests(
     return requests
 
 
-@dataclass(frozen=True, kw_only=True)
-class SubscriptionBilling:
+class SubscriptionBilling(Record, kw_only=True):
     """A subscription on an invoice, with the periods that it is billed for."""
 
     subscription: Subscription
@@ -120,16 +118,12 @@ class SubscriptionBilling:
     """Billings of different groups go on different invoices."""
     arrival: Arrival | None = None
     """Which events its usage was read with."""
-    shared: dict[str, Any] = field(init=False, repr=False, compare=False, default_factory=dict)
+    shared: dict[str, Any] = field(default_factory=dict)
     """What was computed of it that is the same in its cohort."""
 
     def like(self, row: Subscription, customer: Customer) -> SubscriptionBilling:
         """The billing of another subscription of its cohort."""
-        made = object.__new__(SubscriptionBilling)
-        made.__dict__.update(
-            self.__dict__, subscription=row, customer=customer, planned=self.planned.of(row.id)
-        )
-        return made
+        return replace(self, subscription=row, customer=customer, planned=self.planned.of(row.id))
 
     @property
     def recurring(self) -> bool:
@@ -271,7 +265,7 @@ def plan_billing(
     )
     if billing.renews_at_start and planned.periods.subscription is None:
         shown = replace(planned.periods, subscription=billing.begun_period)
-        return replace(billing, planned=replace(planned, periods=shown))
+        return replace(billing, planned=replace(planned, periods=shown), shared={})
     return billing
 
 
@@ -299,8 +293,7 @@ def in_order(billings: Iterable[SubscriptionBilling]) -> list[SubscriptionBillin
     return sorted(billings, key=lambda each: (each.subscription.created_at, each.subscription.id))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BillingProgress:
+class BillingProgress(Record, kw_only=True):
     """How far a subscription is billed, and when it is due again."""
 
     subscription_id: UUID

@@ -7,7 +7,6 @@ started says nothing any more once its first periods are over: its members may h
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from permille.core.contract.plan import Plan
@@ -17,13 +16,13 @@ from permille.core.customer import Customer
 from permille.core.invoice.billing import BillingRequest, SubscriptionBilling, plan_billing
 from permille.core.metering.event import Arrival
 from permille.core.period import BillingTime, local_date
+from permille.core.record import Record, field
 
 _ZONES = timedelta(days=3)
 """More than a move to another timezone shifts any bound of a period by."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cohorts:
+class Cohorts(Record):
     """The billings of a run, with the first of each cohort."""
 
     firsts: dict[Hashable, SubscriptionBilling] = field(default_factory=dict)

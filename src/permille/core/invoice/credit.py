@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
+
+from permille.core.record import Record
 
 
 class CreditKind(StrEnum):
@@ -20,8 +21,7 @@ BEFORE_TAXES = frozenset({CreditKind.INVOICE, CreditKind.COUPON})
 """Kinds that lower what taxes are taken of; others pay the amount with taxes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InvoiceCredit:
+class InvoiceCredit(Record, kw_only=True):
     """A credit of one invoice. `item_id`, `code` and `name` are of what it comes from."""
 
     id: UUID

@@ -6,20 +6,19 @@ Source: semantics-billing.md sections 5.5, 7.2 and 7.6.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
 from uuid import UUID
 
 from permille.core.money import ZERO, exact, round_cents
 from permille.core.period import local_date
+from permille.core.record import Record
 from permille.core.tax import AppliedTax, Tax, apply_taxes, sum_of
 
 _FIVE_DECIMALS = Decimal("0.00001")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreditedFee:
+class CreditedFee(Record, kw_only=True):
     """A fee of which something comes back. Amounts in cents, before taxes."""
 
     fee_id: UUID
@@ -28,8 +27,7 @@ class CreditedFee:
     taxes: Sequence[Tax]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+class Item(Record, kw_only=True):
     """So much of a fee, before taxes and coupons, in cents."""
 
     fee: CreditedFee
@@ -44,8 +42,7 @@ class Item:
         return round_cents(self.precise_amount_cents)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreditAmounts:
+class CreditAmounts(Record, kw_only=True):
     """What a credit note comes to, in cents."""
 
     items: tuple[Item, ...]
@@ -119,8 +116,7 @@ def _coupons(item: Item) -> Decimal:
     return item.fee.precise_coupons_amount_cents * item.precise_amount_cents / item.fee.amount_cents
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PaidPeriod:
+class PaidPeriod(Record, kw_only=True):
     """A period of a plan that was paid in advance."""
 
     plan_amount_cents: int
@@ -156,8 +152,7 @@ def _unused_days(paid: PaidPeriod, ended_at: datetime, upgraded: bool) -> int:
     return max((paid.last_day - used_until).days, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(Record):
     """So much of a note's balance pays an invoice."""
 
     credit_note_id: UUID

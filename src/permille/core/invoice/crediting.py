@@ -6,13 +6,13 @@ Source: semantics-billing.md sections 7.2 to 7.4.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 from uuid import UUID
 
 from permille.core.invoice.credit_note import CreditAmounts, CreditedFee, Item, credit_amounts
 from permille.core.invoice.payment import PaymentStatus
 from permille.core.money import ZERO, apportion, exact, round_cents
+from permille.core.record import Record
 
 _TOO_MUCH = "higher_than_remaining_invoice_amount"
 _FIVE_DECIMALS = Decimal("0.00001")
@@ -20,8 +20,7 @@ _TOLERANCE = 1
 """Cents that what is asked for may differ from what its items come to."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BilledFee:
+class BilledFee(Record, kw_only=True):
     """A fee, and what came back of it already, in cents before taxes."""
 
     fee: CreditedFee
@@ -32,8 +31,7 @@ class BilledFee:
         return self.fee.amount_cents - self.credited_cents
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BilledInvoice:
+class BilledInvoice(Record, kw_only=True):
     """A final invoice with all that was paid and came back of it, in cents."""
 
     fees: Sequence[BilledFee]
@@ -71,8 +69,7 @@ class BilledInvoice:
         return sum(each.left_cents for each in self.fees)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreditSplit:
+class CreditSplit(Record, kw_only=True):
     """The three parts of a note, in cents with taxes."""
 
     credit_cents: int = 0

@@ -6,15 +6,15 @@ Source: semantics-billing.md section 8.5.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
+
+from permille.core.record import Record
 
 _MOMENT = timedelta(microseconds=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DunningCampaign:
+class DunningCampaign(Record, kw_only=True):
     """From which overdue amount on a customer is asked, how often at most, and how many days apart."""
 
     id: UUID
@@ -32,8 +32,7 @@ class DunningCampaign:
     """Who gets a copy of each request that it mails."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DunningState:
+class DunningState(Record, kw_only=True):
     """How far the dunning of a customer has come."""
 
     last_attempt_at: datetime | None = None

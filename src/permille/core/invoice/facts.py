@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from uuid import UUID
 
 from permille.core.contract.compiled import compile_plan_charge, compile_renewal, renewal_charge
@@ -19,6 +18,7 @@ from permille.core.period import Period
 from permille.core.rating.charge import CompiledCharge, Dimensions
 from permille.core.rating.filters import Id
 from permille.core.rating.fixed_charge import UnitsChange
+from permille.core.record import Record, field
 from permille.core.wallet import FilledWallet
 
 Usage = Mapping[str, Sequence[tuple[Dimensions, Partial]]]
@@ -30,8 +30,7 @@ Wallets = Mapping[tuple[UUID, str], Sequence[FilledWallet]]
 """(Customer, currency) -> the wallets with a balance, in the order in which they are spent."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanPrices:
+class PlanPrices(Record, kw_only=True):
     """The charges of a plan made ready to price many subscriptions, for each version of its prices."""
 
     plan: Plan
@@ -85,8 +84,7 @@ def _renewed(plan: Plan, *, is_whole: bool) -> list[Priced]:
     ]
 
 
-@dataclass(frozen=True, slots=True)
-class PaidInAdvance:
+class PaidInAdvance(Record):
     """What was paid for a period that is still running, and how many days that was for."""
 
     amount_cents: int
@@ -97,8 +95,7 @@ class PaidInAdvance:
         return PaidInAdvance(self.amount_cents + amount_cents, max(self.days, days))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Facts:
+class Facts(Record, kw_only=True):
     """What was loaded for a batch."""
 
     prices: Mapping[UUID, PlanPrices] = field(default_factory=dict)

@@ -7,7 +7,6 @@ decided of it before, so that whatever is decided, and in which order, adds up t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -21,6 +20,7 @@ from permille.core.rating.charge import CompiledCharge
 from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
 from permille.core.rating.pricing_unit import SUBUNITS, AppliedPricingUnit, InUnit
+from permille.core.record import Record, replace
 
 ONE = Decimal(1)
 
@@ -36,8 +36,7 @@ class LateUsageStatus(StrEnum):
     """It is written off."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Line(Record, kw_only=True):
     """What one price and group of a charge comes to, or the difference between two such amounts."""
 
     charge_filter_id: Id | None
@@ -69,8 +68,7 @@ class Line:
         return not (self.units or self.events_count or precise_cents)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LateUsageFees:
+class LateUsageFees(Record, kw_only=True):
     """The fees that bill late usage, by the plan of the time when it was used."""
 
     late_usage_id: UUID

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
@@ -12,11 +11,11 @@ from permille.core.invoice.draft import Line
 from permille.core.money import exact, precise, round_cents, subunits
 from permille.core.period import INSTANT
 from permille.core.rating.fee import Fee
+from permille.core.record import Record
 from permille.core.tax import Tax
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SoldAddOn:
+class SoldAddOn(Record, kw_only=True):
     """So much of an add-on on an invoice; None is the add-on's own."""
 
     add_on: AddOn

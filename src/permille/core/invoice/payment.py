@@ -6,9 +6,10 @@ Source: semantics-billing.md sections 8.3 and 8.4.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
+
+from permille.core.record import Record
 
 
 class PaymentStatus(StrEnum):
@@ -29,8 +30,7 @@ class PayableType(StrEnum):
     REQUEST = "PaymentRequest"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Due:
+class Due(Record, kw_only=True):
     """What is due of a final invoice, in the smallest unit of its currency."""
 
     invoice_id: UUID

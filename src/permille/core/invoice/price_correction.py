@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -16,6 +15,7 @@ from uuid import UUID
 from permille.core.invoice.late_usage import Line
 from permille.core.money import ZERO, exact
 from permille.core.rating.models.catalogue import PRICE_DATE
+from permille.core.record import Record
 
 UsagePlace = tuple[Any, ...]
 
@@ -49,8 +49,7 @@ class CorrectionStatus(StrEnum):
     """There is a problem."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BilledLine:
+class BilledLine(Record, kw_only=True):
     """A fee, and what of it has not come back, in cents before taxes and coupons."""
 
     fee_id: UUID
@@ -58,8 +57,7 @@ class BilledLine:
     left_cents: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepricedCharge:
+class RepricedCharge(Record, kw_only=True):
     """The fees of a charge in a period, and what they would be."""
 
     billed: Sequence[BilledLine]
@@ -77,8 +75,7 @@ class RepricedCharge:
         return any(each.line.amount_cents and _place(each.line) in unpriced for each in self.billed)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Correction:
+class Correction(Record, kw_only=True):
     """What was billed of an invoice, what it would be, and what came back for corrections before; in cents before taxes."""
 
     billed_cents: int

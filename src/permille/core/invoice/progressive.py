@@ -6,13 +6,13 @@ Source: semantics-billing.md section 6.6.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import ROUND_DOWN, Decimal
 from uuid import UUID
 
 from permille.core.money import ZERO, exact
 from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
+from permille.core.record import Record
 
 _FIVE_DECIMALS = Decimal("0.00001")
 FeeKey = tuple[Id | None, Id | None, tuple[tuple[str, str | None], ...]]
@@ -29,8 +29,7 @@ def fee_key(charge_id: Id | None, filter_id: Id | None, grouped_by: Mapping[str,
     return charge_id, filter_id, tuple(sorted(grouped_by.items()))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BilledBefore:
+class BilledBefore(Record, kw_only=True):
     """The last invoice at a threshold of a subscription's running period."""
 
     invoice_id: UUID
@@ -45,8 +44,7 @@ def left_cents(fees_cents: int, *, coupons_cents: int, taken_off_cents: int, cre
     return max(fees_cents - coupons_cents - taken_off_cents - credited_cents, 0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProgressiveCredit:
+class ProgressiveCredit(Record, kw_only=True):
     """What an invoice at a threshold has billed before, taken off before coupons and taxes."""
 
     subscription_id: UUID

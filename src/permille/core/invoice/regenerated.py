@@ -6,7 +6,6 @@ Nothing is read of events again: units and prices are those of the voided lines,
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
@@ -21,14 +20,14 @@ from permille.core.rating.fee import Fee
 from permille.core.rating.models import ChargeModel, Quantity
 from permille.core.rating.pricing_unit import Owed, owed
 from permille.core.rating.rounding import Rounding
+from permille.core.record import Record, replace
 
 _OF_EVENTS = (ChargeModel.PERCENTAGE, ChargeModel.DYNAMIC, ChargeModel.CUSTOM)
 """Models whose price depends on more than the number of units."""
 _NO_PRICE = {"charge": ["invalid_charge_model"]}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineChange:
+class LineChange(Record, kw_only=True):
     """What is said of a line of the new invoice; None leaves what it was."""
 
     units: Decimal | None = None
@@ -38,8 +37,7 @@ class LineChange:
     description: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeeChange:
+class FeeChange(Record, kw_only=True):
     """A change of one fee of the voided invoice."""
 
     fee_id: UUID
@@ -47,8 +45,7 @@ class FeeChange:
     is_removed: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AddedFee:
+class AddedFee(Record, kw_only=True):
     """Usage of a charge that the voided invoice did not bill."""
 
     subscription_id: UUID

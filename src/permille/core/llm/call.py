@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -16,6 +15,7 @@ from permille.core.llm.parts import Metric, ModelRequest, Usage, UsagePart, Warn
 from permille.core.llm.payer import PayerNames
 from permille.core.llm.read import SentUsage
 from permille.core.llm.table import decimal
+from permille.core.record import Record, field, replace
 
 SUBSCRIPTION_NAMES = ("subscription", "subscription_id", "external_subscription_id")
 """Names under which the metadata of a trace or of a gateway says which subscription pays; the first goes before others."""
@@ -27,8 +27,7 @@ METRICS = tuple(str(each) for each in Metric)
 """Codes of the metrics that calls are counted by."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SentCall:
+class SentCall(Record, kw_only=True):
     """A usage, who pays for it, when it was, and free properties that its events get."""
 
     usage: SentUsage
@@ -60,8 +59,7 @@ class UsageStatus(StrEnum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallSource:
+class CallSource(Record, kw_only=True):
     """Where and when a request with calls came in."""
 
     road: str
@@ -71,8 +69,7 @@ class CallSource:
     at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DroppedSpans:
+class DroppedSpans(Record, kw_only=True):
     """Spans of one instrumentation that are not counted, and why."""
 
     client: str
@@ -81,16 +78,14 @@ class DroppedSpans:
     count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
+class Problem(Record, kw_only=True):
     """Why a call is kept aside instead of being counted."""
 
     code: str
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallEvent:
+class CallEvent(Record, kw_only=True):
     """An event of a call, of which the subscription and the time are the call's."""
 
     transaction_id: str
@@ -98,8 +93,7 @@ class CallEvent:
     properties: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreparedCall:
+class PreparedCall(Record, kw_only=True):
     """A call that was looked at. It has events, or it was counted before, or there is a problem with it."""
 
     sent: SentCall

@@ -7,7 +7,6 @@ call say so by COST_SOURCE. All other usage costs what the price catalogue says 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
@@ -15,6 +14,7 @@ from permille.core.llm.catalogue.prices import PriceSource
 from permille.core.llm.catalogue.rows import CONTEXTS, NO_REGION, STANDARD, TEXT, Conditions, Measure, Rate
 from permille.core.llm.parts import Metric
 from permille.core.money import ZERO, exact
+from permille.core.record import Record
 
 COST_SOURCE = "cost_source"
 FROM_PROVIDER = "provider"
@@ -27,8 +27,7 @@ _AS_SAID = Rate(Decimal(1), 1)
 Dimensions = Mapping[str, str | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MeteredUsage:
+class MeteredUsage(Record, kw_only=True):
     """Usage of a metric with the same dimensions, within a time in which its price does not change."""
 
     metric: str
@@ -41,8 +40,7 @@ class MeteredUsage:
     """How many of the events have a quantity."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cost:
+class Cost(Record, kw_only=True):
     """What usage costs in US dollars, and what of it has no known cost."""
 
     amount: Decimal = ZERO
@@ -61,8 +59,7 @@ def cost_of(used: MeteredUsage, catalogue: PriceSource) -> Cost:
     return costing.of(used.quantity, used.events_count, used.values_count)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Costing:
+class Costing(Record, kw_only=True):
     """How usage of a metric with the same dimensions is costed, in a time in which its price does not change."""
 
     rate: Rate | None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
@@ -13,6 +12,7 @@ from permille.core.llm.catalogue.rows import Conditions, Measure
 from permille.core.llm.model_name import name_model
 from permille.core.llm.parts import Metric, TokenType
 from permille.core.money import exact
+from permille.core.record import Record
 
 PRICE_OF = 1_000_000
 """Prices of tokens are for so many of them."""
@@ -20,8 +20,7 @@ _INPUT = Measure(str(Metric.TOKENS), str(TokenType.INPUT))
 _OUTPUT = Measure(str(Metric.TOKENS), str(TokenType.OUTPUT))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PricedModel:
+class PricedModel(Record, kw_only=True):
     """A model of a provider, and what a million of its tokens costs by type."""
 
     provider: str

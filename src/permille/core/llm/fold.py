@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 from permille.core.llm.parts import CallType, MeasureType, Metric, Modality, TokenType, Type, UsagePart
+from permille.core.record import replace
 
 PARENTS = {
     TokenType.CACHE_WRITE_5M: TokenType.CACHE_WRITE,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+from permille.core.record import Record
 
 NOBODY_PAYS = frozenset(
     {
@@ -20,8 +21,7 @@ GROUP_PROPERTIES = ("key", "team", "user")
 """What gateways say of a call, beside who pays."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldGroup:
+class HeldGroup(Record, kw_only=True):
     """Usages that are kept aside for one reason and were sent for one subscription, customer, key, team and user."""
 
     code: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -11,6 +10,7 @@ from uuid import UUID
 
 from permille.core.llm import lago_agent, litellm
 from permille.core.llm.payer import SET_BY_REQUESTS, PayerName
+from permille.core.record import Record
 
 
 class IntakeFormat(StrEnum):
@@ -21,8 +21,7 @@ class IntakeFormat(StrEnum):
     OPENMETER = "openmeter"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Intake:
+class Intake(Record, kw_only=True):
     """Events of these codes are calls, or counts of calls; there is one intake for each format."""
 
     id: UUID
@@ -34,8 +33,7 @@ class Intake:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FormatRules:
+class FormatRules(Record, kw_only=True):
     """What is particular to a format."""
 
     codes: tuple[str, ...]

@@ -8,11 +8,11 @@ Facts: lago-agent-sdk 0.3.1, and what providers and gateways answer.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from permille.core.llm.parts import OWN_ID, Modality, TokenType, UsagePart
 from permille.core.llm.table import Api, Obj, by_name_alone, quantity
+from permille.core.record import Record
 
 _OPENAI_SHAPED = frozenset(["databricks_gateway", "ramp_router"])
 """Gateways that answer in OpenAI's relations whatever provider they have asked."""
@@ -37,8 +37,7 @@ def _is_bedrock(api: str) -> bool:
     return api.startswith("bedrock")
 
 
-@dataclass(frozen=True, slots=True)
-class _CodeRule:
+class _CodeRule(Record):
     """What the events of a code count, and which count contains that, where it does."""
 
     type: TokenType

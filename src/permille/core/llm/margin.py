@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from permille.core.llm.cost import Cost
 from permille.core.money import ZERO, exact, minor
+from permille.core.record import Record
 
 USD = "USD"
 ALL_FILTER_VALUES = "__ALL_FILTER_VALUES__"
@@ -31,8 +32,7 @@ GroupTexts = tuple[str | None, ...]
 """The value of each GroupBy that is asked for, in order; None for what has none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Revenue:
+class Revenue(Record, kw_only=True):
     """Amounts before taxes, in the smallest unit: on final invoices, and not on any yet."""
 
     group: GroupTexts
@@ -43,8 +43,7 @@ class Revenue:
     """The part of both that is for usage by metrics whose cost is not looked up."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CostedUsage:
+class CostedUsage(Record, kw_only=True):
     """The cost of usage of a metric, and the currency that its customer pays in."""
 
     group: GroupTexts
@@ -53,8 +52,7 @@ class CostedUsage:
     cost: Cost
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Uncosted:
+class Uncosted(Record, kw_only=True):
     """Usage of a metric whose cost is not known."""
 
     metric: str
@@ -62,8 +60,7 @@ class Uncosted:
     events_count: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Margin:
+class Margin(Record, kw_only=True):
     """Revenue and cost of a group."""
 
     group: GroupTexts

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -11,13 +10,13 @@ from uuid import UUID
 
 from permille.core.errors import Invalid
 from permille.core.llm.model_name import alias_name, name_model, provider_name
+from permille.core.record import Record
 
 ALIASES_MAX = 1_000
 """Most aliases of an organization: all of them are read for each request."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelAlias:
+class ModelAlias(Record, kw_only=True):
     """A model's name as it is sent, and the model that is billed for it; both with their provider before a slash."""
 
     id: UUID

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import lru_cache
+
+from permille.core.record import Record, replace
 
 PROVIDERS = {
     "azure.ai.openai": "azure",
@@ -81,8 +82,7 @@ Aliases = Mapping[str, str]
 """`provider/name as sent` -> `provider/model`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelName:
+class ModelName(Record, kw_only=True):
     """The name of a model, taken apart. `model` is None where it can't be known without an alias."""
 
     provider: str

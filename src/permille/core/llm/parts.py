@@ -5,9 +5,10 @@ The words are those of the metrics' dimensions: they are stored on events and li
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
+
+from permille.core.record import Record
 
 
 class Metric(StrEnum):
@@ -106,8 +107,7 @@ class Tier(StrEnum):
     OFF_PEAK = "off_peak"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsagePart:
+class UsagePart(Record, kw_only=True):
     """A quantity that is in no other part of the same usage."""
 
     type: Type
@@ -119,8 +119,7 @@ class UsagePart:
     """What is counted once over several responses, for example `container:cntr_1`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelRequest:
+class ModelRequest(Record, kw_only=True):
     """One request to one model. Most calls are one; a compaction, an advisor or a compound system adds others."""
 
     model_sent: str
@@ -136,8 +135,7 @@ class ModelRequest:
     """The dated version of the model, for example 2024-08-06."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Warned:
+class Warned(Record, kw_only=True):
     """Something about a usage that does not keep it from being counted."""
 
     code: str
@@ -145,8 +143,7 @@ class Warned:
     field: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
+class Usage(Record, kw_only=True):
     """What one call used, with all that its price depends on."""
 
     provider: str

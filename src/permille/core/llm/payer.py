@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
+
+from permille.core.record import Record
 
 NAMES_MAX = 20
 NAME_LENGTH_MAX = 200
@@ -34,8 +35,7 @@ PayerNames = Mapping[str, Sequence[str]]
 """Kind of name -> the names of a call."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PayerRule:
+class PayerRule(Record, kw_only=True):
     """Calls with this name are paid by a subscription, or by a customer."""
 
     id: UUID

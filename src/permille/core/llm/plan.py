@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import InvalidOperation
 from types import FunctionType
 from typing import Any
@@ -20,6 +19,7 @@ from permille.core.llm.parts import Metric, UnreadableUsage
 from permille.core.llm.read import SentUsage, read_usage
 from permille.core.llm.shape import ID_PLACE, SPAN, Shape, TracedAnswer
 from permille.core.llm.traced import NUMBER_PLACE, Trace, Untraceable
+from permille.core.record import Record
 
 _SUBSCRIPTION, _PROPERTIES = "\ue004", "\ue005"
 _ID = f"(?:{SPAN})?{ID_PLACE}".format("(\\d+)")
@@ -29,16 +29,14 @@ _IS_PLACE = re.compile("[\ue000-\ue005]")
 Fill = Callable[[Sequence[int], Sequence[str], str, str], tuple[object, ...] | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallTerms:
+class CallTerms(Record, kw_only=True):
     """What of an organization decides the events of a call, beside the call."""
 
     listed: Listed
     aliases: Aliases
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(Record, kw_only=True):
     """Makes the events of answers of a shape."""
 
     fill: Fill

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
@@ -29,10 +28,10 @@ from permille.core.llm.table import (
     unknown_fields,
 )
 from permille.core.money import ZERO
+from permille.core.record import Record, replace
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SentUsage:
+class SentUsage(Record, kw_only=True):
     """A usage as it was sent: an answer, the events of a stream, or only the usage object."""
 
     provider: str
@@ -94,8 +93,7 @@ def read_usage(sent: SentUsage, aliases: Aliases | None = None) -> Usage:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Answer:
+class _Answer(Record, kw_only=True):
     """An answer that has usage, with what is known of it beside its body."""
 
     provider: str

@@ -7,7 +7,6 @@ so that the parts never overlap.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from enum import Enum
 from functools import cache
@@ -24,6 +23,8 @@ from permille.core.llm.parts import (
     UsagePart,
 )
 from permille.core.money import ZERO
+from permille.core.once import Once
+from permille.core.record import Record, field
 
 Obj = Mapping[str, Any]
 Split = dict[tuple[TokenType, Modality], Decimal]
@@ -93,8 +94,7 @@ def quantity(value: Any, path: str) -> Decimal | None:
     return number
 
 
-@dataclass(frozen=True, slots=True)
-class ByField:
+class ByField(Record):
     """Modalities as fields `text_tokens`, `audio_tokens`, ... of an object; `fields` where they are called otherwise."""
 
     base: str
@@ -117,8 +117,7 @@ class ByField:
         return (f"{self.base}.{key}" for key in self.fields.values())
 
 
-@dataclass(frozen=True, slots=True)
-class ByList:
+class ByList(Record):
     """Modalities as a list of objects: `[{modality: TEXT, tokenCount: 742}, ...]`."""
 
     base: str
@@ -145,8 +144,7 @@ class ByList:
         yield self.other
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(Record, dict=True):
     """A count of tokens. Its first path that has a number is read; without one it is what is inside it."""
 
     path: str | tuple[str, ...]
@@ -156,12 +154,10 @@ class Count:
     in_total: bool = True
     """Whether the provider's total has it."""
 
-    paths: tuple[str, ...] = field(init=False, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        """Make a list of one path too."""
-        paths = (self.path,) if isinstance(self.path, str) else self.path
-        object.__setattr__(self, "paths", paths)
+    @Once
+    def paths(self) -> tuple[str, ...]:
+        """A list of one path too."""
+        return (self.path,) if isinstance(self.path, str) else self.path
 
     def known(self) -> Iterator[str]:
         yield from self.paths
@@ -237,8 +233,7 @@ def decimal(number: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-@dataclass(frozen=True, slots=True)
-class Measure:
+class Measure(Record):
     """A count of what is no tokens, at a path of the usage object."""
 
     path: str
@@ -260,16 +255,14 @@ class Rest(Enum):
     WARNED = "they are not counted, with a warning"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Total:
+class Total(Record, kw_only=True):
     """The provider's total of tokens, to check the counts by."""
 
     path: str = "total_tokens"
     rest: Rest = Rest.REFUSED
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelUsage:
+class ModelUsage(Record, kw_only=True):
     """A usage object, and the model it is of."""
 
     model: str | None
@@ -312,8 +305,7 @@ TIERS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Api:
+class Api(Record, kw_only=True, dict=True):
     """How the answers of one API of a provider are read."""
 
     name: str
@@ -338,15 +330,13 @@ class Api:
     join: Callable[[Sequence[Obj]], Obj] = last_values
     """A stream as the answer that it is."""
     missing: str = "the answer has no usage"
-    known: Mapping[str, None] = field(init=False, compare=False, repr=False)
-    """Every path of the usage object that the tables speak of, counts first."""
 
-    def __post_init__(self) -> None:
-        """Collect the known paths."""
+    @Once
+    def known(self) -> Mapping[str, None]:
+        """Every path of the usage object that the tables speak of, counts first."""
         paths = [path for table in self.tables for count in table for path in count.known()]
         total = [self.total.path] if self.total is not None else []
-        known = dict.fromkeys([*paths, *total, *(each.path for each in self.measures), *self.ignored])
-        object.__setattr__(self, "known", known)
+        return dict.fromkeys([*paths, *total, *(each.path for each in self.measures), *self.ignored])
 
 
 def unknown_fields(usage: Obj, known: Collection[str], base: str = "") -> list[str]:

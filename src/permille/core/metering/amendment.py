@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
+
+from permille.core.record import Record
 
 
 class AmendmentKind(StrEnum):
@@ -18,8 +19,7 @@ class AmendmentKind(StrEnum):
     REPLACE = "replace"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replacement:
+class Replacement(Record, kw_only=True):
     """What counts instead of the event, as it was sent: at the event's place in the order of arrival."""
 
     code: str
@@ -28,8 +28,7 @@ class Replacement:
     properties: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Amendment:
+class Amendment(Record, kw_only=True):
     """A change of one event; of several the last one is in force, as if those before it had not been."""
 
     id: UUID

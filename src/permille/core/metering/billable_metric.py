@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from permille.core.metering.aggregations import Aggregation
 from permille.core.metering.event import property_text
+from permille.core.record import Record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BillableMetric:
+class BillableMetric(Record, kw_only=True):
     """Event code + aggregation + property. `filters` are its dimensions: key -> allowed values, both in the order in which they were given."""
 
     id: UUID

@@ -8,7 +8,6 @@ Sources: semantics-metering.md sections 2.4 and 5.10 for what is carried; the la
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal, localcontext
 from itertools import chain
@@ -21,14 +20,14 @@ from permille.core.metering.expression import EvaluationError, Event, Value, as_
 from permille.core.metering.rule import DIGITS, Rule, read_rule
 from permille.core.metering.usage import CustomEvent, Instance, Partial
 from permille.core.money import ZERO
+from permille.core.record import Record
 
 CUSTOM_PROPERTIES = "custom_properties"
 """The property of a charge that holds what rules look at."""
 _SECOND = timedelta(seconds=1)
 
 
-@dataclass(frozen=True, slots=True)
-class Aggregator:
+class Aggregator(Record):
     """The rules of a metric, ready to run."""
 
     code: str
@@ -63,16 +62,14 @@ def custom_values(properties: Mapping[str, Any]) -> Mapping[str, Value]:
     return {name: as_value(property_text(value) or "") for name, value in given.items()}
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(Record):
     """What some events have come to."""
 
     total_units: Decimal = ZERO
     amount: Decimal = ZERO
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
+class Rules(Record):
     """An aggregator with the properties of the price that it runs for."""
 
     aggregator: Aggregator

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 from hashlib import blake2b
@@ -15,14 +14,15 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from permille.core.metering.event import numeric_value
+from permille.core.once import Once
+from permille.core.record import Record
 
 # A text that PostgreSQL's numeric gives back as it was: no leading zeros, no minus zero.
 _CANONICAL = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?", re.ASCII)
 _MINUS_ZERO = re.compile(r"-0(?:\.0+)?")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeriesLayout:
+class SeriesLayout(Record, kw_only=True, dict=True):
     """The property that is the value (None: no number is taken) and the sorted keys that make a series."""
 
     field_name: str | None
@@ -35,11 +35,11 @@ class SeriesLayout:
     """Whether any charge on it is paid in advance: then each event waits for its fee."""
     distinct_field: str | None = None
     """The property whose distinct values are counted; what is kept of events depends on it, not how they are split."""
-    usual_size: int = field(init=False)
-    """How many properties an event has that holds nothing else."""
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "usual_size", len(self.keys) + (self.field_name is not None))
+    @Once
+    def usual_size(self) -> int:
+        """How many properties an event has that holds nothing else."""
+        return len(self.keys) + (self.field_name is not None)
 
     @property
     def value_key(self) -> str | None:

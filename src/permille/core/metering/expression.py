@@ -34,6 +34,7 @@ from permille.core.bounds import (
 )
 from permille.core.metering.event import property_text
 from permille.core.money import ZERO, decimal_text
+from permille.core.record import Record
 
 # Quotients are cut at 100 digits, as in Lago. A product of all that an event can hold has more digits than the result
 # may have; what is beyond EXPRESSION_DIGITS_MAX of them is rounded.
@@ -50,8 +51,7 @@ Value = Decimal | str
 Read = TypeVar("Read")
 
 
-@dataclass(frozen=True, slots=True)
-class Alphabet:
+class Alphabet(Record):
     """What a text may be made of: names, numbers, quoted texts, these signs, and blanks between them."""
 
     token: re.Pattern[str]
@@ -99,8 +99,7 @@ Node = Callable[[Event], Value]
 """A part of the tree, ready to be evaluated."""
 
 
-@dataclass(frozen=True, slots=True)
-class Expression:
+class Expression(Record):
     """A text that was read, and of how many words it is."""
 
     text: str
@@ -162,8 +161,7 @@ def value_text(value: Value) -> str:
     return decimal_text(value) if isinstance(value, Decimal) else value
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Record):
     """A word of the text; `position` counts from 1."""
 
     kind: str

@@ -17,7 +17,6 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Context, Decimal, DecimalException
 from functools import lru_cache
 
@@ -39,6 +38,7 @@ from permille.core.metering.expression import (
     remembering,
     tokens_of,
 )
+from permille.core.record import Record
 
 DEPTH_MAX = 30
 TEXT_MAX = 1_000
@@ -53,8 +53,7 @@ _CUSTOM_PROPERTY = re.compile(r"custom_properties\.([A-Za-z][A-Za-z0-9_]*)", re.
 Condition = Callable[[Event], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(Record):
     """A text that was read, and the properties of events and of charges that it looks at."""
 
     text: str

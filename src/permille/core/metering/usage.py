@@ -8,7 +8,6 @@ Source: semantics-metering.md sections 2.2 to 2.4, PostgreSQL semantics.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from functools import reduce
@@ -19,6 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from permille.core.bounds import DIGITS_MAX
 from permille.core.instants import EPOCH
 from permille.core.money import ZERO, exact
+from permille.core.record import Record
 
 Item = TypeVar("Item")
 
@@ -34,8 +34,7 @@ CustomEvent = tuple[datetime, int, tuple[str | None, ...]]
 """An event's time and place in the order of arrival, and the texts of the properties that a custom aggregation looks at."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdvanceEvent:
+class AdvanceEvent(Record, kw_only=True):
     """An event of a charge's metric. `seq` is its place in the order of arrival."""
 
     seq: int

@@ -7,7 +7,6 @@ by the pricing groups. Source: semantics-metering.md sections 2.2, 4.3 and 4.4.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -20,6 +19,7 @@ from permille.core.metering.usage import (
     Usage,
 )
 from permille.core.money import ZERO, exact, subunits
+from permille.core.once import Once
 from permille.core.period import Period
 from permille.core.rating.fee import Breakdown, Fee, Presentation, fee_like
 from permille.core.rating.filters import ChargeFilter, Group, Id, filter_finder, group_of
@@ -34,6 +34,7 @@ from permille.core.rating.models.group_keys import (
 from permille.core.rating.pricing_unit import SUBUNITS, AppliedPricingUnit, Owed, owed
 from permille.core.rating.rounding import Rounding
 from permille.core.rating.unlisted import UnlistedValues, is_unpriced
+from permille.core.record import Record, replace
 
 Dimensions = Mapping[str, str | None]
 """The property texts by which events are priced apart: the metric's filter keys and the grouping keys."""
@@ -93,8 +94,7 @@ class _FeesAlike:
         return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CompiledCharge:
+class CompiledCharge(Record, kw_only=True, dict=True):
     """A charge made ready to price many subscriptions: prices read, filters resolved, matches remembered."""
 
     charge_id: Id
@@ -120,7 +120,11 @@ class CompiledCharge:
     aggregator: Aggregator | None = None
     """The rules of a custom aggregation."""
     rounding: Rounding = Rounding.PER_FEE
-    alike: _FeesAlike = field(init=False, repr=False, compare=False, default_factory=_FeesAlike)
+
+    @Once
+    def alike(self) -> _FeesAlike:
+        """What its fees are alike in."""
+        return _FeesAlike()
 
     @property
     def priced_subunits(self) -> int:
@@ -319,18 +323,17 @@ def bucket_fee(
 ) -> Fee:
     """A fee of a charge's bucket; `more` are other fields of the fee."""
     cents, precise, unit_cents, unit = due.money
-    return charge.alike.of(charge, bucket, period).with_values(
-        {
-            "subscription_id": subscription_id,
-            "units": usage.units,
-            "events_count": usage.events_count,
-            "total_aggregated_units": usage.total_aggregated_units,
-            "amount_cents": cents,
-            "precise_amount_cents": precise,
-            "unit_amount_cents": unit_cents,
-            "precise_unit_amount": unit,
-            "grouped_by": shown_group(charge, group) if group else {},
-            "in_unit": due.in_unit,
-            **more,
-        }
+    return replace(
+        charge.alike.of(charge, bucket, period),
+        subscription_id=subscription_id,
+        units=usage.units,
+        events_count=usage.events_count,
+        total_aggregated_units=usage.total_aggregated_units,
+        amount_cents=cents,
+        precise_amount_cents=precise,
+        unit_amount_cents=unit_cents,
+        precise_unit_amount=unit,
+        grouped_by=shown_group(charge, group) if group else {},
+        in_unit=due.in_unit,
+        **more,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
@@ -11,13 +10,13 @@ from permille.core.money import exact, line_amounts, round_cents, subunits
 from permille.core.period import Period, days_in
 from permille.core.rating.fee import Fee, fee_like
 from permille.core.rating.filters import Id
+from permille.core.record import Record, replace
 
 COUNTED = (FeeKind.SUBSCRIPTION, FeeKind.CHARGE, FeeKind.FIXED_CHARGE)
 """The kinds of fees that count towards a commitment, before coupons and taxes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CommittedPeriod:
+class CommittedPeriod(Record, kw_only=True):
     """A period of the plan that ends: the whole one, and the part that was subscribed, to which an amount is prorated."""
 
     whole: Period
@@ -52,12 +51,11 @@ def commitment_fee(
         amount = Decimal(missing_cents) / per_unit
         cents, precise, unit_cents, unit = line_amounts(amount, amount, per_unit)
     alike = fee_like(FeeKind.COMMITMENT, name=invoice_display_name, units=Decimal(1), period=period)
-    return alike.with_values(
-        {
-            "subscription_id": subscription_id,
-            "amount_cents": cents,
-            "precise_amount_cents": precise,
-            "unit_amount_cents": unit_cents,
-            "precise_unit_amount": unit,
-        }
+    return replace(
+        alike,
+        subscription_id=subscription_id,
+        amount_cents=cents,
+        precise_amount_cents=precise,
+        unit_amount_cents=unit_cents,
+        precise_unit_amount=unit,
     )

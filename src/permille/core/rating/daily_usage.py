@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
@@ -30,6 +29,7 @@ from permille.core.money import ZERO, exact
 from permille.core.period import Period, midnight, seconds_of
 from permille.core.rating.charge import CompiledCharge, Dimensions, series_place
 from permille.core.rating.filters import Group
+from permille.core.record import Record
 
 Series = Iterable[tuple[Dimensions, Partial]]
 Key = TypeVar("Key", bound=Hashable)
@@ -43,8 +43,7 @@ class Reach(StrEnum):
     EVER = "ever"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Day:
+class Day(Record, kw_only=True):
     """A local day as far as it is subscribed; `part` is empty where there is no such day."""
 
     date: date

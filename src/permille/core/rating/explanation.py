@@ -8,7 +8,6 @@ before that: those sentences are in the unit, their amounts in the currency.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
@@ -16,13 +15,13 @@ from permille.core.money import ZERO, exact, subunits
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.pricing_unit import SUBUNITS
 from permille.core.rating.rounding import Earlier
+from permille.core.record import Record
 
 # A fee keeps the price of a unit to 15 decimals. A price with more of them is shown by what it comes to.
 _UNIT_AMOUNTS_EXACT_TO = Decimal("1e-12")
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Record):
     """A line of the calculation. `amount` is in major units and unrounded."""
 
     text: str
@@ -180,8 +179,7 @@ def _percentage(details: Mapping[str, Any]) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoundedWith:
+class RoundedWith(Record, kw_only=True):
     """The fees that a fee is rounded with: the others of its bill, or those before it, which come to `earlier`."""
 
     earlier: Earlier | None

@@ -8,8 +8,9 @@ we don't (semantics-metering.md section 4.3, closing recommendation).
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from permille.core.record import Record
 
 ALL_FILTER_VALUES = "__ALL_FILTER_VALUES__"
 
@@ -18,8 +19,7 @@ Id = Hashable
 Group = tuple[tuple[str, str | None], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class ChargeFilter:
+class ChargeFilter(Record):
     """A price for the events whose properties are among the values, key by key (all-values expanded)."""
 
     id: Id

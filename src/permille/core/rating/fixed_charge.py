@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
@@ -14,12 +13,12 @@ from permille.core.period import INSTANT, Period, days_in, local_date
 from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
 from permille.core.rating.models import ChargeModel, Price, Quantity, pricer
+from permille.core.record import Record, replace
 
 _SHARE_DIGITS = Decimal("0.000001")
 
 
-@dataclass(frozen=True, slots=True)
-class UnitsChange:
+class UnitsChange(Record):
     """How many units there are from an instant on."""
 
     units: Decimal
@@ -28,8 +27,7 @@ class UnitsChange:
     """Whether it was made then; what it costs in advance is billed by itself."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FixedPrice:
+class FixedPrice(Record, kw_only=True):
     """What a fixed charge costs."""
 
     id: Id
@@ -41,8 +39,7 @@ class FixedPrice:
     invoice_display_name: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FixedPeriod:
+class FixedPeriod(Record, kw_only=True):
     """A period that is billed: the whole one, and the part that was subscribed."""
 
     whole: Period

@@ -9,7 +9,7 @@ Source: semantics-metering.md section 5.12.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal, localcontext
 from typing import Any
@@ -22,12 +22,12 @@ from permille.core.money import ZERO, exact
 from permille.core.period import INSTANT, Period
 from permille.core.rating.models import Quantity
 from permille.core.rating.proration import Proration
+from permille.core.record import Record, replace
 
 _FIVE_DECIMALS = Decimal("0.00001")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CarriedOver:
+class CarriedOver(Record, kw_only=True):
     """What a recurring metric carries over into the period."""
 
     units: Decimal = ZERO
@@ -39,8 +39,7 @@ class CarriedOver:
 NOTHING_CARRIED_OVER = CarriedOver()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LevelState:
+class LevelState(Record, kw_only=True):
     """The state of a level after an event, from which it goes on with the next."""
 
     units: Decimal = ZERO
@@ -192,8 +191,7 @@ class Level:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LevelChange:
+class LevelChange(Record, kw_only=True):
     """What an event did to a level."""
 
     change: Decimal
@@ -207,8 +205,7 @@ class LevelChange:
     """Whether it stayed below what is paid already."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PricedEvent:
+class PricedEvent(Record, kw_only=True):
     """An event that has been counted in, with what is priced before and after it."""
 
     event: AdvanceEvent
@@ -236,8 +233,7 @@ def prorated_units(units: Decimal, at: datetime, period: Period, proration: Pror
         return (units * days / proration.days_in_period).quantize(_FIVE_DECIMALS, ROUND_CEILING)
 
 
-@dataclass(frozen=True, slots=True)
-class PaidLevel:
+class PaidLevel(Record):
     """The units that a running period is priced by: what is paid stays paid when the level falls."""
 
     units: Decimal

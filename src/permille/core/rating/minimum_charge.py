@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from decimal import Decimal
 
 from permille.core.money import ZERO, exact, precise, round_cents
@@ -12,6 +11,7 @@ from permille.core.rating.fee import Fee
 from permille.core.rating.pricing_unit import InUnit, Owed
 from permille.core.rating.proration import RatedPeriod
 from permille.core.rating.rounding import Rounding, carry_on, sum_of_lines
+from permille.core.record import replace
 
 
 def true_up_fee(charge: CompiledCharge, fees: Sequence[Fee], *, rated: RatedPeriod) -> Fee | None:

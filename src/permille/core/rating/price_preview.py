@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from uuid import UUID
+
+from permille.core.record import Record
 
 MOST_CHANGED = 5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunningBill:
+class RunningBill(Record, kw_only=True):
     """What the usage of a subscription's running period comes to so far."""
 
     external_subscription_id: str
@@ -20,8 +20,7 @@ class RunningBill:
     amount_cents: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BillChange:
+class BillChange(Record, kw_only=True):
     """A running bill before and after an edit."""
 
     before: RunningBill
@@ -32,8 +31,7 @@ class BillChange:
         return self.after.amount_cents - self.before.amount_cents
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CurrencyTotal:
+class CurrencyTotal(Record, kw_only=True):
     """All running bills in one currency, before and after an edit."""
 
     currency: str
@@ -45,8 +43,7 @@ class CurrencyTotal:
         return self.after - self.before
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Preview:
+class Preview(Record, kw_only=True):
     """What an edit does to the running bills of the subscriptions that it reaches."""
 
     subscriptions: int

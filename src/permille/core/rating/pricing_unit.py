@@ -6,19 +6,18 @@ converted at the charge's rate and rounded to the plan's currency. Source: seman
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import NamedTuple
 from uuid import UUID
 
 from permille.core.money import LineAmounts, exact, line_amounts
+from permille.core.record import Record
 
 SUBUNITS = 100
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PricingUnit:
+class PricingUnit(Record, kw_only=True):
     """What an organization prices in. `short_name` is shown in place of a currency's sign."""
 
     id: UUID
@@ -29,8 +28,7 @@ class PricingUnit:
     created_at: datetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AppliedPricingUnit:
+class AppliedPricingUnit(Record, kw_only=True):
     """The unit of a charge. One of it is worth `conversion_rate` of the plan's currency, in major units; above 0."""
 
     unit: PricingUnit

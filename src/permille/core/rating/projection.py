@@ -6,7 +6,6 @@ By whole local days, today included. Source: semantics-metering.md section 6.5.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -17,12 +16,12 @@ from permille.core.rating.charge import CompiledCharge
 from permille.core.rating.fee import Fee
 from permille.core.rating.models import Quantity, model_of
 from permille.core.rating.rate import round_fees
+from permille.core.record import Record, replace
 
 _TWO_DECIMALS = Decimal("0.01")
 
 
-@dataclass(frozen=True, slots=True)
-class Projection:
+class Projection(Record):
     """Units and cents at the period's end."""
 
     units: Decimal

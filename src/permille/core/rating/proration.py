@@ -7,7 +7,6 @@ on which it goes. Source: semantics-metering.md sections 2.5 and 5.11.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_CEILING, Decimal
 from itertools import groupby
@@ -15,12 +14,12 @@ from itertools import groupby
 from permille.core.metering.usage import Instance, Operation
 from permille.core.money import ZERO, exact
 from permille.core.period import INSTANT, Period, local_date, seconds_of
+from permille.core.record import Record
 
 _FIVE_DECIMALS = Decimal("0.00001")
 
 
-@dataclass(frozen=True, slots=True)
-class Proration:
+class Proration(Record):
     """What days are counted by: the timezone, and the days of the whole billing period."""
 
     timezone: str
@@ -67,8 +66,7 @@ def is_cut_by_upgrade(period: Period, *, upgraded: bool, terminated_at: datetime
     return upgraded and terminated_at is not None and period.to > terminated_at
 
 
-@dataclass(frozen=True, slots=True)
-class RatedPeriod:
+class RatedPeriod(Record):
     """A period that fees are for, with the seconds and the days of the whole billing period, of which it may be a part."""
 
     period: Period
@@ -90,8 +88,7 @@ def rated_period(
     return RatedPeriod(period, seconds_of(whole), proration)
 
 
-@dataclass(frozen=True, slots=True)
-class Prorated:
+class Prorated(Record):
     """Units by the days on which they were present, and the changes in the order of time."""
 
     units: Decimal

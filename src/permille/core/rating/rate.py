@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -43,6 +42,7 @@ from permille.core.rating.pricing_unit import InUnit, Owed
 from permille.core.rating.proration import RatedPeriod
 from permille.core.rating.quantity import quantity_of, usage_of
 from permille.core.rating.rounding import Rounding, round_together
+from permille.core.record import replace
 
 
 def rate(

@@ -8,12 +8,12 @@ a unit is rounded in the unit first, by the same rule, and its money is made of 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
 
 from permille.core.money import ZERO, apportion, exact, round_cents
 from permille.core.rating.pricing_unit import InUnit, Owed, converted
+from permille.core.record import Record
 
 
 class Rounding(StrEnum):
@@ -23,8 +23,7 @@ class Rounding(StrEnum):
     PER_CHARGE = "per_charge"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Earlier:
+class Earlier(Record, kw_only=True):
     """What the lines before one come to precisely: in cents, and in hundredths of the pricing unit if there is one."""
 
     cents: Decimal = ZERO

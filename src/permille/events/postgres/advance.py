@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -13,6 +12,7 @@ from psycopg import Connection
 from permille.core.metering.encoding import SeriesLayout, dimensions_of, encode
 from permille.core.metering.event import is_add, property_text, property_texts
 from permille.core.metering.usage import AdvanceEvent
+from permille.core.record import replace
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 from permille.database.connections import exact_json
 from permille.events.postgres.custom_usage import texts_of

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,6 +14,7 @@ from psycopg import Connection
 
 from permille.core.metering.rule import TEXT_MAX
 from permille.core.metering.usage import CustomEvent
+from permille.core.record import Record
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 from permille.database.connections import exact_json
 
@@ -53,8 +53,7 @@ cross join lateral (
 """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CustomWindow:
+class CustomWindow(Record, kw_only=True):
     """The events of a code in [from_, to), with the properties that its metric's rules look at. `key` is the asker's."""
 
     key: int

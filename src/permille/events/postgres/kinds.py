@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date
 from decimal import Decimal
 from typing import Any
@@ -18,6 +18,7 @@ from psycopg import Connection
 from permille.core.metering.encoding import SeriesLayout
 from permille.core.metering.event import property_texts
 from permille.core.money import exact
+from permille.core.record import replace
 from permille.events.postgres.metering import being_rebuilt, under_one_version
 from permille.events.postgres.raw_usage import raw_usage
 from permille.events.postgres.usage import (

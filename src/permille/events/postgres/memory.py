@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from sys import getsizeof
 from typing import Any
@@ -13,6 +12,7 @@ from psycopg import Connection
 
 from permille import accelerator
 from permille.core.metering.encoding import SeriesLayout
+from permille.core.record import Record, field
 from permille.events.columns import Columns, UsualEvents
 from permille.events.log import KnownLayouts, Request
 from permille.events.postgres import metering
@@ -39,8 +39,7 @@ def series_bytes(place: SeriesPlace) -> int:
     return _BYTES_OF_A_SERIES + sum(map(getsizeof, (subscription, *values)))
 
 
-@dataclass(frozen=True, slots=True)
-class KnownSeries:
+class KnownSeries(Record):
     """The ids of a code's series under one metering: (subscription, Encoded.series) -> id.
 
     `ids` are those that were used lately, `older` those that were used before.
@@ -58,8 +57,7 @@ class KnownSeries:
         return self.ids.get if self.layout is None else self.layout.get
 
 
-@dataclass(frozen=True, slots=True)
-class _Reader:
+class _Reader(Record):
     """What reads an organization's usual bodies under one version of its metering, and the codes that it was given."""
 
     known: KnownLayouts

@@ -8,13 +8,13 @@ never wait for it; the roll-up and amendments wait for a chunk at most (docs/dec
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 from psycopg import Connection
 
 from permille.core.metering.encoding import SeriesLayout
+from permille.core.record import replace
 from permille.events.postgres.metering import PROPERTIES, current, lock_cells, move, new_version
 from permille.events.postgres.rollup import fold_events
 

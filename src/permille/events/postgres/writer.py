@@ -27,6 +27,7 @@ from permille.core.bounds import NAME_MAX
 from permille.core.instants import EPOCH
 from permille.core.metering.encoding import encode
 from permille.core.metering.expression import evaluate_all
+from permille.core.record import Record
 from permille.database.connections import is_alive, is_passing, is_unavailable
 from permille.events.columns import Columns, UsualEvents, joined
 from permille.events.draft import Draft
@@ -296,8 +297,7 @@ class _Group:
     unknown: list[_Unknown] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class _Unknown:
+class _Unknown(Record):
     """An event of a series that is not known."""
 
     index: int

@@ -6,7 +6,6 @@ To add a kind: a function from its object to a `Letter`, one line in WRITERS, an
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
 
@@ -16,6 +15,7 @@ from permille.clock import system_now
 from permille.core.customer import BillingEntity, Customer
 from permille.core.invoice.draft import InvoiceStatus
 from permille.core.mail import MailKind, address
+from permille.core.record import Record, replace
 from permille.out.documents import Printer, file_name
 from permille.out.kind import Context
 from permille.out.mail.letter import Attachment, Letter
@@ -47,8 +47,7 @@ class GoneError(Exception):
     """What the mail is about is no more, or not to be sent."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Parties:
+class _Parties(Record, kw_only=True):
     """Who writes, to whom, and in which language."""
 
     printer: Printer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -10,12 +9,12 @@ from psycopg import Connection
 
 from permille.config import Config
 from permille.core.mail import MailSecurity, MailServer
+from permille.core.record import Record
 from permille.out.addresses import Reach, reach_of
 from permille.store import mail_servers, organizations
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(Record, kw_only=True):
     """A server, and how far and how long connections to it may go."""
 
     server: MailServer

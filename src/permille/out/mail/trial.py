@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 
 from permille.config import Config
 from permille.core.mail import address
+from permille.core.record import Record
 from permille.out.mail.servers import installation_route
 from permille.out.mail.smtp import Connection, RefusedForGood, RefusedForNow, within
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Trial:
+class Trial(Record, kw_only=True):
     """How it went, in a sentence."""
 
     ok: bool

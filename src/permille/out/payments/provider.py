@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
 from permille.core.invoice.payment import PaymentStatus
+from permille.core.record import Record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Collection:
+class Collection(Record, kw_only=True):
     """An amount that a customer is to pay, or to get back, in the currency's smallest unit.
 
     The id is that of the payment or of the credit note: asked for twice, it is done once.
@@ -23,8 +22,7 @@ class Collection:
     currency: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(Record, kw_only=True):
     """What a provider says of a payment or of a refund."""
 
     id: UUID

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -14,6 +13,7 @@ from psycopg import Connection
 from permille.core.customer import BillingEntity, Customer
 from permille.core.money import round_cents
 from permille.core.period import local_date
+from permille.core.record import replace
 from permille.out.pdf.credit_note import CreditNoteDocument
 from permille.out.pdf.document import ACCENT, CustomSection, InvoiceDocument, Party, Tax
 from permille.out.pdf.language import Language, language_of

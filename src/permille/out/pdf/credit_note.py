@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from permille.core.record import Record
 from permille.out.pdf.document import Logo, Tax
 from permille.out.pdf.language import Language
 from permille.out.pdf.plain import Head, PlainDocument, render_plain
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CreditNoteDocument:
+class CreditNoteDocument(Record, kw_only=True):
     """A credit note as it is printed; all amounts are positive."""
 
     head: Head

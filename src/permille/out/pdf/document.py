@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
+from permille.core.record import Record
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Party:
+
+class Party(Record, kw_only=True):
     """Who issues the invoice, or who gets it: a name and the lines below it."""
 
     name: str
     lines: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnitPrice:
+class UnitPrice(Record, kw_only=True):
     """The price of one unit in major units; `is_average` when tiers or percentages made it."""
 
     amount: Decimal
     is_average: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PackagePrice:
+class PackagePrice(Record, kw_only=True):
     """The price in major units of each package that was begun, and how many were."""
 
     amount: Decimal
@@ -34,8 +32,7 @@ class PackagePrice:
     free_units: Decimal
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InUnit:
+class InUnit(Record, kw_only=True):
     """What a line was priced in instead of the currency, and what it came to in hundredths of that."""
 
     short_name: str
@@ -43,16 +40,14 @@ class InUnit:
     conversion_rate: Decimal
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Dimension:
+class Dimension(Record, kw_only=True):
     """A dimension that a line was priced or grouped by, e.g. model, and the line's value."""
 
     key: str
     value: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class Line(Record, kw_only=True):
     """One fee. `unit` is a plural, e.g. tokens, None when the units have no name of their own."""
 
     description: str
@@ -68,16 +63,14 @@ class Line:
     """What the summary of a long invoice counts it to; None for what has no dimension."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LineGroup:
+class LineGroup(Record, kw_only=True):
     """The lines of one charge: a row for each filter and group. Without a title there is no heading."""
 
     title: str | None
     lines: tuple[Line, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Section:
+class Section(Record, kw_only=True):
     """What one subscription brings; `period` has its first and last day."""
 
     title: str
@@ -85,8 +78,7 @@ class Section:
     groups: tuple[LineGroup, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tax:
+class Tax(Record, kw_only=True):
     name: str
     rate: Decimal
     """In percent."""
@@ -95,16 +87,14 @@ class Tax:
     amount_cents: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CustomSection:
+class CustomSection(Record, kw_only=True):
     """A text of the seller's own, with a heading."""
 
     title: str | None
     text: str | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Logo:
+class Logo(Record, kw_only=True):
     """A picture that Typst can set: image/png or image/svg+xml."""
 
     content: bytes
@@ -115,8 +105,7 @@ ACCENT = "#1f4e79"
 """The colour of headings where the billing entity has none of its own."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InvoiceDocument:
+class InvoiceDocument(Record, kw_only=True):
     """An invoice as it is printed. Credits are positive numbers that are taken off."""
 
     number: str

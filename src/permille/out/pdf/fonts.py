@@ -5,10 +5,11 @@ from __future__ import annotations
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+
+from permille.core.record import Record
 
 SERIF = "Libertinus Serif"
 _LAST = ("New Computer Modern", "DejaVu Sans Mono")
@@ -50,8 +51,7 @@ SCRIPTS = {
 """What `permille doctor` looks for: a script and some of its characters."""
 
 
-@dataclass(frozen=True, slots=True)
-class Coverage:
+class Coverage(Record):
     """A set of characters as ranges in order, both ends in them."""
 
     firsts: tuple[int, ...]

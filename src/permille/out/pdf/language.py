@@ -6,7 +6,6 @@ import copy
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
 from decimal import ROUND_HALF_UP, Decimal
 from functools import lru_cache
@@ -19,6 +18,7 @@ from babel.numbers import NumberPattern
 from babel.units import format_unit
 
 from permille.core.money import CURRENCIES, exact, subunits
+from permille.core.record import Record
 
 DEFAULT = "en"
 MINUS = "\N{MINUS SIGN}"
@@ -34,8 +34,7 @@ LANGUAGES = tuple(sorted(path.stem for path in _FOLDER.glob("*.toml")))
 """The languages that documents can be written in. A regional variant, e.g. de-CH, has its language's words."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Language:
+class Language(Record, kw_only=True):
     """Words, and the formats of numbers, money and dates. Digits are always 0 to 9, minus is the true sign."""
 
     locale: Locale

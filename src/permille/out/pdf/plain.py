@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+from permille.core.record import Record
 from permille.out.pdf import fonts
 from permille.out.pdf.document import Logo, Party
 from permille.out.pdf.invoice import TEMPLATE, party_texts
@@ -18,8 +18,7 @@ _WITHOUT = ("quantity", "price", "packages")
 """Columns of an invoice that these documents have nothing for."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
+class Head(Record, kw_only=True):
     """What every such document says of itself and its parties."""
 
     number: str
@@ -39,8 +38,7 @@ class Head:
         return language_of(self.locale)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlainDocument:
+class PlainDocument(Record, kw_only=True):
     """A document in its own language; amounts are in cents."""
 
     head: Head

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import date
 
+from permille.core.record import Record
 from permille.out.pdf.document import Logo
 from permille.out.pdf.plain import Head, PlainDocument, render_plain
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReceiptDocument:
+class ReceiptDocument(Record, kw_only=True):
     """A receipt as it is printed."""
 
     head: Head

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -21,6 +20,7 @@ from permille.core.rating.filters import ALL_FILTER_VALUES
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.models.price import is_average
 from permille.core.rating.pricing_unit import SUBUNITS
+from permille.core.record import Record
 from permille.out.pdf.document import Dimension, InUnit, Line, LineGroup, PackagePrice, Section, UnitPrice
 from permille.out.pdf.language import Language
 from permille.store.fee_items import FeeItem
@@ -32,8 +32,7 @@ Days = tuple[date, date]
 _PLURAL = re.compile(r"[a-z]+(?:_[a-z]+)*(?<![sui])s")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BilledSubscription:
+class BilledSubscription(Record, kw_only=True):
     """A subscription on an invoice, with its plan and the periods that are billed."""
 
     subscription: Subscription
@@ -41,8 +40,7 @@ class BilledSubscription:
     periods: InvoiceSubscription
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Billed:
+class Billed(Record, kw_only=True):
     """An invoice with what its charge fees are for, and the language to write them in."""
 
     invoice: StoredInvoice

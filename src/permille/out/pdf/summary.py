@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from permille.core.record import Record
 from permille.out.pdf.document import InvoiceDocument
 
 LINES_MIN = 41
 ROWS_MAX = 15
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SummaryRow:
+class SummaryRow(Record, kw_only=True):
     name: str
     amount_cents: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
+class Summary(Record, kw_only=True):
     """The dearest values, the rest in one sum: all rows together are the invoice's fees."""
 
     key: str | None

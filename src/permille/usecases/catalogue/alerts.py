@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -15,6 +14,7 @@ from psycopg import Connection
 from permille.core.alert import Alert, AlertOwner, AlertType, Threshold
 from permille.core.errors import NotFound
 from permille.core.money import ZERO
+from permille.core.record import Record, replace
 from permille.database import locks
 from permille.ids import new_id
 from permille.store import alerts as store
@@ -25,8 +25,7 @@ EXISTS = "alert_already_exists"
 Errors = Mapping[str, list[str]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewAlert:
+class NewAlert(Record, kw_only=True):
     """What an alert is to be."""
 
     alert_type: AlertType

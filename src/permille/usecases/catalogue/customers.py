@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,6 +11,7 @@ from psycopg import Connection
 
 from permille.core.customer import Customer
 from permille.core.errors import NotFound
+from permille.core.record import Record
 from permille.database import locks
 from permille.store import (
     billing_entities,
@@ -50,8 +50,7 @@ def to_remove(conn: Connection[Any], organization_id: UUID, external_id: str) ->
     return by_external_id(conn, organization_id, external_id)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SavedCustomer:
+class SavedCustomer(Record, kw_only=True):
     """A customer to make, or with `before` to change: the columns that are set."""
 
     organization_id: UUID
@@ -105,7 +104,7 @@ def change(conn: Connection[Any], before: Customer, *, columns: Mapping[str, Any
         invoices.follow_own_grace_period(conn, after.id, now=now)
     if _dunning_of(after) != _dunning_of(before):
         dunning.restart(conn, [after.id], now=now)
-    if after.taxes != before.taxes:
+    if (after.taxes, after.billing_entity.taxes) != (before.taxes, before.billing_entity.taxes):
         taxes_changed(conn, after.organization_id, customer_ids=[after.id], now=now)
     webhooks.enqueue_of(conn, "customer.updated", after.organization_id, [after.id], now=now)
     return after

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -27,6 +26,7 @@ from permille.core.feature import (
     without_feature,
     without_privilege,
 )
+from permille.core.record import replace
 from permille.database import locks
 from permille.store import features as store, plans, webhooks
 from permille.usecases.by_code import ByCode

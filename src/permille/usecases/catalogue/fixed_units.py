@@ -6,7 +6,6 @@ Source: semantics-billing.md section 6.1.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -18,13 +17,13 @@ from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.contract.plan import Plan
 from permille.core.contract.subscription import Subscription, fixed_charges_period
 from permille.core.errors import NotFound
+from permille.core.record import Record, replace
 from permille.store import customers, fixed_charges, subscriptions
 from permille.store.fixed_charges import NewUnits
 from permille.usecases.invoices.fixed_charges import ChangedUnits, bill_units
 
 
-@dataclass(frozen=True, slots=True)
-class UnitsWanted:
+class UnitsWanted(Record):
     """Units of a fixed charge, and whether they count at once instead of from the next period on."""
 
     units: Decimal

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -16,6 +15,7 @@ from permille.core.contract.plan import Charge, Plan, filter_name
 from permille.core.contract.price_versions import change_charges
 from permille.core.errors import Invalid
 from permille.core.metering.billable_metric import BillableMetric
+from permille.core.record import replace
 from permille.database import locks
 from permille.store import (
     alerts,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -27,6 +26,7 @@ from permille.core.contract.price_versions import (
 from permille.core.contract.threshold import same_thresholds
 from permille.core.errors import Invalid, NotFound
 from permille.core.period import Interval
+from permille.core.record import replace
 from permille.database import locks
 from permille.ids import new_id
 from permille.store import billing_holds, plans, progressive, subscriptions, webhooks

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.resources import files
 from typing import Any, Literal
@@ -28,6 +27,7 @@ from permille.core.period import Interval
 from permille.core.rating import models as pricing
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.unlisted import UnlistedValues
+from permille.core.record import Record, replace
 from permille.database import locks
 from permille.ids import new_id
 from permille.store import billable_metrics, organizations, plans
@@ -86,8 +86,7 @@ class PriceList(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     slug: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Applied:
+class Applied(Record, kw_only=True):
     """What a price list came to in an organization: codes, and whether each was created or there already."""
 
     slug: str

@@ -6,7 +6,6 @@ The edit itself runs, and is undone: what it would do is what it did. Bills are 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -26,6 +25,7 @@ from permille.core.errors import NotFound
 from permille.core.period import Period
 from permille.core.rating.fixed_charge import FixedPeriod
 from permille.core.rating.price_preview import Preview, RunningBill, compare_bills
+from permille.core.record import Record
 from permille.store import customers, fixed_charges, plans, subscriptions
 from permille.usecases.catalogue import own_plans
 from permille.usecases.usage.usage import UsageSearch, running_usages
@@ -35,8 +35,7 @@ COMPARED_MAX = 10_000
 BATCH = 1_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AffectedSubscriptions:
+class AffectedSubscriptions(Record, kw_only=True):
     """The running subscriptions that an edit reaches: COMPARED_MAX of them, and how many there are."""
 
     running: Sequence[UUID] = ()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,6 +11,7 @@ from psycopg import Connection
 
 from permille.core.errors import Invalid, NotAllowed
 from permille.core.rating.pricing_unit import PricingUnit
+from permille.core.record import replace
 from permille.database import locks
 from permille.store import pricing_units
 from permille.usecases.by_code import ByCode

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,6 +14,7 @@ from permille.core.contract.subscription import Subscription
 from permille.core.custom_section import SectionChoice
 from permille.core.customer import Customer
 from permille.core.errors import NotFound
+from permille.core.record import Record
 from permille.database import locks
 from permille.store import customers as store, progressive, subscriptions
 from permille.usecases import subscriptions as lifecycle
@@ -24,8 +24,7 @@ from permille.usecases.catalogue.plans import meter
 from permille.usecases.subscriptions import SubscriptionTerms
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewSubscription:
+class NewSubscription(Record, kw_only=True):
     """Who subscribes to which plan."""
 
     external_customer_id: str

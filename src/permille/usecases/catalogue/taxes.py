@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -11,6 +10,7 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.errors import Invalid
+from permille.core.record import replace
 from permille.core.tax import Tax
 from permille.database import locks
 from permille.store import taxes

@@ -191,7 +191,10 @@ def run_live(
     while waiting and time.monotonic() < ends:
         left: list[UUID] = []
         turn = partial(_run_turn, pool, now=now, stopping=stopping, left=left)
-        done += fences.for_each(pool, Task.DUE, waiting, turn, now=now)
+        found = fences.for_each(pool, Task.DUE, waiting, turn, now=now)
+        if not found:
+            break  # those that are left rest
+        done += found
         waiting = left
     return done
 

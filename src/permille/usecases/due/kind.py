@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
 from psycopg import Connection
+
+from permille.core.record import Record
 
 
 class Step(Protocol):
@@ -30,8 +31,7 @@ class Step(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DueKind:
+class DueKind(Record, kw_only=True):
     """`first(conn, organization, until)` is the first instant at which anything of it is due; `live(conn, until)` are the
     organizations without a test clock that have anything due, also what waits for another try.
     """

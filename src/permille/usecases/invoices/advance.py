@@ -8,7 +8,7 @@ Source: semantics-metering.md section 5.12, semantics-billing.md section 6.4.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -19,6 +19,7 @@ from psycopg_pool import ConnectionPool
 from permille.core.errors import Unbillable
 from permille.core.invoice.draft import InvoiceDraft
 from permille.core.rating.fee import Fee
+from permille.core.record import replace
 from permille.events.engine import event_log, usage
 from permille.store import (
     advance_levels,

@@ -6,7 +6,6 @@ A further credit is one entry here: bills, fees in advance, late usage and draft
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -14,12 +13,12 @@ from psycopg import Connection
 
 from permille.core.invoice.credit import InvoiceCredit
 from permille.core.invoice.draft import InvoiceDraft
+from permille.core.record import Record
 from permille.store import coupons, credit_notes, progressive, wallets
 from permille.usecases.wallets import spending
 
 
-@dataclass(frozen=True, slots=True)
-class Balance:
+class Balance(Record):
     """A kind of balance that customers have."""
 
     fact: str

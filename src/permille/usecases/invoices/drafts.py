@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -24,6 +23,7 @@ from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
 from permille.core.mail import MailKind
 from permille.core.period import Period
+from permille.core.record import Record, replace
 from permille.events.engine import event_log, usage
 from permille.store import billing_entities, customers, fees as fee_store, invoices, subscriptions, wallets
 from permille.store.invoices import DueDraft, InvoiceSubscription, StoredInvoice
@@ -200,8 +200,7 @@ def _dates(invoice: StoredInvoice) -> InvoiceDates:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Rebilled:
+class _Rebilled(Record, kw_only=True):
     """A subscription on a stored draft, with what decides how it is billed again."""
 
     on: InvoiceSubscription
@@ -288,7 +287,8 @@ def _billing(rebilled: _Rebilled, contracts: Contracts) -> SubscriptionBilling:
         **_fixed_periods(on, billing.planned.periods),
     )
     fee = billing.planned.fee if rebilled.has_fee else None
-    return replace(billing, subscription=row, planned=replace(billing.planned, periods=periods, fee=fee))
+    planned = replace(billing.planned, periods=periods, fee=fee)
+    return replace(billing, subscription=row, planned=planned, shared={})
 
 
 def _fixed_periods(on: InvoiceSubscription, planned: BillingPeriods) -> dict[str, Period | None]:

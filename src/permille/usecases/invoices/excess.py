@@ -6,7 +6,6 @@ Source: semantics-billing.md section 6.6.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -15,14 +14,14 @@ from psycopg import Connection
 from permille.core.invoice.credit_note import Item, credit_amounts
 from permille.core.invoice.crediting import BilledFee, CreditSplit, items_worth, worth_of
 from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus
+from permille.core.record import Record
 from permille.store import credit_notes, fees as fee_store, invoices, progressive
 from permille.store.credit_notes import NewCreditNote
 from permille.store.invoices import StoredInvoice
 from permille.usecases.invoices.credit_notes import credited_fee, issue, note_to_issue
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Excess:
+class _Excess(Record, kw_only=True):
     """So many cents, before taxes, that an invoice at a threshold and those before it have billed too much."""
 
     draft: InvoiceDraft

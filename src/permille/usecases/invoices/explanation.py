@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -25,6 +24,7 @@ from permille.core.rating.explanation import (
 from permille.core.rating.fee import Fee
 from permille.core.rating.pricing_unit import SUBUNITS
 from permille.core.rating.rounding import Rounding
+from permille.core.record import Record
 from permille.events.engine import amendments, event_log, usage
 from permille.events.log import AmendmentSearch, CountedEvents, Digest, EventPosition, StoredEvent
 from permille.events.usage import SeriesUsage
@@ -43,8 +43,7 @@ from permille.usecases.invoices.recomputation import (
 AMENDMENTS_MAX = 1_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Explanation:
+class Explanation(Record, kw_only=True):
     """The explanation of one fee. For a fee without a charge there are only the steps."""
 
     steps: tuple[Step, ...]

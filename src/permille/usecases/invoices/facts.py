@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -27,6 +26,7 @@ from permille.core.invoice.late_usage import LateUsageFees
 from permille.core.invoice.progressive import BilledBefore
 from permille.core.metering.event import Arrival
 from permille.core.rating.commitment import COUNTED
+from permille.core.record import Record, field, replace
 from permille.events.engine import usage
 from permille.events.usage import UsageQuery
 from permille.ids import new_id, ordered_ids
@@ -43,8 +43,7 @@ from permille.usecases.invoices import adjustments, balances
 from permille.usecases.usage.windows import carried_over_query, usage_windows
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Contracts:
+class Contracts(Record, kw_only=True):
     """The plans and customers of a batch of subscriptions."""
 
     plans: Mapping[UUID, Plan]

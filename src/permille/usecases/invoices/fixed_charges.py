@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -19,13 +18,13 @@ from permille.core.money import ZERO
 from permille.core.period import Period
 from permille.core.rating.fee import Fee
 from permille.core.rating.fixed_charge import FixedPeriod, fee_in_advance
+from permille.core.record import Record, replace
 from permille.store import customers, fixed_charges
 from permille.usecases import holds
 from permille.usecases.invoices.run import bill_in_advance, units_draft
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChangedUnits:
+class ChangedUnits(Record, kw_only=True):
     """Fixed charges paid in advance, with the units that a subscription has of them now."""
 
     row: Subscription

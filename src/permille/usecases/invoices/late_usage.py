@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -35,6 +34,7 @@ from permille.core.invoice.late_usage import (
     with_usage,
 )
 from permille.core.period import Period
+from permille.core.record import Record
 from permille.events.engine import event_log, usage
 from permille.ids import new_id
 from permille.store import (
@@ -64,8 +64,7 @@ Key = tuple[UUID, UUID, datetime, datetime]
 """Subscription, charge and period."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Period:
+class _Period(Record, kw_only=True):
     """A charge in a billed period that is to be priced again."""
 
     mark: Mark

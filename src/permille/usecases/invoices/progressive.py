@@ -8,7 +8,6 @@ Source: semantics-billing.md section 6.6.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -22,6 +21,7 @@ from permille.core.contract.threshold import UsageThreshold, reached
 from permille.core.customer import Customer
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
 from permille.core.invoice.kinds import make
+from permille.core.record import Record
 from permille.events.engine import event_log, usage as usage_reader
 from permille.ids import new_id
 from permille.store import customers, plans, progressive as store, subscriptions, webhooks
@@ -50,8 +50,7 @@ FOLLOWER = Follower(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Watched:
+class _Watched(Record, kw_only=True):
     """A running subscription with its usage."""
 
     row: Subscription
@@ -61,8 +60,7 @@ class _Watched:
     lifetime: Lifetime
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Reached:
+class _Reached(Record, kw_only=True):
     """A subscription that has reached thresholds, with the invoice to be made."""
 
     of: _Watched

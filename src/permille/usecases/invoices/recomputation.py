@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -21,6 +20,7 @@ from permille.core.rating.fee import Fee, carry_fee_on
 from permille.core.rating.minimum_charge import true_up_fee
 from permille.core.rating.proration import rated_period
 from permille.core.rating.rate import rate
+from permille.core.record import Record, replace
 from permille.events.engine import event_log, usage
 from permille.events.log import StoredEvent
 from permille.events.usage import SeriesUsage, UsageQuery
@@ -37,8 +37,7 @@ ChargeOnce = tuple[Any, ...]
 """A charge in one period of a subscription: all of its fees there."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Basis:
+class Basis(Record, kw_only=True):
     """What a fee is reckoned from, of the whole charge in its period."""
 
     subscription: Subscription

@@ -7,7 +7,6 @@ again. Taxes are those of today, and coupons, credit notes and wallets pay it li
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -34,6 +33,7 @@ from permille.core.invoice.progressive import BilledBefore
 from permille.core.invoice.regenerated import AddedFee, FeeChange, added_fee, changed_fee
 from permille.core.period import Period
 from permille.core.rating.fee import Fee
+from permille.core.record import Record, replace
 from permille.core.tax import Tax
 from permille.ids import new_id
 from permille.store import (
@@ -52,8 +52,7 @@ from permille.usecases.invoices import balances, single
 from permille.usecases.invoices.save import save
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Billed:
+class _Billed(Record, kw_only=True):
     """The subscriptions of a voided invoice, with the plans that price them."""
 
     rows: Mapping[UUID, Subscription]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -22,6 +21,7 @@ from permille.core.invoice.billing import InvoicingReason, SubscriptionBilling, 
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind, Line, changed
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
+from permille.core.record import replace
 from permille.store import fees as fee_store, plans, subscriptions
 from permille.store.fees import StoredFee
 from permille.usecases.invoices.facts import draft_of, load_section_choices

@@ -9,7 +9,6 @@ bills nothing twice. Source: semantics-billing.md sections 3.10, 4.2 to 4.7; doc
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -36,6 +35,7 @@ from permille.core.invoice.kinds import make
 from permille.core.metering.event import Arrival
 from permille.core.period import Period, local_date
 from permille.core.rating.fee import Fee
+from permille.core.record import Record, replace
 from permille.core.tax import Tax
 from permille.database.connections import is_passing
 from permille.events.engine import event_log, usage
@@ -51,8 +51,7 @@ from permille.usecases.price_change import amounts_changed
 BATCH = 2_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class Batch(Record, kw_only=True):
     """What is billed together: the billings in the order of their requests, and the drafts with all facts for them."""
 
     billings: Sequence[SubscriptionBilling]
@@ -154,8 +153,7 @@ def bill_terminations(conn: Connection[Any], subscription_ids: Sequence[UUID], *
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanChange:
+class PlanChange(Record, kw_only=True):
     """A subscription that ends because another plan takes over, and the one that begins."""
 
     old_id: UUID
@@ -347,7 +345,7 @@ def progressive_billing(
         reason=InvoicingReason.PROGRESSIVE,
         periods=BillingPeriods(subscription=running_period(facts, at=at), charges=usage_period),
     )
-    return replace(billing, arrival=arrival)
+    return replace(billing, arrival=arrival, shared={})
 
 
 def bill_in_advance(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:

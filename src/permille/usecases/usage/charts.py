@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from psycopg import Connection
 
+from permille.core.record import Record
 from permille.events.engine import usage
 from permille.events.usage import Shown
 from permille.ids import new_id
@@ -20,8 +20,7 @@ SIZE_AT_ONCE = 20_000
 KEPT = timedelta(minutes=5)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChartedUsage:
+class ChartedUsage(Record, kw_only=True):
     """The days of a chart. `made_at` is None when they are of now, or when they are still being made."""
 
     days: Days

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -28,6 +27,7 @@ from permille.core.rating.daily_usage import (
     reach_of,
 )
 from permille.core.rating.filters import Group
+from permille.core.record import Record, replace
 from permille.events.engine import usage
 from permille.events.usage import UsageQuery
 from permille.store import customers, plans
@@ -37,8 +37,7 @@ from permille.usecases.usage.windows import custom_properties_read, running_plan
 _ONE_DAY = timedelta(days=1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Calendar:
+class Calendar(Record, kw_only=True):
     """The local days of one row of a subscription: `life` goes to its end, or to that of the running period.
 
     Events may be dated ahead of now, and count in the running period.
@@ -86,8 +85,7 @@ class Calendar:
         ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DailyLine:
+class DailyLine(Record, kw_only=True):
     """Units of a charge on a day: of a filter (None: what no filter wants) and a pricing group."""
 
     filter: PlanFilter | None
@@ -95,8 +93,7 @@ class DailyLine:
     usage: Usage
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DailyUsage:
+class DailyUsage(Record, kw_only=True):
     """A day, and what each charge has used of it; every charge is there, its lines only where it was used."""
 
     day: Day
@@ -138,8 +135,7 @@ def daily_usage(
     ]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReadDays:
+class ReadDays(Record, kw_only=True):
     """What was read of one metric: what is carried over into the first day, and the events of each day."""
 
     before: Series

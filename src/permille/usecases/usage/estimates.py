@@ -7,7 +7,6 @@ estimate prices it alone, by its rate, without allowances.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -33,6 +32,7 @@ from permille.core.money import ZERO
 from permille.core.rating.advance import fee_of_nothing, instant_fee, units_alone
 from permille.core.rating.fee import Fee
 from permille.core.rating.models import ChargeModel, model_of
+from permille.core.record import Record, replace
 from permille.core.tax import Taxed, tax_fee
 from permille.events.log import TOO_MUCH_WORK
 from permille.store import billable_metrics, customers, plans, subscriptions
@@ -43,8 +43,7 @@ from permille.usecases.usage.windows import running_plan
 _NO_CHARGE = {"code": ["does_not_match_an_instant_charge"]}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EstimatedEvent:
+class EstimatedEvent(Record, kw_only=True):
     """An event that was not sent."""
 
     code: str
@@ -56,8 +55,7 @@ class EstimatedEvent:
     precise_amount_cents: Decimal
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class Estimate(Record, kw_only=True):
     """A fee that an event would make, with its taxes."""
 
     terms: AdvanceTerms
@@ -161,8 +159,7 @@ def _taxed(terms: AdvanceTerms, fee: Fee) -> Estimate:
     return Estimate(terms=terms, fee=fee, taxed=tax_fee(fee.amount_cents, fee.precise_amount_cents, taxes))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InstantEstimate:
+class InstantEstimate(Record, kw_only=True):
     """A fee by the rate alone."""
 
     terms: AdvanceTerms

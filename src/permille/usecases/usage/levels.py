@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -29,6 +29,7 @@ from permille.core.rating.fee import Fee, carry_fee_on
 from permille.core.rating.level import NOTHING_CARRIED_OVER, CarriedOver, LevelState, PaidLevel, paid_level_at
 from permille.core.rating.proration import Proration, proration_by
 from permille.core.rating.rounding import NOTHING_EARLIER, Earlier, Rounding
+from permille.core.record import Record, replace
 from permille.events.engine import event_log, usage
 from permille.events.usage import AdvanceWindow
 from permille.store import advance_levels, advance_rounding
@@ -44,8 +45,7 @@ PARTS_PER_EVENT = 8
 """How large levels may be, by the events since they were last kept, to be kept again."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdvanceTerms:
+class AdvanceTerms(Record, kw_only=True):
     """What an event of a subscription is priced by: a charge of its plan, in the period of the event."""
 
     row: Subscription
@@ -92,8 +92,7 @@ def terms_of_charge(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class History:
+class History(Record, kw_only=True):
     """What the events of a charge in a period are priced by: the levels reached so far, and the events since."""
 
     key: LevelKey

@@ -7,7 +7,6 @@ negative ones need nobody to put it right. Source: semantics-billing.md sections
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,21 +15,20 @@ from psycopg import Connection
 
 from permille.core.contract.subscription import Subscription, life_of, thresholds_on
 from permille.core.contract.threshold import Completion, completions
+from permille.core.record import Record, replace
 from permille.store import customers, lifetime_usage as store, plans, progressive, subscriptions
 from permille.store.lifetime_usage import Life
 from permille.usecases.usage.usage import PeriodUsage, UsageSearch, running_usage
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ThresholdProgress:
+class ThresholdProgress(Record, kw_only=True):
     """How far lifetime usage has come towards a threshold, and when an invoice was made of it."""
 
     completion: Completion
     reached_at: datetime | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LifetimeUsage:
+class LifetimeUsage(Record, kw_only=True):
     """Amounts without taxes, in [from_, to); `from_` is None before the start. `id` is that of the first row."""
 
     id: UUID
@@ -96,8 +94,7 @@ def lifetime_cents(conn: Connection[Any], running: Sequence[tuple[Subscription, 
     return [each.amount_cents for each in lifetimes(conn, running)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Lifetime:
+class Lifetime(Record, kw_only=True):
     """What the rows of a life have used together, in cents."""
 
     row_ids: tuple[UUID, ...]

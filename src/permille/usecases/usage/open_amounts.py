@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -24,6 +23,7 @@ from permille.core.customer import Customer
 from permille.core.money import exact
 from permille.core.rating.charge import CompiledCharge, Place, series_place, shown_group
 from permille.core.rating.linear import Used, is_linear, line_cents, units_of
+from permille.core.record import Record
 from permille.events.engine import usage
 from permille.events.usage import KindUsage, UsageQuery
 from permille.store import plans
@@ -47,8 +47,7 @@ class OpenAmount(NamedTuple):
     amount_cents: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Prices:
+class _Prices(Record, kw_only=True):
     """The charges of a version of a plan, but for those in advance, ready to price."""
 
     currency: str

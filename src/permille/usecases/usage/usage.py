@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from decimal import Decimal
 from fractions import Fraction
@@ -42,6 +41,7 @@ from permille.core.rating.projection import Projection, elapsed_share, project, 
 from permille.core.rating.proration import RatedPeriod, rated_period
 from permille.core.rating.rate import PricedUsage, price_usage, rate
 from permille.core.rating.rounding import Rounding
+from permille.core.record import Record, field, replace
 from permille.core.tax import tax_invoice
 from permille.events.engine import usage
 from permille.events.usage import SeriesUsage, UsageQuery
@@ -61,8 +61,7 @@ from permille.usecases.usage.windows import has_kept_level, usage_period, usage_
 Series = Sequence[tuple[Dimensions, Partial]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsageSearch:
+class UsageSearch(Record, kw_only=True):
     """What a look at the current usage is narrowed to. Of the first three, the first that is given counts."""
 
     charge_id: str | None = None
@@ -96,8 +95,7 @@ class UsageSearch:
         return bool(self.charge_id or self.charge_code or self.billable_metric_code)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShownBreakdown:
+class ShownBreakdown(Record, kw_only=True):
     """Units of a line by properties that only show."""
 
     presentation_by: Mapping[str, str]
@@ -105,8 +103,7 @@ class ShownBreakdown:
     projected_units: Decimal | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsedFilter:
+class UsedFilter(Record, kw_only=True):
     """The filter that a line is of."""
 
     id: UUID
@@ -114,8 +111,7 @@ class UsedFilter:
     values: Mapping[str, Sequence[str]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UsedUnit:
+class UsedUnit(Record, kw_only=True):
     """The pricing unit that a line was priced in, and what it came to in hundredths of it."""
 
     amount_cents: int
@@ -141,8 +137,7 @@ class UsageLine(NamedTuple):
     """Whether it is usage that has no price (core.unlisted)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChargeUsage:
+class ChargeUsage(Record, kw_only=True):
     """What a charge came to; current usage has a line for every filter, used or not."""
 
     charge_id: UUID
@@ -157,8 +152,7 @@ class ChargeUsage:
     lines: tuple[UsageLine, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeriodUsage:
+class PeriodUsage(Record, kw_only=True):
     """Usage of one subscription in one period, which for current usage is not over."""
 
     period: Period
@@ -228,8 +222,7 @@ def running_usages(
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Running:
+class _Running(Record, kw_only=True):
     """An active subscription in the period of which the usage is asked for."""
 
     subscription: Subscription

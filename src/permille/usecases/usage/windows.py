@@ -6,7 +6,6 @@ Source: semantics-metering.md sections 2.4, 5.12 and 6.1.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
 from permille.core.contract.plan import Charge, Plan
@@ -26,6 +25,7 @@ from permille.core.period import (
 from permille.core.rating.charge import Dimensions
 from permille.core.rating.models import model_of
 from permille.core.rating.models.catalogue import PRICE_DATE, price_changes, price_dates, with_prices
+from permille.core.record import replace
 from permille.events.usage import Cut, UsageQuery
 
 # A move to another timezone shifts the bounds of the periods by so much at most against what is billed.

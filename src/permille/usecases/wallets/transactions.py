@@ -6,7 +6,6 @@ Source: semantics-billing.md section 5.6.
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -15,6 +14,7 @@ from psycopg import Connection
 
 from permille.core.errors import NotFound
 from permille.core.invoice.payment import PaymentStatus
+from permille.core.record import replace
 from permille.core.wallet import (
     Direction,
     Settlement,

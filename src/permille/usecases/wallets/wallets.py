@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from itertools import chain, count
@@ -16,13 +15,13 @@ from psycopg import Connection
 from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotAllowed, NotFound
 from permille.core.money import ZERO
+from permille.core.record import Record
 from permille.core.wallet import ACTIVE_MAX, LOWEST_PRIORITY, Wallet
 from permille.ids import new_id
 from permille.store import customers, wallets, webhooks
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewWallet:
+class NewWallet(Record, kw_only=True):
     """A wallet that is to be opened."""
 
     currency: str

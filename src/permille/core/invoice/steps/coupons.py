@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from decimal import Decimal
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from permille.core.fee_kind import FeeKind
 from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus, Line, changed
 from permille.core.invoice.facts import Facts
 from permille.core.money import ZERO, exact
+from permille.core.record import replace
 
 
 def coupons(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:

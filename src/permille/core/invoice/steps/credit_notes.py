@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from permille.core.invoice.credit_note import spend
 from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus, changed
 from permille.core.invoice.facts import Facts
+from permille.core.record import replace
 
 
 def credit_notes(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 
 from permille.core.invoice.draft import InvoiceDates, InvoiceDraft, InvoiceKind, InvoiceStatus, changed
 from permille.core.invoice.facts import Facts
 from permille.core.period import local_date, midnight
+from permille.core.record import replace
 
 _REMEMBERED = 1024
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from permille.core.invoice.facts import Facts
 from permille.core.money import ZERO, exact
 from permille.core.rating.filters import Id
 from permille.core.rating.models.group_keys import TARGET_WALLET
+from permille.core.record import replace
 from permille.core.wallet import FeeBucket, FilledWallet, Lot, Spending, spend
 
 _Key = tuple[FeeKind, UUID | None, str | None]

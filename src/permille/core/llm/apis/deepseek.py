@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from permille.core.llm.apis.openai_chat import COMPLETION, INFORMATIVE, OPENAI_CHAT, PROMPT
 from permille.core.llm.parts import TokenType
 from permille.core.llm.table import Count, Total
+from permille.core.record import replace
 
 DEEPSEEK_CHAT = replace(
     OPENAI_CHAT,

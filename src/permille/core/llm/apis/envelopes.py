@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from permille.core.llm.parts import Tier, UnreadableUsage
 from permille.core.llm.table import Obj, at, text_at
+from permille.core.record import Record
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope:
+class Envelope(Record, kw_only=True):
     """The answers in an envelope, and what only the envelope says."""
 
     chunks: Sequence[Obj]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from permille.core.llm.apis.openai_chat import OPENAI_CHAT
 from permille.core.llm.table import ModelUsage, Obj, at, text_at
+from permille.core.record import replace
 
 
 def _requests(body: Obj, usage: Obj, model: str | None) -> list[ModelUsage]:

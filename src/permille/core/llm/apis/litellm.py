@@ -5,13 +5,13 @@ Its callbacks for Lago and OpenMeter send the totals alone, and nobody says who 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 
 from permille.core.llm.apis.anthropic import SERVER_TOOLS
 from permille.core.llm.apis.openai_chat import COMPLETION, INFORMATIVE, OPENAI_CHAT, PROMPT
 from permille.core.llm.parts import TokenType
 from permille.core.llm.table import ByField, Count, Obj, by_name_alone, quantity
+from permille.core.record import replace
 
 
 def _modalities(base: str) -> ByField:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 
 from permille.core.llm.apis.openai_chat import INFORMATIVE, OPENAI_CHAT
 from permille.core.llm.parts import CallType, Metric
 from permille.core.llm.table import Measure, Obj, at, quantity
+from permille.core.record import replace
 
 
 def _cost(_body: Obj, usage: Obj) -> Decimal | None:

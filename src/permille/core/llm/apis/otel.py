@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from permille.core.llm.apis.openai_responses import INPUT, OUTPUT
 from permille.core.llm.table import Api, Rest, Total, by_name_alone
+from permille.core.record import replace
 
 OTEL = Api(
     name="otel",

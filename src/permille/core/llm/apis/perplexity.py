@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 
 from permille.core.llm.apis.openai_chat import COMPLETION, INFORMATIVE, OPENAI_CHAT, PROMPT
 from permille.core.llm.parts import CallType, Metric, TokenType
 from permille.core.llm.table import Count, Measure, Obj, Total, at, quantity
+from permille.core.record import replace
 
 
 def _cost(_body: Obj, usage: Obj) -> Decimal | None:

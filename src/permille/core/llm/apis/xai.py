@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from decimal import Decimal
 
 from permille.core.llm.apis.openai_chat import COMPLETION, INFORMATIVE, OPENAI_CHAT, PROMPT, REASONING
 from permille.core.llm.apis.openai_responses import OPENAI_RESPONSES
 from permille.core.llm.table import Obj, Total, quantity
+from permille.core.record import replace
 
 _TICKS = Decimal("1e-10")
 

@@ -34,7 +34,7 @@ class DatedCatalogue(NamedTuple):
 Versions = Sequence[DatedCatalogue]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class EffectiveCatalogue:
     """Versions by source: sources in the order in which they count, versions in the order of their approval."""
 

@@ -8,7 +8,6 @@ between dates, within and outside those hours, and become rows.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -36,6 +35,7 @@ from permille.core.llm.catalogue.rows import (
     read_amount,
     unread_prices,
 )
+from permille.core.record import Record
 
 SOURCE = "genai-prices"
 
@@ -98,8 +98,7 @@ class _Boundary(NamedTuple):
     to: date | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Conditional:
+class _Conditional(Record):
     """A price set and when it is active: from a date on, or in hours of the day."""
 
     prices: Prices

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -34,6 +33,7 @@ from permille.core.llm.catalogue.rows import (
 )
 from permille.core.llm.model_name import ModelName, name_model, provider_name
 from permille.core.money import exact
+from permille.core.record import replace
 
 SOURCE = "litellm"
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from permille.core.llm.catalogue.rows import UnreadablePricesError
+from permille.core.record import Record
 
 TEXT_MAX = 1_000
 
@@ -21,8 +21,7 @@ _TESTS: Mapping[str, Callable[[str, str], bool]] = {
 _JOINS: Mapping[str, Callable[[list[bool]], bool]] = {"or": any, "and": all}
 
 
-@dataclass(frozen=True, slots=True)
-class MatchRule:
+class MatchRule(Record):
     """One rule: its kind, with a text or with the rules that it joins."""
 
     kind: str

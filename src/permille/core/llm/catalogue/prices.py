@@ -27,6 +27,7 @@ from permille.core.llm.catalogue.rows import (
     UnreadPrices,
 )
 from permille.core.llm.parts import CallType, MeasureType
+from permille.core.record import Record
 
 PARENTS: Mapping[str, str] = {
     **{str(kind): str(parent) for kind, parent in fold.PARENTS.items()},
@@ -163,8 +164,7 @@ class ProviderPrices:
         return None if place is None else self.models[place]
 
 
-@dataclass(frozen=True, slots=True)
-class FoundPrice:
+class FoundPrice(Record):
     """A price: the row, whose it is, and in which version of the catalogue."""
 
     provider: str
@@ -195,7 +195,7 @@ class PriceSource(Protocol):
         """Whether a model is said to be no longer offered on a UTC date."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Catalogue:
     """All providers. `label` says which version it is."""
 

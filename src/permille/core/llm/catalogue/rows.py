@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from typing import Any, NamedTuple
+
+from permille.core.record import Record
 
 STANDARD = "standard"
 OFF_PEAK = "off_peak"
@@ -66,8 +67,7 @@ class Conditions(NamedTuple):
     region: str = NO_REGION
 
 
-@dataclass(frozen=True, slots=True)
-class PriceRow:
+class PriceRow(Record):
     """A price of a model. `valid_from` None: always before; `valid_to` None: until further notice."""
 
     measure: Measure

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from permille.core.llm.catalogue import genai_prices, litellm
 from permille.core.llm.catalogue.prices import Catalogue
+from permille.core.record import Record
 
 
 class Decoder(Protocol):
@@ -17,8 +17,7 @@ class Decoder(Protocol):
         """The catalogue in it."""
 
 
-@dataclass(frozen=True, slots=True)
-class PriceFileSource:
+class PriceFileSource(Record):
     """Whose price files they are, what they are called there, and how they are read."""
 
     name: str

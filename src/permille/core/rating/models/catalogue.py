@@ -24,6 +24,7 @@ from permille.core.metering.event import numeric_value
 from permille.core.money import ZERO
 from permille.core.rating.models.group_keys import PRICING
 from permille.core.rating.models.price import Model, Price, Pricer, Quantity, codes, is_amount
+from permille.core.record import Record
 
 KEYS = ("markup", "markup_by", "prices", "unpriced", "as_of", "exchange_rate")
 PRICE_DATE = "price_since"
@@ -65,8 +66,7 @@ class FoundRate(NamedTuple):
         return self.rate, self.markup
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OwnPrice:
+class OwnPrice(Record, kw_only=True):
     """A price of the charge's own, in the currency of its plan, that wins over the catalogue."""
 
     provider: str

@@ -7,13 +7,13 @@ amount is due without any usage; a later one's as soon as the units exceed the t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
 from permille.core.money import ZERO, decimal_text
 from permille.core.rating.models.price import Model, Price, Pricer, Quantity, number, per_unit, tier_errors
+from permille.core.record import Record
 
 KEYS = ("graduated_ranges",)
 DEFAULTS: dict[str, Any] = {
@@ -21,8 +21,7 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Tier:
+class Tier(Record):
     """A tier as sent, and its numbers."""
 
     sent: Mapping[str, Any]

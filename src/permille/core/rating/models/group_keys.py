@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from permille.core.record import Record
 
 PRICING = "pricing_group_keys"
 PRICING_ALIAS = "grouped_by"
@@ -38,8 +39,7 @@ def with_wallet(keys: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*keys, TARGET_WALLET)))
 
 
-@dataclass(frozen=True, slots=True)
-class PresentationKeys:
+class PresentationKeys(Record):
     """The properties by which a charge's lines are shown, and those of them that its invoices show."""
 
     names: tuple[str, ...] = ()

@@ -7,7 +7,6 @@ instead of limiting each other (semantics-metering.md section 5.7).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from itertools import accumulate
 from typing import Any
@@ -25,6 +24,7 @@ from permille.core.rating.models.price import (
     number,
     per_unit,
 )
+from permille.core.record import Record
 
 KEYS = (
     "rate",
@@ -37,8 +37,7 @@ KEYS = (
 DEFAULTS: dict[str, Any] = {"rate": "0"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PercentageTerms:
+class PercentageTerms(Record, kw_only=True):
     """The properties, read."""
 
     rate: Decimal

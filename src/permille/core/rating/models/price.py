@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -13,6 +12,7 @@ from permille.core.bounds import DIGITS_MAX
 from permille.core.metering.aggregations import Aggregation
 from permille.core.metering.event import numeric_value
 from permille.core.money import ZERO, exact
+from permille.core.record import Record
 
 _DIGITS = rf"[0-9]{{1,{DIGITS_MAX}}}"
 _AMOUNT = re.compile(rf"\+?(?:{_DIGITS}(?:\.[0-9]{{0,{DIGITS_MAX}}})?|\.{_DIGITS})(?:[eE][+-]?[0-9]{{1,2}})?")
@@ -74,8 +74,7 @@ Pricer = Callable[[Quantity], Price]
 """A price model with its properties read: pure, so it can be kept and used for any number of buckets."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
+class Model(Record, kw_only=True):
     """A charge model: its properties, its price, and what it can be combined with (semantics-metering.md 5.1)."""
 
     keys: tuple[str, ...]
