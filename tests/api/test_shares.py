@@ -35,6 +35,7 @@ from permille.niceness import NICE
 from permille.store import api_keys, organizations
 from permille.usecases.key_use import KeyUse
 
+pytestmark = pytest.mark.usefixtures("two_processors")
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
 Get = Callable[[str, str], Coroutine[Any, Any, httpx2.Response]]
 

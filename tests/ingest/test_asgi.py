@@ -326,6 +326,7 @@ def waiting(owner: UUID, size: int) -> WaitingRequest:
     return AwaitedRequest(Request(owner, drafts, 0), asyncio.get_running_loop().create_future())
 
 
+@pytest.mark.usefixtures("two_processors")
 def test_a_heavy_organization_is_stored_when_its_other_work_is_done() -> None:
     """A request at a time, one thing at a time with what it does elsewhere; others pass it meanwhile."""
 
@@ -363,6 +364,7 @@ def test_a_heavy_organization_is_stored_when_its_other_work_is_done() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.usefixtures("two_processors")
 def test_a_heavy_organization_is_stored_at_the_end() -> None:
     async def run() -> None:
         loads = Loads(lambda: 0.0)

@@ -311,6 +311,16 @@ def test_old_ones_are_forgotten_and_waiting_ones_are_not(world: World) -> None:
     assert [row[0] for row in world.rows()] == ["pending"]
 
 
+def test_those_of_an_organization_whose_clock_is_years_behind_are_kept_as_long(world: World) -> None:
+    organization = world.organization()
+    world.listen(organization)
+    world.happen(organization)
+    world.deliver()
+    world.db.execute("update webhook set created_at = created_at - interval '2 years'")
+    assert webhooks.delete_older(world.db, before=NOW - timedelta(days=1)) == 0
+    assert webhooks.delete_older(world.db, before=NOW + timedelta(days=1)) == 1
+
+
 @pytest.mark.parametrize("breaks_transaction", [False, True])
 def test_a_webhook_that_cannot_be_made_stops_those_of_nobody(
     world: World, caplog: pytest.LogCaptureFixture, breaks_transaction: bool

@@ -202,6 +202,7 @@ def test_a_lost_database_is_nobodys_fault(
     assert not fenced(db)
 
 
+@pytest.mark.usefixtures("two_processors")
 def test_while_others_are_there_an_organization_rests_after_its_turn(
     db: psycopg.Connection[Any], pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

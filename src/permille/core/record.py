@@ -1,4 +1,4 @@
-"""Records: frozen objects with named fields, made, copied and compared in C (docs/decisions/018-records.md)."""
+"""Records: frozen objects with named fields, made, copied and compared in C (docs/decisions/019-records.md)."""
 
 from __future__ import annotations
 

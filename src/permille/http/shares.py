@@ -19,14 +19,15 @@ from starlette.concurrency import run_in_threadpool
 
 from permille.core.errors import Refusal
 from permille.database.connections import processor_seconds
+from permille.niceness import PROCESSORS
 
 Made = TypeVar("Made")
 
 CREDENTIALS_REMEMBERED = 10_000
 LATELY_SECONDS = 2.0
 """What was longer ago counts little."""
-LITTLE = 0.5
-"""Half a processor is never more than a fair share; it is what a heavy owner has as well, or it would not stay one."""
+LITTLE = max(0.5, PROCESSORS / 4)
+"""So many processors are never more than a fair share: half a one is what a heavy owner has as well, or it would not stay one."""
 NEW_SECONDS = 1.0
 """Who has come no longer ago is not known yet."""
 REST_SECONDS_MAX = 2.0

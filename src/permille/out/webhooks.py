@@ -42,7 +42,7 @@ AT_ONCE = 32
 CLAIMED_MAX = 256
 CLAIMED_SECONDS = 1.0
 """More are claimed and rendered together than are sent at once where an endpoint is quick: so many at most, for so long."""
-TURN_SECONDS = 20.0
+TURN_SECONDS = 5.0
 """After so long an endpoint goes to the end of the queue."""
 SLOW_SECONDS = 5.0
 """Endpoints whose attempts take longer on average share the slots of the slow ones."""

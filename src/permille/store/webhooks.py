@@ -327,10 +327,10 @@ def signing_key(conn: Connection[Any], *, draw: Callable[[], str], now: datetime
 
 
 def delete_older(conn: Connection[Any], *, before: datetime, limit: int = 10_000) -> int:
-    """Delete webhooks of which nothing is left to do; how many."""
+    """Delete webhooks of which nothing is left to do since that instant, by the system's clock; how many."""
     cursor = conn.execute(
-        "delete from webhook where id in (select id from webhook where created_at < %s"
-        " and next_attempt_at is null order by created_at limit %s)",
+        "delete from webhook where id in (select id from webhook where coalesce(last_attempt_at, created_at) < %s"
+        " and next_attempt_at is null order by coalesce(last_attempt_at, created_at) limit %s)",
         [before, limit],
     )
     return cursor.rowcount
