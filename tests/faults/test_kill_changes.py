@@ -198,6 +198,7 @@ def test_a_history_is_moved_to_other_dimensions_whatever_dies(server: LiveServer
 
     def regions(client: httpx2.Client, name: str) -> dict[tuple[str, str], Decimal]:
         answer = client.get(f"/customers/{name}/current_usage", params={"external_subscription_id": name})
+        assert answer.status_code == 200, answer.text
         (used,) = answer.json()["customer_usage"]["charges_usage"]
         return {
             (row["values"]["type"][0], row["values"]["region"][0]): Decimal(row["units"])

@@ -161,6 +161,13 @@ def no_intakes(_: UUID) -> Intakes:
     return {}
 
 
+class NoCalls:
+    """A desk that is asked nothing."""
+
+    async def close(self) -> None:
+        pass
+
+
 def answers(**more: Any) -> Answers:
     def nothing(*_: Any, **__: Any) -> Any:
         return None
@@ -172,7 +179,7 @@ def answers(**more: Any) -> Answers:
         "warnings": lambda *_: [],
         "unevaluable": lambda *_: {},
         "unacceptable": lambda request: [each.transaction_id for each in request.drafts].index("poison"),
-        "calls": nothing,
+        "calls": NoCalls(),
         "notes": nothing,
     }
     return Answers(**cast("Any", asked | more))
