@@ -135,7 +135,7 @@ def victims(server: LiveServer) -> dict[str, list[int]]:
 def kill(server: LiveServer, role: str, chance: random.Random) -> None:
     pids = victims(server)[role]
     assert pids, f"no {role} to kill: {server.children()}"
-    pid = chance.choice(pids)
+    pid, before = chance.choice(pids), server.children()
     try:
         os.kill(pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -144,6 +144,15 @@ def kill(server: LiveServer, role: str, chance: random.Random) -> None:
         assert server.process is not None
         server.process.wait()
         server.start()
+        until(lambda: not any(map(is_running, before)), what="the old server answers nothing any more")
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state != "Z"
 
 
 def until(condition: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS, what: str) -> None:
