@@ -1304,8 +1304,8 @@ class Oracle:
                 used = (until - begin).days - (1 if why == "upgrade" else 0)
                 missing = Fraction(charge["minimum"] * max(used, 0), (after - first).days) - cents
                 if missing > 0:
-                    missing = catalogue.from_hundredths(self, row, charge, missing) if in_unit else missing
-                    yield self.charge_fee(row, charge["metric"], Fraction(1), missing, owner)
+                    fee = self.charge_fee(row, charge["metric"], Fraction(1), missing, owner)
+                    yield catalogue.fill_up(self, row, charge, fees, fee) if in_unit else fee
 
     def used_period(self, row: Subscription, why: str, at: datetime) -> tuple[datetime, datetime, date, date]:
         """The usage that is billed at an instant: from when to when, and the days of the whole period."""
