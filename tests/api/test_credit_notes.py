@@ -130,6 +130,22 @@ def test_what_a_note_by_hand_has_given_back_comes_off_what_an_upgrade_gives_back
     assert sorted(note["total_amount_cents"] for note in notes(api)) == [180, (1_000 - 150) * 120 // 100]
 
 
+def test_the_note_that_gives_back_the_last_takes_up_how_the_taxes_of_all_were_rounded(
+    subscribed: Api,
+) -> None:
+    """27.00 with 5.40 of tax: two notes by hand on 0.03 have 0.01 of it each, and exactly 0.006."""
+    api = subscribed
+    (invoice,) = api.get("/invoices")["invoices"]
+    (fee,) = api.get(f"/invoices/{invoice['lago_id']}")["invoice"]["fees"]
+    for _ in range(2):
+        items = [{"fee_id": fee["lago_id"], "amount_cents": 3}]
+        body = {"invoice_id": invoice["lago_id"], "items": items, "credit_amount_cents": 4}
+        api.post("/credit_notes", {"credit_note": body})
+    api.plan("max", amount_cents=31_000, pay_in_advance=True)
+    api.subscribe(plan="max")
+    assert sorted(note["total_amount_cents"] for note in notes(api)) == [4, 4, 3_240 - 8]
+
+
 @pytest.mark.parametrize("upgraded", [True, False])
 @pytest.mark.parametrize(("before", "after"), [("UTC", "Asia/Tokyo"), ("Asia/Tokyo", "America/Los_Angeles")])
 def test_the_days_of_a_customer_that_has_moved_are_those_that_it_was_billed(

@@ -211,6 +211,29 @@ def test_what_two_invoices_have_billed_too_much_comes_back_whole(api: Api, send:
     }  # fmt: skip
 
 
+def test_what_comes_back_last_takes_up_how_the_taxes_of_all_notes_were_rounded(
+    api: Api, send: Sender
+) -> None:
+    """60.00 with 12.00 of tax are paid; refunds of 0.03 twice are 0.04 each, and all of the usage is voided then."""
+    api.post("/taxes", {"tax": {"name": "VAT", "code": "vat", "rate": "20", "applied_to_organization": True}})
+    world(api, 5_000)
+    wrong = send.named("wrong", at(5, 11), tokens=60)
+    move(api, 2024, 3, 7)
+    (billed,) = invoices(api)
+    paid = {"invoice_id": billed["lago_id"], "amount_cents": 7_200, "reference": "x"}
+    api.post("/payments", {"payment": paid})
+    (fee,) = api.get(f"/invoices/{billed['lago_id']}")["invoice"]["fees"]
+    items = [{"fee_id": fee["lago_id"], "amount_cents": 3}]
+    refund = {"invoice_id": billed["lago_id"], "items": items, "refund_amount_cents": 4}
+    for _ in range(2):
+        api.post("/credit_notes", {"credit_note": refund})
+    body = {"transaction_id": "am", "event_transaction_id": wrong, "kind": "void", "reason": "a test"}
+    api.post("/events/amendments", {"amendment": body})
+    move(api, 2024, 4, 1, 12)
+    notes = api.get("/credit_notes")["credit_notes"]
+    assert sorted(note["total_amount_cents"] for note in notes) == [4, 4, 7_200 - 8]
+
+
 def test_an_amendment_that_raises_usage_is_looked_at_as_an_event_is(api: Api, send: Sender) -> None:
     world(api, 5_000)
     small = send.named("small", at(5, 11), tokens=4)

@@ -24,6 +24,7 @@ from permille.core.invoice.crediting import (
     note_on_rest,
     split_at_end,
     split_errors,
+    with_note,
 )
 from permille.core.record import replace
 from permille.core.tax import Tax
@@ -59,18 +60,8 @@ def billed(*fees: BilledFee, **fields: Any) -> BilledInvoice:
 
 
 def after(invoice: BilledInvoice, note: CreditAmounts) -> BilledInvoice:
-    """The invoice once this note is issued."""
-    given_back = {item.fee.fee_id: item.amount_cents for item in note.items}
-    rounded = Decimal(note.taxes_amount_cents) - note.precise_taxes_amount_cents
-    return replace(
-        invoice,
-        fees=[
-            replace(each, credited_cents=each.credited_cents + given_back.get(each.fee.fee_id, 0))
-            for each in invoice.fees
-        ],
-        rounded_up=invoice.rounded_up + rounded,
-        credited_cents=invoice.credited_cents + note.total_amount_cents,
-    )
+    """The invoice once this note is issued as credit."""
+    return with_note(invoice, note, CreditSplit(credit_cents=note.total_amount_cents))
 
 
 VAT = tax("20")

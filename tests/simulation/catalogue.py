@@ -123,10 +123,13 @@ def _note(oracle: Oracle, charge: Any, fees: list[Fee]) -> None:
             oracle.played.add("catalogue_holds" if fee.is_held else "catalogue_free")
 
 
-def from_hundredths(oracle: Oracle, row: Subscription, charge: Any, missing: Fraction) -> Fraction:
-    """What so many hundredths of the charge's unit that are missing to a minimum come to."""
+def fill_up(oracle: Oracle, row: Subscription, charge: Any, fees: list[Fee], fee: Fee) -> Fee:
+    """From hundredths of the charge's unit, what lacks of its minimum: with the others it comes to their rounded sum."""
+    before = sum((each.precise for each in fees), Fraction(0))
     unit = 10 ** oracle.decimals(row.customer)
-    return Fraction(rounded(missing), 100) * Fraction(charge["unit"]) * unit
+    fee.precise = Fraction(fee.cents, 100) * Fraction(charge["unit"]) * unit
+    fee.cents = rounded(before + fee.precise) - rounded(before)
+    return fee
 
 
 def _since(oracle: Oracle, terms: Any, used: Price, on: date) -> date:

@@ -108,8 +108,7 @@ def _note(oracle: Oracle, who: Customer, bill: Bill, items: list[tuple[Fee, int]
     bases = [(fee, cents - fee.off * cents / fee.cents) for fee, cents in items]
     precise = sum((base * rate / 100 for fee, base in bases for _, rate in fee.taxes), Fraction(0))
     base = rounded(sum((base for _, base in bases), Fraction(0)))
-    left = sum(fee.cents - rounded(fee.credited) for fee in bill.fees)
-    is_last = sum(cents for _, cents in items) == left
+    is_last = bill.is_last(cents for _, cents in items)
     taxes = rounded(precise - bill.rounded_up if is_last else precise)
     total = base + taxes
     offset = max(min(total, bill.due), 0)

@@ -87,6 +87,8 @@ def _credit_days_before(oracle: Oracle, row: Subscription, bill: Bill) -> None:
         own = amount - fee.off * amount / fee.cents
         base += own
         taxes += sum((own * rate / 100 for _, rate in fee.taxes), Fraction(0))
+    if bill.is_last(rounded(amount) for _, amount in items):
+        taxes -= bill.rounded_up
     if total := rounded(base) + rounded(taxes):
         oracle.played.add("gated_changes_late")
         bill.rounded_up += rounded(taxes) - digits(taxes, 5)

@@ -678,7 +678,7 @@ class Oracle:
         cents = rounded((fee.cents - fee.credited) * Fraction(action["share"]))
         base = cents - fee.off * cents / fee.cents
         taxes = sum((base * rate / 100 for _, rate in fee.taxes), Fraction(0))
-        if sum(one.credited for one in bill.fees) + cents == bill.fees_cents:
+        if bill.is_last([cents]):
             taxes -= bill.rounded_up
         total = rounded(base) + rounded(taxes)
         return (fee, cents, total) if cents > 0 and total > 0 else None
@@ -1145,12 +1145,16 @@ class Oracle:
 
     def _bill_due(self, rows: list[Subscription]) -> None:
         for customer in self.customers.values():
-            own = [row for row in rows if row.customer is customer]
-            turns = [self._turn(row) for row in own]
-            for turn in turns:
-                if len(turn) > 1:  # a change of plan has an invoice of its own
+            together: list[tuple[Subscription, str]] = []
+            for row in (each for each in rows if each.customer is customer):
+                turn = self._turn(row)
+                if (
+                    len(turn) > 1
+                ):  # a change of plan has an invoice of its own, before the next one is looked at
                     self._bill(customer, turn)
-            self._bill(customer, [part for turn in turns if len(turn) == 1 for part in turn])
+                else:
+                    together += turn
+            self._bill(customer, together)
 
     def _turn(self, row: Subscription) -> list[tuple[Subscription, str]]:
         """What a row brings to the bill of an instant; one with a pending change of plan ends."""
@@ -1300,8 +1304,8 @@ class Oracle:
                 used = (until - begin).days - (1 if why == "upgrade" else 0)
                 missing = Fraction(charge["minimum"] * max(used, 0), (after - first).days) - cents
                 if missing > 0:
-                    missing = catalogue.from_hundredths(self, row, charge, missing) if in_unit else missing
-                    yield self.charge_fee(row, charge["metric"], Fraction(1), missing, owner)
+                    fee = self.charge_fee(row, charge["metric"], Fraction(1), missing, owner)
+                    yield catalogue.fill_up(self, row, charge, fees, fee) if in_unit else fee
 
     def used_period(self, row: Subscription, why: str, at: datetime) -> tuple[datetime, datetime, date, date]:
         """The usage that is billed at an instant: from when to when, and the days of the whole period."""
@@ -1415,7 +1419,7 @@ class Oracle:
             return
         base = amount - fee.off * amount / fee.cents
         taxes = sum((base * rate / 100 for _, rate in fee.taxes), Fraction(0))
-        if sum(one.credited for one in bill.fees) + rounded(amount) == bill.fees_cents:
+        if bill.is_last([rounded(amount)]):
             taxes -= bill.rounded_up
         total = rounded(base) + rounded(taxes)
         if total:

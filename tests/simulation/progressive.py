@@ -155,6 +155,8 @@ def give_back(oracle: Oracle, customer: Any, bill: Bill, excess: int) -> None:
     worth = sum(net.values(), Fraction(0))
     share = min(excess / worth, Fraction(1)) if worth > 0 else Fraction(0)
     base, taxes = Fraction(0), Fraction(0)
+    if bill.is_last(rounded(cut(cents * share, 5)) for cents in left.values()):
+        taxes -= bill.rounded_up
     for fee in bill.fees:
         item = cut(left[id(fee)] * share, 5)
         own = item - fee.off * item / fee.cents

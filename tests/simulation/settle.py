@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from fractions import Fraction
@@ -206,6 +206,10 @@ class Bill:
     @property
     def fees_cents(self) -> int:
         return sum(fee.cents for fee in self.fees)
+
+    def is_last(self, items: Iterable[int]) -> bool:
+        """Whether a note on these cents gives back all that is left."""
+        return 0 < sum(items) == sum(fee.cents - rounded(fee.credited) for fee in self.fees)
 
     @property
     def with_taxes(self) -> int:

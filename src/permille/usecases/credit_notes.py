@@ -5,7 +5,7 @@ Source: semantics-billing.md sections 7.2 to 7.5.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -16,7 +16,6 @@ from permille.core.errors import Invalid, NotAllowed, NotFound
 from permille.core.invoice.credit_note import CreditAmounts
 from permille.core.invoice.crediting import (
     NO_PARTS,
-    BilledFee,
     BilledInvoice,
     CreditSplit,
     evened,
@@ -30,12 +29,12 @@ from permille.core.invoice.payment import PaymentStatus
 from permille.core.record import Record, field
 from permille.core.wallet import Wallet
 from permille.store import credit_notes, customers, fees as fee_store, wallet_transactions, wallets
-from permille.store.credit_notes import CreditedAmounts, CreditNote, NewCreditNote
-from permille.store.fees import StoredFee
+from permille.store.credit_notes import CreditNote, NewCreditNote
 from permille.store.invoices import StoredInvoice
 from permille.usecases import top_ups
 from permille.usecases.invoices import single
-from permille.usecases.invoices.credit_notes import credited_fee, issue, note_to_issue
+from permille.usecases.invoices.billed import billed_invoice
+from permille.usecases.invoices.credit_notes import issue, note_to_issue
 
 
 class CreditNoteRequest(Record, kw_only=True):
@@ -142,42 +141,6 @@ def _wallet(conn: Connection[Any], invoice: StoredInvoice) -> Wallet:
     if invoice.payment_status is not PaymentStatus.SUCCEEDED or not found or not found[0].is_active:
         raise NotAllowed("invalid_type_or_status")
     return found[0]
-
-
-def billed_invoice(conn: Connection[Any], invoice: StoredInvoice) -> BilledInvoice:
-    """What was billed, paid and given back of an invoice."""
-    return billed_invoices(conn, [invoice])[invoice.id]
-
-
-def billed_invoices(conn: Connection[Any], invoices: Collection[StoredInvoice]) -> dict[UUID, BilledInvoice]:
-    """Invoice -> what was billed, paid and given back of it; set-based."""
-    fees = fee_store.of_invoices(conn, [each.id for each in invoices])
-    credited = credit_notes.credited_of_fees(conn, [row.id for rows in fees.values() for row in rows])
-    earlier = credit_notes.credited_of_invoices(conn, fees.keys())
-    return {
-        each.id: _billed(each, fees[each.id], credited, earlier.get(each.id, CreditedAmounts()))
-        for each in invoices
-    }
-
-
-def _billed(
-    invoice: StoredInvoice,
-    rows: Sequence[StoredFee],
-    credited: Mapping[UUID, int],
-    earlier: CreditedAmounts,
-) -> BilledInvoice:
-    return BilledInvoice(
-        fees=[BilledFee(fee=credited_fee(row), credited_cents=credited.get(row.id, 0)) for row in rows],
-        is_prepaid=invoice.invoice_type == "credit",
-        payment_status=invoice.payment_status,
-        total_cents=invoice.total_amount_cents,
-        paid_cents=invoice.total_paid_amount_cents,
-        due_cents=invoice.due_amount_cents,
-        credited_cents=earlier.credit_amount_cents,
-        refunded_cents=earlier.refund_amount_cents,
-        offset_cents=invoice.offset_amount_cents,
-        rounded_up=earlier.rounded_up,
-    )
 
 
 def by_id(conn: Connection[Any], organization_id: UUID, note_id: UUID | None) -> CreditNote:

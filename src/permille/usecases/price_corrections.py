@@ -36,8 +36,9 @@ from permille.store import (
 from permille.store.catalogue_versions import CatalogueVersion
 from permille.store.fees import StoredFee
 from permille.store.invoices import StoredInvoice
-from permille.usecases.credit_notes import billed_invoices, new_note
+from permille.usecases.credit_notes import new_note
 from permille.usecases.invoices import single
+from permille.usecases.invoices.billed import billed_invoices
 from permille.usecases.invoices.credit_notes import issue
 from permille.usecases.invoices.late_usage import billed_line
 from permille.usecases.invoices.recomputation import ChargeNow, ChargeOnce, charge_once, repriced

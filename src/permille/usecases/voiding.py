@@ -19,8 +19,9 @@ from permille.core.record import Record
 from permille.store import customers, invoices, wallets, webhooks
 from permille.store.invoices import StoredInvoice
 from permille.usecases import coupons
-from permille.usecases.credit_notes import billed_invoice, new_note
+from permille.usecases.credit_notes import new_note
 from permille.usecases.invoices import single
+from permille.usecases.invoices.billed import billed_invoice
 from permille.usecases.invoices.credit_notes import issue
 from permille.usecases.wallets import transactions as prepaid
 

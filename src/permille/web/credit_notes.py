@@ -18,6 +18,7 @@ from permille.store.invoices import StoredInvoice
 from permille.usecases import credit_notes
 from permille.usecases.credit_notes import CreditNoteEstimate
 from permille.usecases.invoices import single
+from permille.usecases.invoices.billed import billed_invoice
 from permille.web.charge_form import amount_text, to_cents
 from permille.web.forms import problems_of
 from permille.web.visit import Done, HtmlPage, Problems, Visit
@@ -85,7 +86,7 @@ def _done(action: str, note: CreditNote) -> Done:
 def blank(visit: Visit) -> HtmlPage:
     """GET /app/credit-invoice/{lago_id}: what may come back, and with amounts in the address what that comes to."""
     invoice = _invoice(visit)
-    billed = credit_notes.billed_invoice(visit.conn, invoice)
+    billed = billed_invoice(visit.conn, invoice)
     left = {each.fee.fee_id: each.left_cents for each in billed.fees}
     fees = fee_store.of_invoices(visit.conn, [invoice.id])[invoice.id]
     typed = _typed(visit)

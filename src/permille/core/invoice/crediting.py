@@ -12,7 +12,7 @@ from uuid import UUID
 from permille.core.invoice.credit_note import CreditAmounts, CreditedFee, Item, credit_amounts
 from permille.core.invoice.payment import PaymentStatus
 from permille.core.money import ZERO, apportion, exact, round_cents
-from permille.core.record import Record
+from permille.core.record import Record, replace
 
 _TOO_MUCH = "higher_than_remaining_invoice_amount"
 _FIVE_DECIMALS = Decimal("0.00001")
@@ -98,12 +98,17 @@ def item_errors(invoice: BilledInvoice, amounts: Mapping[UUID, int]) -> str | No
 
 
 def note_on(invoice: BilledInvoice, amounts: Mapping[UUID, int]) -> CreditAmounts:
-    """What a note on so much of these fees comes to; the last one evens out how the taxes of all were rounded."""
+    """What a note on so much of these fees comes to."""
     known = {each.fee.fee_id: each.fee for each in invoice.fees}
     items = [
         Item(fee=known[fee_id], precise_amount_cents=Decimal(cents)) for fee_id, cents in amounts.items()
     ]
-    is_last = sum(amounts.values()) == invoice.left_cents
+    return note_of(invoice, items)
+
+
+def note_of(invoice: BilledInvoice, items: Sequence[Item]) -> CreditAmounts:
+    """What a note of these items comes to; the last one evens out how the taxes of all were rounded."""
+    is_last = 0 < sum(item.amount_cents for item in items) == invoice.left_cents
     return credit_amounts(items, rounded_up=invoice.rounded_up if is_last else ZERO)
 
 
@@ -151,6 +156,25 @@ def worth_of(items: Sequence[Item]) -> int:
     """What items come to once their coupons have gone with them, in cents."""
     with exact():
         return round_cents(sum((_worth(item.fee, item.precise_amount_cents) for item in items), ZERO))
+
+
+def with_note(invoice: BilledInvoice, amounts: CreditAmounts, split: CreditSplit) -> BilledInvoice:
+    """The invoice once this note is issued."""
+    came_back = {item.fee.fee_id: item.amount_cents for item in amounts.items}
+    with exact():
+        rounded_up = invoice.rounded_up + amounts.taxes_amount_cents - amounts.precise_taxes_amount_cents
+    return replace(
+        invoice,
+        fees=[
+            replace(each, credited_cents=each.credited_cents + came_back.get(each.fee.fee_id, 0))
+            for each in invoice.fees
+        ],
+        due_cents=invoice.due_cents - split.offset_cents,
+        credited_cents=invoice.credited_cents + split.credit_cents,
+        refunded_cents=invoice.refunded_cents + split.refund_cents,
+        offset_cents=invoice.offset_cents + split.offset_cents,
+        rounded_up=rounded_up,
+    )
 
 
 def _worth(fee: CreditedFee, of: Decimal | int) -> Decimal:

@@ -20,13 +20,11 @@ from permille.core.contract.timeline import SubscriptionFacts, trial_end
 from permille.core.fee_kind import FeeKind
 from permille.core.invoice.credit_note import (
     CreditAmounts,
-    CreditedFee,
     Item,
     PaidPeriod,
-    credit_amounts,
     unused_amount,
 )
-from permille.core.invoice.crediting import CreditSplit, split_at_end
+from permille.core.invoice.crediting import BilledInvoice, CreditSplit, note_of, split_at_end, with_note
 from permille.core.invoice.facts import PaidInAdvance
 from permille.core.invoice.payment import PaymentStatus
 from permille.core.invoice.steps.fixed_charges import paid_fee
@@ -49,6 +47,7 @@ from permille.store.credit_notes import NewCreditNote
 from permille.store.fees import StoredFee
 from permille.store.invoices import StoredInvoice
 from permille.usecases import payment_requests
+from permille.usecases.invoices.billed import billed_invoices, credited_fee
 from permille.usecases.mail import mail_new
 
 
@@ -106,21 +105,17 @@ def unused_credits(
     payers = customers.by_ids(conn, {row.customer_id for row in ended})
     first_starts = subscriptions.first_starts(conn, fees.keys())
     billed_on = invoices.invoices_by_ids(conn, {invoice_id for _, invoice_id in fees.values()})
-    fee_ids = {fee.id for fee, _ in fees.values()}
-    credited = credit_notes.credited_of_fees(conn, fee_ids)
-    passed = credit_notes.passed_of_fees(conn, fee_ids)
-    refunded = {
-        key: each.refund_amount_cents
-        for key, each in credit_notes.credited_of_invoices(conn, billed_on.keys()).items()
-    }
+    billed = billed_invoices(conn, billed_on.values())
+    passed = credit_notes.passed_of_fees(conn, {fee.id for fee, _ in fees.values()})
     notes = []
     for row in ended:
         if row.id not in fees:
             continue
         fee, invoice_id = fees[row.id]
         timezone = payers[row.customer_id].applicable_timezone
-        given, before = Decimal(credited.get(fee.id, 0)), passed.get(fee.id, 0)
-        invoice = billed_on[invoice_id]
+        invoice, known = billed_on[invoice_id], billed[invoice_id]
+        given = next(each.credited_cents for each in known.fees if each.fee.fee_id == fee.id)
+        before = passed.get(fee.id, 0)
         facts = facts_of(
             row, known_plans[row.plan_id], timezone=timezone, first_started_at=first_starts.get(row.id)
         )
@@ -129,12 +124,12 @@ def unused_credits(
             ended_at=row.terminated_at or at,
             upgraded=row.upgraded,
             at_most=Decimal(fee.amount_cents - before),
-            credited=given - before,
+            credited=Decimal(given - before),
         )
-        amounts = credit_amounts([Item(fee=credited_fee(fee), precise_amount_cents=amount)])
-        left, sent_back = fee.amount_cents - given - amount, refunded.get(invoice_id, 0)
+        amounts = note_of(known, [Item(fee=credited_fee(fee), precise_amount_cents=amount)])
         if amounts.total_amount_cents:  # coupons may have paid for all of it
-            split = _split(row, fee, invoice, amounts, left=left, refunded_cents=sent_back)
+            split = _split(row, fee, invoice, known, amounts, left=fee.amount_cents - given - amount)
+            billed[invoice_id] = with_note(known, amounts, split)
             notes.append(
                 note_to_issue(invoice, amounts, split, "order_cancellation", timezone=timezone, at=at)
             )
@@ -152,7 +147,7 @@ def credit_days_before(
     payers = customers.by_ids(conn, {row.customer_id for row in started})
     first_starts = subscriptions.first_starts(conn, [row.id for row in started])
     paid_on = invoices.invoices_by_ids(conn, {billed_on[row.id] for row in started})
-    fees = fee_store.of_invoices(conn, paid_on.keys())
+    fees, billed = fee_store.of_invoices(conn, paid_on.keys()), billed_invoices(conn, paid_on.values())
     paid_before = fixed_charges.paid_before(
         conn,
         [
@@ -175,9 +170,10 @@ def credit_days_before(
                     else _fixed_before(row, plan, fee, paid_before, billed_in=invoice.timezone, at=at)
                 )
                 items.append(Item(fee=credited_fee(fee), precise_amount_cents=amount))
-        amounts = credit_amounts([each for each in items if each.precise_amount_cents])
+        amounts = note_of(billed[invoice.id], [each for each in items if each.precise_amount_cents])
         if amounts.total_amount_cents:
             split = CreditSplit(credit_cents=amounts.total_amount_cents)
+            billed[invoice.id] = with_note(billed[invoice.id], amounts, split)
             notes.append(note_to_issue(invoice, amounts, split, "order_change", timezone=timezone, at=at))
     issue(conn, notes)
 
@@ -243,10 +239,10 @@ def _split(
     row: Subscription,
     fee: StoredFee,
     invoice: StoredInvoice,
+    billed: BilledInvoice,
     amounts: CreditAmounts,
     *,
     left: Decimal,
-    refunded_cents: int,
 ) -> CreditSplit:
     """`left` is what of the fee, in cents before taxes, is neither given back now nor before."""
     with exact():
@@ -258,19 +254,9 @@ def _split(
             total_cents=amounts.total_amount_cents,
             used_cents=with_taxes * left / fee.amount_cents,
             paid_cents=paid,
-            refundable_cents=invoice.total_paid_amount_cents - refunded_cents,
-            due_cents=invoice.due_amount_cents,
+            refundable_cents=billed.paid_cents - billed.refunded_cents,
+            due_cents=billed.due_cents,
         )
-
-
-def credited_fee(fee: StoredFee) -> CreditedFee:
-    """A fee as a credit note takes it."""
-    return CreditedFee(
-        fee_id=fee.id,
-        amount_cents=fee.amount_cents,
-        precise_coupons_amount_cents=fee.precise_coupons_amount_cents,
-        taxes=[each.tax for each in fee.taxed.applied],
-    )
 
 
 def _paid_period(ended: SubscriptionFacts, fee: StoredFee, *, billed_in: str) -> PaidPeriod:

@@ -11,14 +11,15 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.invoice.credit_note import Item, credit_amounts
-from permille.core.invoice.crediting import BilledFee, CreditSplit, items_worth, worth_of
+from permille.core.invoice.credit_note import Item
+from permille.core.invoice.crediting import BilledInvoice, CreditSplit, items_worth, note_of, worth_of
 from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus
 from permille.core.record import Record
-from permille.store import credit_notes, fees as fee_store, invoices, progressive
+from permille.store import invoices, progressive
 from permille.store.credit_notes import NewCreditNote
 from permille.store.invoices import StoredInvoice
-from permille.usecases.invoices.credit_notes import credited_fee, issue, note_to_issue
+from permille.usecases.invoices.billed import billed_invoices
+from permille.usecases.invoices.credit_notes import issue, note_to_issue
 
 
 class _Excess(Record, kw_only=True):
@@ -43,11 +44,13 @@ def credit_excess(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None
     ]
     while owed:
         ids = [each.invoice_id for each in owed]
-        billed_on, items = invoices.invoices_by_ids(conn, ids), _items(conn, owed)
+        billed_on = invoices.invoices_by_ids(conn, ids)
+        billed = billed_invoices(conn, billed_on.values())
+        items = [items_worth(billed[each.invoice_id].fees, each.cents) for each in owed]
         issue(
             conn,
             [
-                _note(each.draft, billed_on[each.invoice_id], own)
+                _note(each.draft, billed_on[each.invoice_id], billed[each.invoice_id], own)
                 for each, own in zip(owed, items, strict=True)
                 if own and billed_on[each.invoice_id].status is InvoiceStatus.FINALIZED
             ],
@@ -61,23 +64,9 @@ def credit_excess(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None
         ]
 
 
-def _items(conn: Connection[Any], owed: Sequence[_Excess]) -> list[list[Item]]:
-    """For each what comes back of its invoice's fees: the excess, and the coupons that go with it."""
-    fees = fee_store.of_invoices(conn, [each.invoice_id for each in owed])
-    credited = credit_notes.credited_of_fees(conn, [fee.id for own in fees.values() for fee in own])
-    return [
-        items_worth(
-            [
-                BilledFee(fee=credited_fee(fee), credited_cents=credited.get(fee.id, 0))
-                for fee in fees[each.invoice_id]
-            ],
-            each.cents,
-        )
-        for each in owed
-    ]
-
-
-def _note(draft: InvoiceDraft, invoice: StoredInvoice, items: Sequence[Item]) -> NewCreditNote:
-    amounts = credit_amounts(items)
+def _note(
+    draft: InvoiceDraft, invoice: StoredInvoice, billed: BilledInvoice, items: Sequence[Item]
+) -> NewCreditNote:
+    amounts = note_of(billed, items)
     split = CreditSplit(credit_cents=amounts.total_amount_cents)
     return note_to_issue(invoice, amounts, split, "other", timezone=draft.timezone, at=draft.made_at)
