@@ -26,11 +26,11 @@ from permille.events.engine import upkeep
 from permille.events.log import Request
 from permille.events.postgres.memory import Memory
 from permille.events.postgres.metering import new_version
-from permille.http.shares import NEW_SECONDS, Loads
+from permille.http.shares import Loads
 from permille.ingest import queue as queue_module
 from permille.ingest.asgi import EventIntake
 from permille.ingest.decoders import lago
-from permille.ingest.queue import AwaitedRequest, Most, Queue, WaitingRequest
+from permille.ingest.queue import LARGE_EVENTS, AwaitedRequest, Most, Queue, WaitingRequest
 from permille.store import api_keys, organizations
 from permille.usecases import metering
 
@@ -326,58 +326,25 @@ def waiting(owner: UUID, size: int) -> WaitingRequest:
     return AwaitedRequest(Request(owner, drafts, 0), asyncio.get_running_loop().create_future())
 
 
-@pytest.mark.usefixtures("two_processors")
-def test_a_heavy_organization_is_stored_when_its_other_work_is_done() -> None:
-    """A request at a time, one thing at a time with what it does elsewhere; others pass it meanwhile."""
+def test_a_flood_of_events_rests_for_nobody() -> None:
+    """Writers take one of each in turn: that is enough for others, and a flood keeps its rate beside them."""
 
     async def run() -> None:
         now = 0.0
         loads = Loads(lambda: now)
-        queue, heavy, other = Queue(loads), UUID(int=1), UUID(int=2)
+        queue, flood, other = Queue(loads), UUID(int=1), UUID(int=2)
         loads.add(other, 0.001)
-        loads.add(heavy, 4.0)
-        now += NEW_SECONDS
-        elsewhere = loads.piece(heavy)
-        assert await elsewhere.__aenter__()
-        for size in (1, 1):
-            queue.put(waiting(heavy, size))
-            queue.put(waiting(other, size))
-        assert [each.request.organization_id for each in await queue.take()] == [other, other]
+        loads.add(flood, 4.0)
+        async with loads.piece(flood):
+            queue.put(waiting(flood, LARGE_EVENTS))
+            assert len(await asyncio.wait_for(queue.take(), 5)) == 1
+        queue.put(waiting(flood, LARGE_EVENTS))
         taking = asyncio.create_task(queue.take())
-        for _ in range(10):
-            await asyncio.sleep(0)
-        assert not taking.done()
-        await elsewhere.__aexit__(None, None, None)
-        group = await asyncio.wait_for(taking, 5)
-        assert [each.request.organization_id for each in group] == [heavy, heavy], "many small ones at once"
-        queue.put(waiting(heavy, 1))
-        taking = asyncio.create_task(queue.take())
-        for _ in range(10):
-            await asyncio.sleep(0)
-        assert not taking.done(), "those before are not written"
-        queue.written(group)
-        assert len(await asyncio.wait_for(taking, 5)) == 1
-        queue.close()
-        queue.put(waiting(heavy, 1))
-        assert not await queue.take()
-
-    asyncio.run(run())
-
-
-@pytest.mark.usefixtures("two_processors")
-def test_a_heavy_organization_is_stored_at_the_end() -> None:
-    async def run() -> None:
-        loads = Loads(lambda: 0.0)
-        queue, heavy, other = Queue(loads), UUID(int=1), UUID(int=2)
-        loads.add(other, 0.001)
-        loads.add(heavy, 4.0)
-        async with loads.piece(heavy):
-            queue.put(waiting(heavy, 1))
-            queue.put(waiting(other, 1))
-            assert len(await queue.take()) == 1
-            queue.close()
-            assert len(await queue.take()) == 1
-            assert not await queue.take()
+        await asyncio.sleep(0.01)
+        assert not taking.done(), "the next writer is left to others"
+        now = 60.0
+        queue.changed.set()
+        assert len(await asyncio.wait_for(taking, 5)) == 1, "they are gone"
 
     asyncio.run(run())
 

@@ -172,7 +172,9 @@ class Loads:
     @property
     def in_company(self) -> bool:
         """Whether several are there, or were a moment ago."""
-        return len(self._of) > 1
+        with self._lock:
+            self._forget(self._clock())
+            return len(self._of) > 1
 
     def is_heavy(self, owner: Hashable, *, more: float = 0.0) -> bool:
         """Whether it takes more than its share, at the cost of others; `more` are seconds that are not counted yet."""

@@ -118,7 +118,7 @@ class EventIntake:
         self.tasks: list[asyncio.Task[None]] = []
         self.repeating: set[asyncio.Task[None]] = set()
         self.evaluations = Shares(1, EVALUATIONS_WAITING, refusal=too_many_requests, loads=loads)
-        self.readings = Shares(1, READINGS_WAITING, refusal=too_many_requests, loads=loads)
+        self.readings = Shares(1, READINGS_WAITING, refusal=too_many_requests)
         self.lookups = self.keys.lookups
         self.planned = PlannedStore(
             desk=answers.calls,

@@ -23,8 +23,6 @@ MOST_SECONDS = 0.5
 QUEUE_EVENTS = 100_000
 LARGE_EVENTS = 500
 """A request with so many is not stored with small ones of others, nor by several writers at once while others are there."""
-EVENT_SECONDS = 20e-6
-"""What an event takes of a processor, about."""
 CHANGING_SECONDS = 3.0
 """After so long its sender repeats it."""
 
@@ -83,11 +81,6 @@ class Queue:
 
     def __init__(self, loads: Loads | None = None) -> None:
         self.loads = loads or Loads()
-        self.let_in: dict[int, asyncio.Event | None] = {}
-        """Heavy organizations with a task that waits for a piece of their work: None until that may begin."""
-        self.under_way: dict[int, asyncio.Event] = {}
-        """Heavy organizations of which writers have something now, with what is set when it is written."""
-        self.pieces: set[asyncio.Task[None]] = set()
         self.waiting: dict[int, WaitingOfOne] = {}
         """By the number of the organization's id, which is hashed faster; those first whose turn it is."""
         self.events = 0
@@ -163,7 +156,7 @@ class Queue:
     def _group(self) -> list[WaitingRequest]:
         self._look()
         group: list[WaitingRequest] = []
-        size, owners, taken = 0, len(self.waiting), Counter[int]()
+        size, owners = 0, len(self.waiting)
         while (owner := self._next_owner()) is not None:
             own = self.waiting[owner]
             length = len(own.requests[0].request.drafts)
@@ -175,7 +168,6 @@ class Queue:
             group.append(own.requests.popleft())
             own.events -= length
             size += length
-            taken[owner] += length
             if not own.requests:
                 del self.waiting[owner]
             elif owners > 1:
@@ -186,19 +178,13 @@ class Queue:
         self.taken_at = time.monotonic()
         if size >= LARGE_EVENTS:
             self.being_written.update(_large_owners(group))
-        for owner, events in taken.items():
-            self.loads.add(UUID(int=owner), events * EVENT_SECONDS)
-            if (is_written := self.let_in.get(owner)) is not None:
-                self.let_in[owner] = None
-                self.under_way[owner] = is_written
+        for owner in {each.request.organization_id.int for each in group}:
+            self.loads.add(UUID(int=owner), 0.0)
         return group
 
     def written(self, group: Sequence[WaitingRequest]) -> None:
         """What was taken is stored, or is not going to be."""
         self.taken -= len(group)
-        if self.under_way:
-            for owner in {each.request.organization_id.int for each in group} & self.under_way.keys():
-                self.under_way.pop(owner).set()
         if self.being_written and (large := _large_owners(group)):
             self.being_written.subtract(large)
             self.being_written += Counter()  # without those that have none left
@@ -211,38 +197,13 @@ class Queue:
         return next((owner for owner in self.waiting if owner not in self.held_back), None)
 
     def _look(self) -> None:
-        """Find out who is held back while others are there."""
+        """While others are there, one of which a writer has large requests leaves the next writer to them."""
         self.held_back = set()
-        if not self.closed and (len(self.waiting) > 1 or self.loads.in_company):
-            self.held_back = {owner for owner in self.waiting if not self._may_be_taken(owner)}
-
-    def _may_be_taken(self, owner: int) -> bool:
-        """One of which a writer has large requests leaves the next writer to others; a heavy one waits for a piece of its work."""
-        if owner in self.being_written:
-            return False
-        if owner in self.let_in:
-            return self.let_in[owner] is not None
-        if not self.loads.is_heavy(UUID(int=owner)):
-            return True
-        self.let_in[owner] = None
-        task = asyncio.create_task(self._let_in(owner))
-        self.pieces.add(task)
-        task.add_done_callback(self.pieces.discard)
-        return False
-
-    async def _let_in(self, owner: int) -> None:
-        """A piece of a heavy organization's work: what writers take of it once."""
-        async with self.loads.piece(UUID(int=owner)):
-            is_written = self.let_in[owner] = asyncio.Event()
-            self.changed.set()
-            await is_written.wait()
-        del self.let_in[owner]
-        self.changed.set()
+        if self.being_written and not self.closed and (len(self.waiting) > 1 or self.loads.in_company):
+            self.held_back = self.waiting.keys() & self.being_written.keys()
 
     def close(self) -> None:
         self.closed = True
-        for task in self.pieces:
-            task.cancel()
         self.changed.set()
         self.enough.set()
 
