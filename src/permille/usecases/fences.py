@@ -31,7 +31,7 @@ TURN_SECONDS = 0.02
 """After a shorter turn nobody rests."""
 REST_SECONDS_MAX = 2.0
 PROCESSORS_ENOUGH = 8
-"""Of so many, background work for one organization takes a small part: nobody rests."""
+"""With so many, background work for one organization takes a small part of them: nobody rests."""
 
 
 class Task(StrEnum):
