@@ -25,9 +25,10 @@ from psycopg_pool import ConnectionPool
 from permille.config import Config
 from permille.core.organization import Organization
 from permille.database.connections import open_pool
+from permille.embedded.calls import WORKING
 from permille.ids import new_id
 from permille.out import webhooks as out_webhooks
-from permille.out.kind import Context
+from permille.out.kind import Context, Renderers
 from permille.out.signing import draw_private_key, public_pem
 from permille.out.webhooks import AT_ONCE, deliver
 from permille.store import fences, organizations, webhook_endpoints, webhook_log, webhooks
@@ -153,11 +154,14 @@ class World:
             found = {each: render(conn, each) for each in object_ids}
             return {each: shown for each, shown in found.items() if shown is not None}
 
-        renderers = {"invoice": render_all}
-        context = Context(
+        context = self.process({"invoice": render_all})
+        return sum(deliver(context, str(endpoint), clock=lambda: self.now) for (endpoint,) in endpoints)
+
+    def process(self, renderers: Renderers) -> Context:
+        """What the jobs of one process have at hand."""
+        return Context(
             pool=self.pool, config=self.config, renderers=renderers, is_stopping=self.stopping.is_set
         )
-        return sum(deliver(context, str(endpoint), clock=lambda: self.now) for (endpoint,) in endpoints)
 
     def rows(self) -> list[tuple[Any, ...]]:
         found = self.db.execute(
@@ -285,6 +289,29 @@ def test_a_second_job_helps_where_more_is_due_than_is_claimed(
         found = world.db.execute("select args from procrastinate_jobs where lock = 'beside'").fetchall()
         world.db.commit()
         assert len(found) == helpers
+
+
+def test_a_second_job_in_the_same_process_asks_for_another_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(out_webhooks, "ask_for", asked.append)
+    organization = world.organization()
+    world.listen(organization)
+    world.happen(organization)
+    (endpoint,) = world.db.execute("select id::text from webhook_endpoint").fetchone() or ("",)
+    world.db.commit()
+    second: list[int] = []
+
+    def render(_conn: object, ids: Sequence[UUID]) -> dict[UUID, object]:
+        second.append(deliver(process, endpoint, clock=lambda: world.now))
+        return {each: {"lago_id": str(each)} for each in ids}
+
+    process = world.process({"invoice": render})
+    assert deliver(process, endpoint, clock=lambda: world.now) == 1
+    assert (second, asked) == ([0], [WORKING])
+    world.happen(organization)
+    assert deliver(process, endpoint, clock=lambda: world.now) == 1, "the first has ended"
 
 
 def test_a_crash_between_claim_and_answer_repeats_the_attempt(world: World) -> None:

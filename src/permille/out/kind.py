@@ -10,7 +10,7 @@ from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 from permille.config import Config
-from permille.core.record import Record
+from permille.core.record import Record, field
 
 Renderer = Callable[[Connection[Any], Sequence[UUID]], Mapping[UUID, object]]
 """Objects as JSON by their ids; those that are no more are missing."""
@@ -25,6 +25,8 @@ class Context(Record, kw_only=True):
     config: Config
     renderers: Renderers
     is_stopping: Callable[[], bool]
+    under_way: dict[str, object] = field(default_factory=dict)
+    """The keys that this process is at, of a kind that has one job of each in a process."""
 
 
 class Kind(Record, kw_only=True):

@@ -10,9 +10,9 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from itertools import groupby
 from queue import Empty, SimpleQueue
@@ -26,6 +26,7 @@ from permille.clock import system_now
 from permille.config import Config
 from permille.core.record import Record
 from permille.database.connections import is_passing, is_unavailable
+from permille.embedded.calls import WORKING, ask_for
 from permille.out.addresses import reach_of
 from permille.out.calls import Answer, CallError, Client
 from permille.out.kind import Context, Kind, Renderer
@@ -42,7 +43,7 @@ AT_ONCE = 32
 CLAIMED_MAX = 256
 CLAIMED_SECONDS = 1.0
 """More are claimed and rendered together than are sent at once where an endpoint is quick: so many at most, for so long."""
-TURN_SECONDS = 5.0
+TURN_SECONDS = 20.0
 """After so long an endpoint goes to the end of the queue."""
 SLOW_SECONDS = 5.0
 """Endpoints whose attempts take longer on average share the slots of the slow ones."""
@@ -74,15 +75,20 @@ def deliver(context: Context, endpoint: str, *, clock: Callable[[], datetime] = 
     """Attempt what is due at an endpoint for a while, several at once; how many attempts that were.
 
     Each outcome is recorded when it comes. `clock` is the system's. An endpoint for which this fails for a reason of
-    ours is left alone for a while, longer each time.
+    ours is left alone for a while, longer each time. Where this process is at the endpoint already nothing is done: a
+    second job is for another process, which is asked for.
     """
     with context.pool.connection() as conn:
         found = webhooks.pause_of(conn, UUID(endpoint))
     if found is None or (found.retry_at is not None and found.retry_at > clock()):
         return 0
     try:
-        with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook") as threads:
-            count = _Turn(context, found.id, threads, clock).run()
+        with _alone_here(context, endpoint) as is_alone:
+            if not is_alone:
+                ask_for(WORKING)
+                return 0
+            with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="webhook") as threads:
+                count = _Turn(context, found.id, threads, clock).run()
     except Exception as error:
         if is_passing(error) or is_unavailable(error):
             raise
@@ -92,6 +98,18 @@ def deliver(context: Context, endpoint: str, *, clock: Callable[[], datetime] = 
         with context.pool.connection() as conn:
             webhooks.end_pause(conn, found.id, found.organization_id)
     return count
+
+
+@contextmanager
+def _alone_here(context: Context, endpoint: str) -> Iterator[bool]:
+    """Whether no other job of this process is at the endpoint; until it ends none is."""
+    mine = object()
+    is_alone = context.under_way.setdefault(endpoint, mine) is mine
+    try:
+        yield is_alone
+    finally:
+        if is_alone:
+            del context.under_way[endpoint]
 
 
 def _pause(context: Context, endpoint: Pause, error: Exception, *, now: datetime) -> None:
