@@ -63,7 +63,7 @@ class _Lane:
 class Loads:
     """Who takes most, and what becomes of that: an owner is heavy while others are there and it takes more than they do on average.
 
-    A heavy owner does one thing at a time, of whatever kind, and rests after each as long as it took: so it has half a
+    A heavy owner does one thing at a time, of whatever kind but events, and rests after each as long as it took: so it has half a
     processor, and others have all that is left. One that has just come does one thing at a time too, until it is known.
 
     Time on a processor counts, not time that passes: waiting for others makes nobody heavy. Once one is heavy, the

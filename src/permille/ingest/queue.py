@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import UUID
@@ -97,8 +97,6 @@ class Queue:
         self.changed = asyncio.Event()
         self.being_written: Counter[int] = Counter()
         """Organizations of which writers have large requests now."""
-        self.held_back: set[int] = set()
-        """Organizations that wait, of which nothing may be taken now."""
 
     def put(self, waiting: WaitingRequest) -> bool:
         """Whether there was room, of which an organization has half at most."""
@@ -128,11 +126,9 @@ class Queue:
         """
         async with self.turn:
             while True:
-                self._look()
-                while self._next_owner() is None and not self.closed:
+                while self._next_owner(self._held_back()) is None and not self.closed:
                     self.changed.clear()
                     await self.changed.wait()
-                    self._look()
                 await self._wait_for_company()
                 group = self._group()
                 if group or self.closed:
@@ -154,10 +150,10 @@ class Queue:
         return self.closed or self.events >= ENOUGH_EVENTS or outstanding >= self.most.of_late(self.taken_at)
 
     def _group(self) -> list[WaitingRequest]:
-        self._look()
+        held_back = self._held_back()
         group: list[WaitingRequest] = []
         size, owners = 0, len(self.waiting)
-        while (owner := self._next_owner()) is not None:
+        while (owner := self._next_owner(held_back)) is not None:
             own = self.waiting[owner]
             length = len(own.requests[0].request.drafts)
             limit = GROUP_EVENTS if owners == 1 or len(group) < owners else SHARED_GROUP_EVENTS
@@ -190,17 +186,17 @@ class Queue:
             self.being_written += Counter()  # without those that have none left
             self.changed.set()
 
-    def _next_owner(self) -> int | None:
+    def _next_owner(self, held_back: Collection[int]) -> int | None:
         """Whose turn it is."""
-        if not self.held_back:
+        if not held_back:
             return next(iter(self.waiting), None)
-        return next((owner for owner in self.waiting if owner not in self.held_back), None)
+        return next((owner for owner in self.waiting if owner not in held_back), None)
 
-    def _look(self) -> None:
+    def _held_back(self) -> Collection[int]:
         """While others are there, one of which a writer has large requests leaves the next writer to them."""
-        self.held_back = set()
         if self.being_written and not self.closed and (len(self.waiting) > 1 or self.loads.in_company):
-            self.held_back = self.waiting.keys() & self.being_written.keys()
+            return self.waiting.keys() & self.being_written.keys()
+        return ()
 
     def close(self) -> None:
         self.closed = True

@@ -112,7 +112,7 @@ def edit_prices(
         return after
     versions = _split(versions_of(before), since, version_id)
     base, said = edit_base(since, now), _differences(before, after)
-    place = next(n for n, each in enumerate(versions) if each.valid_until is None or base < each.valid_until)
+    place = _place_at(versions, base)
     if since is None:
         earlier = [
             replace(_rebase_version(before, after, each), said=each.said - said) for each in versions[:place]
@@ -174,11 +174,14 @@ def _split(
 ) -> Sequence[PriceVersion]:
     if since is None or any(each.valid_until == since for each in versions):
         return versions
-    place = next(
-        number for number, each in enumerate(versions) if each.valid_until is None or since < each.valid_until
-    )
+    place = _place_at(versions, since)
     earlier = replace(versions[place], id=version_id, valid_until=since, said=frozenset())
     return [*versions[:place], earlier, *versions[place:]]
+
+
+def _place_at(versions: Sequence[PriceVersion], at: datetime) -> int:
+    """Which of the versions is in force at an instant."""
+    return next(n for n, each in enumerate(versions) if each.valid_until is None or at < each.valid_until)
 
 
 def _joined(versions: Sequence[PriceVersion]) -> tuple[PriceVersion, ...]:
@@ -353,8 +356,7 @@ def unschedulable(before: Plan, after: Plan) -> list[str]:
         if name not in ("amount_cents", "charges", "price_versions")
         and getattr(before, name) != getattr(after, name)
     ]
-    known = _by_id(before.charges)
-    pairs = [(known[charge.id], charge) for charge in after.charges if charge.id in known]
+    pairs = _pairs(before.charges, after.charges)
     of_charges = [
         name
         for was, charge in pairs
