@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 
 from permille.cli import price_corrections as cli
@@ -223,6 +224,23 @@ def test_late_usage_counts_what_came_back(api: Api, billed: Any, send: Any, dsn:
     # 1 M at 2 x 0.50, and not less for what came back.
     assert (late["amount_cents"], late["units"]) == (100, "1000000.0")
     assert corrections(api, version) == [("by_hand", "late_usage", 1_400, None, 150, None, 0)]
+
+
+def test_what_is_looked_at_again_without_other_usage_is_left_to_the_correction(
+    api: Api, metric: Any, send: Any, dsn: str
+) -> None:
+    """An event that is not settled when it is billed is looked at again, maybe after its price was corrected."""
+    approved(api, imported(api, "small", file(a="1")), _all_shipped(), valid_from="2024-03-01")
+    subscribed(api, metric, markup="2")
+    with psycopg.connect(dsn) as under_way:
+        under_way.execute("select pg_current_xact_id()")
+        send(1_000_000, at(25), **A)
+        move(api, 2024, 4, 2)
+    version = corrected(api, a="0.5")
+    review_late_usage(dsn)
+    assert api.get("/late_usage")["late_usage"] == []
+    assert corrections(api, version) == [("to_credit", None, 200, 100, 0, -100, 100)]
+    assert credited(api, version) == [100]
 
 
 def test_many_invoices_take_the_statements_of_one(api: Api, metric: Any, dsn: str) -> None:

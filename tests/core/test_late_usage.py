@@ -7,7 +7,14 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from permille.core.invoice.late_usage import Line, adjustment_fee, difference, totals, with_usage
+from permille.core.invoice.late_usage import (
+    Line,
+    adjustment_fee,
+    difference,
+    totals,
+    with_changed_usage,
+    with_usage,
+)
 from permille.core.period import Period
 from permille.core.rating.pricing_unit import AppliedPricingUnit, PricingUnit
 from permille.core.record import replace
@@ -65,6 +72,17 @@ def test_lines_that_only_cost_something_else_are_no_usage() -> None:
         line("0", 1, events=0, is_true_up=True),
     ]
     assert with_usage(lines) == lines[1:]
+    assert with_usage([lines[0], lines[3]]) == [], "a minimum has usage of its own only beside other usage"
+
+
+def test_usage_at_corrected_prices_is_no_late_usage_whatever_dates_split_it() -> None:
+    split = [line("-2", -20, events=-2, grouped_by={"model": "m", "price_since": None})] + [
+        line("1", cents, grouped_by={"model": "m", "price_since": since})
+        for since, cents in (("2024-03-01", 8), ("2024-03-20", 6))
+    ]
+    assert with_changed_usage(split) == []
+    more = [*split, line("1", 0, grouped_by={"model": "other"})]
+    assert with_changed_usage(more) == more
 
 
 def test_differences_add_up_whatever_is_decided_first() -> None:

@@ -9,6 +9,8 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.database.bulk import uuid_array
+
 _CORRECTED = """
 from invoice i
 where i.id in (
@@ -16,6 +18,17 @@ where i.id in (
     where organization_id = %(organization)s and to_at > %(from_at)s and amount_details ? 'catalogue'
 )
 and i.organization_id = %(organization)s and i.status = 'finalized' and coalesce(i.finalized_at, i.created_at) <= %(until)s
+"""
+
+_CORRECTED_SINCE_FINAL = """
+select i.id from invoice i
+where i.id = any(%s) and exists (
+    select from catalogue_version v
+    where v.organization_id = i.organization_id and v.approved_at >= coalesce(i.finalized_at, i.created_at)
+        and v.valid_from is not null and exists (
+            select from fee f where f.invoice_id = i.id and f.to_at > v.valid_from at time zone 'UTC'
+        )
+)
 """
 
 
@@ -42,6 +55,12 @@ def corrected(
     ).fetchall()
     row = conn.execute(f"select count(*) {_CORRECTED}", values).fetchone()
     return [invoice_id for (invoice_id,) in rows], row[0] if row else 0
+
+
+def corrected_since_final(conn: Connection[Any], invoice_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the invoices with usage of which a price was approved since they were final, whether it is another or not."""
+    rows = conn.execute(_CORRECTED_SINCE_FINAL, [uuid_array(invoice_ids)]).fetchall()
+    return {invoice_id for (invoice_id,) in rows}
 
 
 def credited_of_fees(conn: Connection[Any], fee_ids: Collection[UUID]) -> dict[UUID, int]:

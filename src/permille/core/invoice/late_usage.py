@@ -6,6 +6,7 @@ decided of it before, so that whatever is decided, and in which order, adds up t
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
@@ -14,11 +15,12 @@ from uuid import UUID
 
 from permille.core.contract.plan import Plan
 from permille.core.fee_kind import FeeKind
-from permille.core.money import LineAmounts, exact, precise, subunits
+from permille.core.money import ZERO, LineAmounts, exact, precise, subunits
 from permille.core.period import Period
 from permille.core.rating.charge import CompiledCharge
 from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
+from permille.core.rating.models.catalogue import PRICE_DATE
 from permille.core.rating.pricing_unit import SUBUNITS, AppliedPricingUnit, InUnit
 from permille.core.record import Record, replace
 
@@ -151,8 +153,33 @@ def _added(to: Line | None, line: Line, sign: int) -> Line:
 
 
 def with_usage(lines: Sequence[Line]) -> list[Line]:
-    """The lines of which usage has come late, and the minimum's: not those that another price alone has changed."""
-    return [line for line in lines if line.units or line.events_count or line.is_true_up]
+    """The lines of which usage has come late, and the minimum's with them: not those that another price alone has changed."""
+    kept = [line for line in lines if line.units or line.events_count or line.is_true_up]
+    return kept if any(line.units or line.events_count for line in kept) else []
+
+
+UsagePlace = tuple[Any, ...]
+
+
+def usage_place(line: Line) -> UsagePlace:
+    """Which usage a line is of. Corrected prices may split it at other dates."""
+    group = frozenset((key, text) for key, text in line.grouped_by.items() if key != PRICE_DATE)
+    return line.is_true_up, line.charge_filter_id, group
+
+
+def usage_by_place(lines: Iterable[Line]) -> dict[UsagePlace, tuple[Decimal, int]]:
+    """The units and events of lines, whatever they cost, without the places where there are none."""
+    found: dict[UsagePlace, tuple[Decimal, int]] = defaultdict(lambda: (ZERO, 0))
+    with exact():
+        for line in lines:
+            units, events_count = found[usage_place(line)]
+            found[usage_place(line)] = units + line.units, events_count + line.events_count
+    return {place: used for place, used in found.items() if any(used)}
+
+
+def with_changed_usage(lines: Sequence[Line]) -> list[Line]:
+    """The lines, or none where they are of the usage that was billed: what corrected prices alone change is no late usage."""
+    return list(lines) if usage_by_place(lines) else []
 
 
 def waits_for_price(lines: Iterable[Line], charge: CompiledCharge) -> bool:

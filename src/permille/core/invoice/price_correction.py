@@ -6,18 +6,12 @@ The usage is that of the invoice, or nothing comes back by itself: what came in 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import Any
 from uuid import UUID
 
-from permille.core.invoice.late_usage import Line
-from permille.core.money import ZERO, exact
-from permille.core.rating.models.catalogue import PRICE_DATE
+from permille.core.invoice.late_usage import Line, UsagePlace, usage_by_place, usage_place
 from permille.core.record import Record
-
-UsagePlace = tuple[Any, ...]
 
 
 class CorrectionProblem(StrEnum):
@@ -66,13 +60,13 @@ class RepricedCharge(Record, kw_only=True):
     @property
     def has_same_usage(self) -> bool:
         """Whether it is the usage that was billed."""
-        return _usage(each.line for each in self.billed) == _usage(self.now)
+        return usage_by_place(each.line for each in self.billed) == usage_by_place(self.now)
 
     @property
     def lacks_price(self) -> bool:
         """Whether usage that was billed at a price has none now."""
-        unpriced = {_place(line) for line in self.now if line.is_unpriced}
-        return any(each.line.amount_cents and _place(each.line) in unpriced for each in self.billed)
+        unpriced = {usage_place(line) for line in self.now if line.is_unpriced}
+        return any(each.line.amount_cents and usage_place(each.line) in unpriced for each in self.billed)
 
 
 class Correction(Record, kw_only=True):
@@ -140,27 +134,12 @@ def _items(charges: Sequence[RepricedCharge], cents: int) -> dict[UUID, int]:
     for charge in charges:
         cheaper: dict[UsagePlace, int] = defaultdict(int)
         for each in charge.billed:
-            cheaper[_place(each.line)] += each.line.amount_cents
+            cheaper[usage_place(each.line)] += each.line.amount_cents
         for line in charge.now:
-            cheaper[_place(line)] -= line.amount_cents
+            cheaper[usage_place(line)] -= line.amount_cents
         for each in charge.billed:
-            taken = max(min(cents, cheaper[_place(each.line)], each.left_cents), 0)
-            cheaper[_place(each.line)] -= taken
+            taken = max(min(cents, cheaper[usage_place(each.line)], each.left_cents), 0)
+            cheaper[usage_place(each.line)] -= taken
             found[each.fee_id] = taken
             cents -= taken
     return {fee_id: taken for fee_id, taken in found.items() if taken}
-
-
-def _place(line: Line) -> UsagePlace:
-    """Which usage it is of. Corrected prices may split it at other dates."""
-    group = frozenset((key, text) for key, text in line.grouped_by.items() if key != PRICE_DATE)
-    return line.is_true_up, line.charge_filter_id, group
-
-
-def _usage(lines: Iterable[Line]) -> dict[UsagePlace, tuple[Decimal, int]]:
-    found: dict[UsagePlace, tuple[Decimal, int]] = defaultdict(lambda: (ZERO, 0))
-    with exact():
-        for line in lines:
-            units, events_count = found[_place(line)]
-            found[_place(line)] = units + line.units, events_count + line.events_count
-    return {place: used for place, used in found.items() if any(used)}

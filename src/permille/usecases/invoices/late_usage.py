@@ -31,9 +31,11 @@ from permille.core.invoice.late_usage import (
     line_of,
     totals,
     waits_for_price,
+    with_changed_usage,
     with_usage,
 )
 from permille.core.period import Period
+from permille.core.rating.models import ChargeModel
 from permille.core.record import Record
 from permille.events.engine import event_log, usage
 from permille.ids import new_id
@@ -74,6 +76,10 @@ class _Period(Record, kw_only=True):
     @property
     def key(self) -> Key:
         return self.mark.subscription_id, self.basis.charge.id, self.mark.from_at, self.mark.to_at
+
+    @property
+    def has_catalogue_prices(self) -> bool:
+        return self.basis.charge.charge_model is ChargeModel.CATALOGUE
 
 
 def review_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
@@ -161,6 +167,7 @@ def _propose(
     changed = store.changed_since(
         conn, [(period.basis.charge.id, period.mark.invoice_id) for period, _ in found]
     )
+    corrected = catalogue_corrections.corrected_since_final(conn, {mark.invoice_id for mark in marks})
     proposals, gone = [], []
     for period, lines in found:
         open_now = [each for each in known[period.key] if each.status == LateUsageStatus.OPEN]
@@ -168,6 +175,8 @@ def _propose(
         missing = difference(lines, [line for each in settled for line in store.lines_of(each)])
         if (period.basis.charge.id, period.mark.invoice_id) in changed:
             missing = with_usage(missing)
+        if period.has_catalogue_prices and period.mark.invoice_id in corrected:
+            missing = with_changed_usage(missing)
         if any(abs(line.amount_cents) > AMOUNT_MAX for line in missing):
             log.error("Late usage of subscription %s is out of range", period.mark.subscription_id)
         elif missing:
