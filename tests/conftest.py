@@ -20,8 +20,6 @@ from hypothesis import HealthCheck, settings
 from permille.config import from_environment
 from permille.database.migrate import migrate
 from permille.embedded.postgres import EmbeddedPostgres
-from permille.http import shares
-from permille.usecases import fences
 
 # Only for tests: nothing here outlives the machine, so nothing waits for the disk.
 FAST = {
@@ -167,10 +165,3 @@ def db(dsn: str) -> Iterator[psycopg.Connection[Any]]:
         conn.commit()
         yield conn
         conn.rollback()
-
-
-@pytest.fixture
-def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine with two processors, where organizations give way to each other sooner."""
-    monkeypatch.setattr(shares, "LITTLE", 0.5)
-    monkeypatch.setattr(fences, "PROCESSORS", 2)

@@ -32,6 +32,7 @@ from permille.http.bodies import BodyMemory
 from permille.http.reads import Reader
 from permille.http.refusals import try_again
 from permille.http.shares import Loads, Turns, Workshop
+from permille.http.strain import TICK_SECONDS, Wait
 from permille.ingest.asgi import EventIntake
 from permille.ingest.decoders import FORMATS, USAGE_FORMATS
 from permille.ingest.senders import Answers
@@ -90,6 +91,7 @@ class Application:
             asyncio.create_task(self.engine.recent_usages.run(self.engine.pool)),
             asyncio.create_task(hear_changes(dsn, self._forget_key)),
             asyncio.create_task(self._show_company()),
+            asyncio.create_task(feel(self.engine.turns.loads)),
         ]
 
     async def _show_company(self) -> None:
@@ -102,7 +104,8 @@ class Application:
     def _write_company(self, found: Sequence[UUID]) -> None:
         try:
             with self.engine.pool.connection() as conn:
-                company.seen(conn, found, now=system_now())
+                is_strained = self.engine.turns.loads.strain.level > 0
+                company.seen(conn, found, is_strained=is_strained, now=system_now())
         except psycopg.Error as error:
             log.warning("Workers can't see who is there: %s", error)
 
@@ -122,6 +125,15 @@ class Application:
             self.engine.reader.close()
         for pool in self.pools:
             pool.close()
+
+
+async def feel(loads: Loads, *, alone_seconds: float = COMPANY_SECONDS) -> None:
+    """Measure what others feel of those who take most: how long this loop waits, while several are there."""
+    while True:
+        seconds = TICK_SECONDS if loads.in_company else alone_seconds
+        wait = Wait()
+        await asyncio.sleep(seconds)
+        loads.felt(*wait.over(seconds))
 
 
 class _Asks(Protocol):

@@ -8,8 +8,6 @@ from pathlib import Path
 
 NICE = 10
 """A tenth of what another process gets of a processor that both want."""
-PROCESSORS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-"""How many there are for this process."""
 
 
 def give_way() -> None:

@@ -7,6 +7,8 @@ import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
+from contextvars import Context
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -23,6 +25,7 @@ from permille.core.errors import Refusal
 from permille.database.connections import Limits, open_pool, processor_seconds
 from permille.http import shares
 from permille.http.shares import (
+    HELD_SECONDS,
     LATELY_SECONDS,
     NEW_SECONDS,
     Loads,
@@ -35,7 +38,6 @@ from permille.niceness import NICE
 from permille.store import api_keys, organizations
 from permille.usecases.key_use import KeyUse
 
-pytestmark = pytest.mark.usefixtures("two_processors")
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
 Get = Callable[[str, str], Coroutine[Any, Any, httpx2.Response]]
 
@@ -51,6 +53,18 @@ def keys(db: psycopg.Connection[Any]) -> list[str]:
             found.append(key.secret)
     db.commit()
     return found
+
+
+def felt(clock: Callable[[], float], level: float = 1.0) -> Loads:
+    """Where others feel so much of those who take most."""
+    loads = Loads(clock)
+    loads.strain.level = level
+    return loads
+
+
+def begun(piece: AbstractAsyncContextManager[bool]) -> asyncio.Task[bool]:
+    """Another task that begins the piece."""
+    return asyncio.create_task(piece.__aenter__(), context=Context())
 
 
 class Doors:
@@ -144,7 +158,7 @@ def test_an_organization_leaves_connections_to_others(dsn: str, keys: list[str])
 def test_an_organization_that_takes_most_gives_way(dsn: str, keys: list[str]) -> None:
     """One of its requests at a time, on a connection whose process lets others go first; and as before once others are gone."""
     now = 0.0
-    doors, loads = Doors(), Loads(lambda: now)
+    doors, loads = Doors(), felt(lambda: now)
     turns = Turns(4, 3, loads=loads)
 
     async def talk(get: Get) -> None:
@@ -175,7 +189,7 @@ def test_an_organization_that_takes_most_gives_way(dsn: str, keys: list[str]) ->
 
 def test_who_takes_more_than_others_on_average_is_heavy() -> None:
     now = 0.0
-    loads = Loads(lambda: now)
+    loads = felt(lambda: now)
     loads.add("most", 1.5)
     assert not loads.is_heavy("most"), "alone"
     loads.add("little", 0.9)
@@ -183,6 +197,13 @@ def test_who_takes_more_than_others_on_average_is_heavy() -> None:
     assert [loads.is_heavy(each) for each in ("most", "little", "less", "new")] == [True, False, False, False]
     loads.add("less", 3.0)
     assert [loads.is_heavy(each) for each in ("most", "little", "less")] == [False, False, True]
+    loads.strain.level = 0.0
+    assert not loads.is_heavy("less"), "nobody feels it"
+    loads.strain.level = 1.0
+    loads.add("little", 3.0)
+    assert not loads.is_heavy("little"), "all of them take much"
+    loads.add("new", 0.01)
+    assert loads.is_heavy("little")
     now += 4 * LATELY_SECONDS
     loads.add("less", 0.1)
     assert not loads.is_heavy("less"), "the others are gone"
@@ -199,7 +220,7 @@ def test_time_on_a_processor_counts_and_waiting_does_not(monkeypatch: pytest.Mon
             pass
 
     async def run() -> None:
-        loads = Loads(lambda: 0.0)
+        loads = felt(lambda: 0.0)
         turns = Turns(loads=loads)
         owners = {name: UUID(int=number) for number, name in enumerate(("waits", "reckons"))}
         for name, owner in owners.items():
@@ -223,7 +244,7 @@ def test_a_heavy_owner_does_one_thing_at_a_time_and_rests(monkeypatch: pytest.Mo
 
     async def run() -> None:
         nonlocal now
-        loads = Loads(lambda: now)
+        loads = felt(lambda: now, 2.0)
         turns, workshop = Turns(loads=loads), Workshop(loads=loads)
         owner = UUID(int=1)
         turns.learn("key", owner)
@@ -248,7 +269,7 @@ def test_a_heavy_owner_does_one_thing_at_a_time_and_rests(monkeypatch: pytest.Mo
             turns.run("key", partial(work, 0.125)),
         )
         workshop.close()
-        assert rests == [0.25, 0.5, 2.0]
+        assert rests == [0.5, 1.0, 2.0]
         assert loads.is_heavy(owner)
         now += 3 * LATELY_SECONDS
         rests.clear()
@@ -269,18 +290,19 @@ def test_who_has_just_come_does_one_thing_at_a_time() -> None:
             loads.add("alone", 0.0)
         async with loads.piece("new") as is_heavy:
             assert not is_heavy
-            second = asyncio.create_task(loads.piece("new").__aenter__())
+            second = begun(loads.piece("new"))
             await asyncio.sleep(0)
             loads.add("new", 0.0)
             now += NEW_SECONDS
-            async with loads.piece("new"):
-                assert not second.done(), "it is known now"
+            third = begun(loads.piece("new"))
+            await third
+            assert not second.done(), "it is known now"
         await second
         loads.add("other", 0.0)
         now += 1.5 * NEW_SECONDS
         loads.add("other", 0.0)
         async with loads.piece("new"):
-            again = asyncio.create_task(loads.piece("new").__aenter__())
+            again = begun(loads.piece("new"))
             await asyncio.sleep(0)
             assert not again.done(), "it comes again"
         await again
@@ -292,17 +314,17 @@ def test_long_work_of_a_heavy_owner_keeps_its_other_work_waiting_for_a_second(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def run() -> None:
-        loads = Loads(lambda: 0.0)
+        loads = felt(lambda: 0.0)
         loads.add("other", 0.01)
         loads.add("heavy", 4.0)
         async with loads.piece("heavy"):  # it goes on
             piece = loads.piece("heavy")
-            next_one = asyncio.create_task(piece.__aenter__())
+            next_one = begun(piece)
             await asyncio.sleep(0)
             assert not next_one.done()
             monkeypatch.setattr(shares, "HELD_SECONDS", 600.0)
             await asyncio.wait_for(next_one, 30)
-            last = asyncio.create_task(loads.piece("heavy").__aenter__())
+            last = begun(loads.piece("heavy"))
             await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert not last.done(), "the one before is not done"
@@ -313,10 +335,55 @@ def test_long_work_of_a_heavy_owner_keeps_its_other_work_waiting_for_a_second(
     asyncio.run(run())
 
 
+def test_who_rests_stays_heavy_and_its_rest_counts_where_it_waits_for_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now, while_it_rested = 0.0, list[bool]()
+    loads = felt(lambda: now, 4.0)
+
+    async def pass_by(seconds: float) -> None:
+        nonlocal now
+        now += 0.9 * seconds
+        while_it_rested.append(loads.is_heavy("heavy"))
+        now += 0.1 * seconds
+
+    async def run() -> None:
+        nonlocal now
+        loads.add("other", 0.01)
+        loads.add("heavy", 1.1)
+        async with loads.piece("heavy"):
+            now += 0.5
+        async with loads.piece("heavy"):
+            assert now == pytest.approx(2.5)
+        loads.add("other", 0.01)
+        assert while_it_rested == [True]
+        assert loads.is_heavy("heavy"), "it would not have rested by itself"
+        now += LATELY_SECONDS
+        assert not loads.is_heavy("heavy"), "it wants no more"
+
+    monkeypatch.setattr(asyncio, "sleep", pass_by)
+    asyncio.run(run())
+
+
+def test_a_piece_within_a_piece_is_a_part_of_it() -> None:
+    async def run() -> None:
+        loads = felt(lambda: 0.0)
+        loads.add("other", 0.01)
+        loads.add("heavy", 4.0)
+        async with loads.piece("heavy"):
+            async with asyncio.timeout(HELD_SECONDS / 2), loads.piece("heavy"):
+                next_one = begun(loads.piece("heavy"))
+            await asyncio.sleep(0)
+            assert not next_one.done(), "the outer one goes on"
+        await next_one
+
+    asyncio.run(run())
+
+
 def test_between_the_steps_of_long_work_a_heavy_owner_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     rests: list[float] = []
     monkeypatch.setattr(time, "sleep", rests.append)
-    loads = Loads(lambda: 0.0)
+    loads = felt(lambda: 0.0)
     rest = Turns(loads=loads).rest_of("moves")
     loads.add("moves", 0.9)
     rest(0.5, 3.0)
@@ -327,6 +394,11 @@ def test_between_the_steps_of_long_work_a_heavy_owner_rests(monkeypatch: pytest.
     for seconds in (0.5, 9.0):
         rest(seconds, 0.3)
     assert rests == [0.5, 2.0]
+    loads.strain.level = 3.0
+    rest(0.25, 0.3)
+    loads.strain.level = 0.0
+    rest(0.25, 0.3)
+    assert rests == [0.5, 2.0, 0.75]
 
 
 def test_what_the_database_does_for_a_thread_counts(dsn: str) -> None:
@@ -346,7 +418,7 @@ def test_documents_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shares, "LITTLE", 0.02)
 
     async def run() -> None:
-        loads = Loads(lambda: 0.0)
+        loads = felt(lambda: 0.0)
         loads.add("other", 0.01)
         workshop = Workshop(loads=loads)
         await workshop.make("prints", lambda: sum(range(10_000_000)))

@@ -1,6 +1,6 @@
 """An organization that does its worst on every front at once: `python -m tests.faults.noise PORT KEY SECONDS`.
 
-It prints how often it was answered with what, by front.
+It prints that it is ready, begins when its input ends, and prints how often it was answered with what, by front.
 """
 
 from __future__ import annotations
@@ -147,6 +147,7 @@ def main() -> None:
     os.nice(5)  # what the noise costs the server counts, not what it costs to make
     noise = Noise(port, key)
     print("ready", flush=True)
+    sys.stdin.read()  # until it is to begin
     until = time.monotonic() + seconds
     threads = [
         threading.Thread(target=noise.repeat, args=(front, until), daemon=True)

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -26,9 +27,10 @@ from permille.events.engine import upkeep
 from permille.events.log import Request
 from permille.events.postgres.memory import Memory
 from permille.events.postgres.metering import new_version
+from permille.http import shares
 from permille.http.shares import Loads
-from permille.ingest import queue as queue_module
-from permille.ingest.asgi import EventIntake
+from permille.ingest import queue as queue_module, senders
+from permille.ingest.asgi import LARGE_BODY_BYTES, EventIntake
 from permille.ingest.decoders import lago
 from permille.ingest.queue import LARGE_EVENTS, AwaitedRequest, Most, Queue, WaitingRequest
 from permille.store import api_keys, organizations
@@ -326,18 +328,14 @@ def waiting(owner: UUID, size: int) -> WaitingRequest:
     return AwaitedRequest(Request(owner, drafts, 0), asyncio.get_running_loop().create_future())
 
 
-def test_a_flood_of_events_rests_for_nobody() -> None:
-    """Writers take one of each in turn: that is enough for others, and a flood keeps its rate beside them."""
-
+def test_a_flood_of_events_leaves_a_writer_to_others() -> None:
     async def run() -> None:
         now = 0.0
         loads = Loads(lambda: now)
         queue, flood, other = Queue(loads), UUID(int=1), UUID(int=2)
         loads.add(other, 0.001)
-        loads.add(flood, 4.0)
-        async with loads.piece(flood):
-            queue.put(waiting(flood, LARGE_EVENTS))
-            assert len(await asyncio.wait_for(queue.take(), 5)) == 1
+        queue.put(waiting(flood, LARGE_EVENTS))
+        assert len(await asyncio.wait_for(queue.take(), 5)) == 1
         queue.put(waiting(flood, LARGE_EVENTS))
         taking = asyncio.create_task(queue.take())
         await asyncio.sleep(0.01)
@@ -345,6 +343,78 @@ def test_a_flood_of_events_rests_for_nobody() -> None:
         now = 60.0
         queue.changed.set()
         assert len(await asyncio.wait_for(taking, 5)) == 1, "they are gone"
+
+    asyncio.run(run())
+
+
+def test_events_count_as_what_their_organization_takes() -> None:
+    async def run() -> None:
+        loads = Loads(lambda: 0.0)
+        loads.strain.level = 1.0
+        queue, flood, other = Queue(loads), UUID(int=1), UUID(int=2)
+        for number in range(100):
+            queue.put(waiting(flood, 1_000))
+            if number < 50:
+                queue.put(waiting(other, 1))
+            queue.written(await queue.take())
+        assert (loads.is_heavy(flood), loads.is_heavy(other)) == (True, False)
+
+    asyncio.run(run())
+
+
+def test_a_large_request_of_those_who_take_most_is_read_when_their_other_work_is_done(
+    dsn: str, db: psycopg.Connection[Any], keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While others feel it; what is small, and what others send, is read at once."""
+    monkeypatch.setattr(shares, "HELD_SECONDS", 600.0)
+    monkeypatch.setattr(senders, "KEY_SECONDS", 600.0)
+    other = organizations.add(db, name="other", test_now=None, entity={}, now=NOW).id
+    keys = {**keys, "other": api_keys.add(db, organization_id=other, name=None, now=NOW).secret}
+    db.commit()
+    owners: dict[str, UUID] = dict(db.execute("select name, id from organization").fetchall())
+
+    async def run() -> None:
+        pool = open_pool(dsn, size=4, name="test")
+        now = 0.0
+        loads = Loads(lambda: now)
+        intake = intake_of(Config(database_url=dsn), dsn, pool, loads=loads)
+        for who in ("live", "other"):
+            assert await intake.keys.sender(keys[who])
+        loads.add(other, 0.01)
+        loads.add(owners["live"], 4.0)
+        now = shares.NEW_SECONDS
+
+        async def is_read(who: str, size: int) -> bool:
+            """Whether its body is asked for soon."""
+            asked = asyncio.Event()
+
+            async def receive() -> dict[str, Any]:
+                asked.set()
+                return {"type": "http.disconnect"}
+
+            headers = {"authorization": f"Bearer {keys[who]}", "content-length": str(size)}
+            scope = {
+                "path": "/api/v1/events/batch",
+                "headers": [(name.encode(), value.encode()) for name, value in headers.items()],
+            }
+            task = asyncio.create_task(intake(scope, receive, no_answer), context=Context())
+            for _ in range(100):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            return asked.is_set()
+
+        async def no_answer(_message: Any) -> None:
+            raise AssertionError
+
+        for level, is_large_read in ((0.0, True), (1.0, False)):
+            loads.strain.level = level
+            async with loads.piece(owners["live"]):
+                assert await is_read("live", LARGE_BODY_BYTES + 1) == is_large_read
+                assert await is_read("live", LARGE_BODY_BYTES)
+                assert await is_read("other", LARGE_BODY_BYTES + 1)
+        assert await is_read("live", LARGE_BODY_BYTES + 1)
+        pool.close()
 
     asyncio.run(run())
 

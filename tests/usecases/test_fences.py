@@ -202,8 +202,7 @@ def test_a_lost_database_is_nobodys_fault(
     assert not fenced(db)
 
 
-@pytest.mark.usefixtures("two_processors")
-def test_while_others_are_there_an_organization_rests_after_its_turn(
+def test_while_others_feel_it_an_organization_rests_after_its_turn(
     db: psycopg.Connection[Any], pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In whatever task, whoever works; one that takes little is not kept waiting, nor one that is alone."""
@@ -226,10 +225,13 @@ def test_while_others_are_there_an_organization_rests_after_its_turn(
 
     done: list[UUID] = []
     assert turns(Task.DUE) == turns(Task.DUE) == {long, short}, "alone"
-    company.seen(db, [long], now=system_now())
+    company.seen(db, [long], is_strained=True, now=system_now())
     db.commit()
     assert turns(Task.DUE) == turns(Task.DUE) == {long, short}, "still alone"
-    company.seen(db, [other], now=system_now())
+    company.seen(db, [other], is_strained=False, now=system_now())
+    db.commit()
+    assert turns(Task.DUE) == turns(Task.DUE) == {long, short}, "nobody feels it"
+    company.seen(db, [other], is_strained=True, now=system_now())
     db.commit()
     assert turns(Task.DUE) == {long, short}
     assert turns(Task.DUE) == turns(Task.ALERTS) == {short}

@@ -1965,7 +1965,8 @@ create unique index fence_of on fence (organization_id, task, customer_id) nulls
 create unlogged table company (
     organization_id uuid primary key,
     seen_at timestamptz not null default '-infinity',
-    rests_until timestamptz not null default '-infinity'
+    rests_until timestamptz not null default '-infinity',
+    is_strained boolean not null default false
 );
 
 -- Features, and what plans and subscriptions grant of them.

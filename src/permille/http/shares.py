@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
@@ -19,20 +20,24 @@ from starlette.concurrency import run_in_threadpool
 
 from permille.core.errors import Refusal
 from permille.database.connections import processor_seconds
-from permille.niceness import PROCESSORS
+from permille.http.strain import Strain
 
 Made = TypeVar("Made")
 
 CREDENTIALS_REMEMBERED = 10_000
 LATELY_SECONDS = 2.0
 """What was longer ago counts little."""
-LITTLE = max(0.5, PROCESSORS / 4)
-"""So many processors are never more than a fair share: half a one is what a heavy owner has as well, or it would not stay one."""
+LITTLE = 0.5
+"""So much of a processor is never more than a fair share: who takes no more is to feel little of others."""
 NEW_SECONDS = 1.0
 """Who has come no longer ago is not known yet."""
 REST_SECONDS_MAX = 2.0
 HELD_SECONDS = 1.0
 """What takes longer keeps no other work of its owner waiting any more."""
+
+
+_owner_at_work: ContextVar[Hashable] = ContextVar("owner_at_work", default=None)
+"""Of whom a task does a piece of work now."""
 
 
 @dataclass(slots=True)
@@ -63,15 +68,16 @@ class _Lane:
 class Loads:
     """Who takes most, and what becomes of that: an owner is heavy while others are there and it takes more than they do on average.
 
-    A heavy owner does one thing at a time, of whatever kind but events, and rests after each as long as it took: so it has half a
-    processor, and others have all that is left. One that has just come does one thing at a time too, until it is known.
+    That only matters while others feel it, which is the `strain`. Then a heavy owner does one thing at a time, of whatever kind,
+    and rests after each, as many times as long as it took. One that has just come does one thing at a time too, until it is known.
 
     Time on a processor counts, not time that passes: waiting for others makes nobody heavy. Once one is heavy, the
-    time that its work takes counts too, so that it stays heavy at that rate. `clock` is a monotonic one.
+    time that its work takes, and that it waits for the end of a rest, count too, so that it stays heavy at that rate. `clock` is a monotonic one.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
+        self.strain = Strain()
         self._lock = Lock()
         """Steps of long work are counted by their threads."""
         self._all = _Load(clock(), clock())
@@ -120,10 +126,20 @@ class Loads:
 
     @asynccontextmanager
     async def piece(self, owner: Hashable) -> AsyncIterator[bool]:
-        """A piece of the owner's work, as soon as it may begin, and whether the owner is heavy."""
-        if not self.is_heavy(owner) and not self._is_new(owner):
+        """A piece of the owner's work, as soon as it may begin, and whether the owner is heavy. What it does within is a part of it."""
+        before = _owner_at_work.get()
+        if before == owner or not (self.is_heavy(owner) or self._is_new(owner)):
             yield False
             return
+        _owner_at_work.set(owner)
+        try:
+            async with self._alone(owner) as is_heavy:
+                yield is_heavy
+        finally:
+            _owner_at_work.set(before)
+
+    @asynccontextmanager
+    async def _alone(self, owner: Hashable) -> AsyncIterator[bool]:
         lane = self._lanes.setdefault(owner, _Lane())
         await lane.alone.acquire()
         is_held = True
@@ -137,8 +153,9 @@ class Loads:
         passing_on: asyncio.TimerHandle | None = None
         try:
             is_heavy = self.is_heavy(owner)
-            if is_heavy:
-                await asyncio.sleep(lane.free_at - self._clock())
+            if is_heavy and (rest := lane.free_at - self._clock()) > 0:
+                await asyncio.sleep(rest)
+                self.add(owner, rest)
             passing_on = asyncio.get_running_loop().call_later(HELD_SECONDS, leave)
             began = self._clock()
             try:
@@ -147,20 +164,24 @@ class Loads:
                 if is_heavy:
                     took = self._clock() - began
                     self.add(owner, min(took, HELD_SECONDS))
-                    lane.free_at = self._clock() + min(took, REST_SECONDS_MAX)
+                    lane.free_at = self._clock() + self._rest_after(took)
         finally:
             if passing_on is not None:
                 passing_on.cancel()
             leave()
 
     def rest(self, owner: Hashable, step_seconds: float, processor_seconds: float) -> None:
-        """Between the steps of long work, in its thread: a heavy owner rests as long as the last one took.
+        """Between the steps of long work, in its thread: a heavy owner rests, as many times as long as the last one took.
 
         What the work took of processors until now is not counted yet.
         """
         if self.is_heavy(owner, more=processor_seconds):
-            self.add(owner, step_seconds)
-            time.sleep(min(step_seconds, REST_SECONDS_MAX))
+            rest = self._rest_after(step_seconds)
+            time.sleep(rest)
+            self.add(owner, step_seconds + rest)
+
+    def _rest_after(self, took: float) -> float:
+        return min(took * self.strain.level, REST_SECONDS_MAX)
 
     def latest(self, count: int, seconds: float) -> list[UUID]:
         """The organizations that did something last, at most so many seconds ago."""
@@ -168,6 +189,13 @@ class Loads:
             since = self._clock() - seconds
             found = [(each.at, owner) for owner, each in self._of.items() if isinstance(owner, UUID)]
         return [owner for at, owner in heapq.nlargest(count, found) if at >= since]
+
+    def felt(self, waited: float, elapsed: float) -> None:
+        """Of so many seconds, the event loop waited for so many."""
+        if self.in_company:
+            self.strain.note(waited, elapsed)
+        else:
+            self.strain.calm()
 
     @property
     def in_company(self) -> bool:
@@ -177,18 +205,22 @@ class Loads:
             return len(self._of) > 1
 
     def is_heavy(self, owner: Hashable, *, more: float = 0.0) -> bool:
-        """Whether it takes more than its share, at the cost of others; `more` are seconds that are not counted yet."""
+        """Whether it takes more than its share, and others who take little feel it; `more` are seconds that are not counted yet."""
+        if not self.strain.level:
+            return False
         with self._lock:
-            load = self._of.get(owner)
+            now, load, lane = self._clock(), self._of.get(owner), self._lanes.get(owner)
             if load is None:
                 return False
-            now = self._clock()
             self._forget(now)
             owners, uncounted = len(self._of), more / LATELY_SECONDS
             if owners < 2:
                 return False
+            if lane is not None and lane.free_at > now:
+                return True  # it rests
             share = max(LITTLE, (self._all.of_late(now) + uncounted) / owners)
-            return load.of_late(now) + uncounted > share
+            takes_more = load.of_late(now) + uncounted > share
+            return takes_more and any(each.of_late(now) <= LITTLE for each in self._of.values())
 
     def _is_new(self, owner: Hashable) -> bool:
         """Whether it has come a moment ago, and others are there."""

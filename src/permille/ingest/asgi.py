@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -167,9 +169,12 @@ class EventIntake:
         sender.key.require("event", Mode.WRITE)
         organization = sender.key.organization
         telemetry.belongs_to(organization.id)
-        with self.bodies.of(organization.id) as share:
-            body = await read_body(scope["headers"], receive, self.max_body_bytes, share)
-            return await self._answer_body(scope, sender, body)
+        is_small = _content_length(scope["headers"]) <= LARGE_BODY_BYTES
+        piece = nullcontext() if is_small else self.queue.loads.piece(organization.id)
+        async with piece:
+            with self.bodies.of(organization.id) as share:
+                body = await read_body(scope["headers"], receive, self.max_body_bytes, share)
+                return await self._answer_body(scope, sender, body)
 
     async def _answer_body(self, scope: Scope, sender: ApiSender, body: bytes) -> tuple[int, bytes, str]:
         organization = sender.key.organization
@@ -375,11 +380,16 @@ class EventIntake:
         return self.writers[0].words(request) > EXPRESSION_WORK_AT_ONCE
 
     async def _derive(self, request: Request) -> None:
-        """Evaluate long expressions in a process beside this one, one request of an organization at a time."""
+        """Evaluate long expressions in a process beside this one, one request of an organization at a time.
+
+        Their time counts as their organization's, though that process may have waited: it gives way to all others.
+        """
         async with self.evaluations.turn(request.organization_id):
+            began = time.monotonic()
             await asyncio.get_running_loop().run_in_executor(
                 self.evaluating, self.writers[0].derive, request, self.evaluators.evaluate
             )
+            self.queue.loads.add(request.organization_id, time.monotonic() - began)
 
     async def _store(self, requests: Sequence[Request]) -> None:
         """Wait until each is decided; one that fails is sent again by its client."""
@@ -427,6 +437,12 @@ class EventIntake:
             if time.monotonic() > waiting.until or not self.queue.put(waiting):
                 waiting.request.failure = ChangingError([waiting.request.organization_id])
                 _decide([waiting])
+
+
+def _content_length(headers: Headers) -> float:
+    """The length of the body as it is announced: a body that is sent in chunks may be of any."""
+    announced = _header(headers, b"content-length")
+    return int(announced) if announced.isdigit() else math.inf
 
 
 def _header(headers: Headers, wanted: bytes) -> bytes:

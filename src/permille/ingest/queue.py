@@ -23,6 +23,8 @@ MOST_SECONDS = 0.5
 QUEUE_EVENTS = 100_000
 LARGE_EVENTS = 500
 """A request with so many is not stored with small ones of others, nor by several writers at once while others are there."""
+EVENT_SECONDS = 20e-6
+"""What an event takes of a processor, about."""
 CHANGING_SECONDS = 3.0
 """After so long its sender repeats it."""
 
@@ -152,7 +154,7 @@ class Queue:
     def _group(self) -> list[WaitingRequest]:
         held_back = self._held_back()
         group: list[WaitingRequest] = []
-        size, owners = 0, len(self.waiting)
+        size, owners, taken = 0, len(self.waiting), Counter[int]()
         while (owner := self._next_owner(held_back)) is not None:
             own = self.waiting[owner]
             length = len(own.requests[0].request.drafts)
@@ -164,6 +166,7 @@ class Queue:
             group.append(own.requests.popleft())
             own.events -= length
             size += length
+            taken[owner] += length
             if not own.requests:
                 del self.waiting[owner]
             elif owners > 1:
@@ -174,8 +177,8 @@ class Queue:
         self.taken_at = time.monotonic()
         if size >= LARGE_EVENTS:
             self.being_written.update(_large_owners(group))
-        for owner in {each.request.organization_id.int for each in group}:
-            self.loads.add(UUID(int=owner), 0.0)
+        for owner, events in taken.items():
+            self.loads.add(UUID(int=owner), events * EVENT_SECONDS)
         return group
 
     def written(self, group: Sequence[WaitingRequest]) -> None:

@@ -19,7 +19,6 @@ from psycopg_pool import ConnectionPool
 
 from permille.clock import system_now
 from permille.database.connections import is_passing, is_unavailable
-from permille.niceness import PROCESSORS
 from permille.store import company, customers, fences
 from permille.store.fences import Free
 from permille.usecases import holds
@@ -30,8 +29,6 @@ Item = TypeVar("Item")
 TURN_SECONDS = 0.02
 """After a shorter turn nobody rests."""
 REST_SECONDS_MAX = 2.0
-PROCESSORS_ENOUGH = 8
-"""With so many, background work for one organization takes a small part of them: nobody rests."""
 
 
 class Task(StrEnum):
@@ -83,8 +80,8 @@ def for_each(
 
 
 def _rest(pool: ConnectionPool[Connection[Any]], organization_id: UUID, took: float) -> None:
-    """While others are there, an organization is left alone as long as a turn of it took."""
-    if took > TURN_SECONDS and PROCESSORS < PROCESSORS_ENOUGH:
+    """While others feel it, an organization is left alone as long as a turn of it took."""
+    if took > TURN_SECONDS:
         with pool.connection() as conn:
             seconds = min(took, REST_SECONDS_MAX)
             company.rest(conn, organization_id, seconds=seconds, now=system_now())
