@@ -191,7 +191,7 @@ class Loads:
         return [owner for at, owner in heapq.nlargest(count, found) if at >= since]
 
     def felt(self, waited: float, elapsed: float) -> None:
-        """Of so many seconds, the event loop waited for so many."""
+        """The event loop waited for so long, in so many seconds that passed."""
         if self.in_company:
             self.strain.note(waited, elapsed)
         else:

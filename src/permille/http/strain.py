@@ -9,12 +9,12 @@ from pathlib import Path
 TICK_SECONDS = 0.02
 """How often it is measured, while several organizations are there."""
 WAITS = 0.12
-"""More of the time than this the event loop waits while others are felt."""
+"""The part of the time that the event loop may wait before somebody is felt. By itself it waits for a third of that."""
 AVERAGE_SECONDS = 0.5
 """Over which that is an average."""
 RAISED_SECONDS = 0.25
 """How soon it is raised again."""
-LEAST, MOST = 0.5, 8.0
+LEAST, MOST = 0.5, 4.0
 CALM_SECONDS = 8.0
 """In which the greatest strain is over."""
 _SCHEDULED = Path("/proc/thread-self/schedstat")
@@ -29,7 +29,7 @@ class Strain:
         self._since_raised = 0.0
 
     def note(self, waited: float, elapsed: float) -> None:
-        """Of so many seconds, the loop waited for so many."""
+        """The loop waited for so long, in so many seconds that passed."""
         part = 1 - math.exp(-elapsed / AVERAGE_SECONDS)
         self._waits += (waited / elapsed - self._waits) * part
         self._since_raised += elapsed
