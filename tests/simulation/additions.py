@@ -223,6 +223,9 @@ class Receivables:
     def __init__(self, seed: int) -> None:
         self.random = Random(f"receivables {seed}")
         self.plays = self.random.random() < 0.5
+        self.own = Random(f"entities of subscriptions {seed}")
+        self.names = self.plays and self.own.random() < 0.6
+        """Whether subscriptions and wallets name entities themselves."""
 
     def begins(self) -> list[dict[str, Any]]:
         taxes = self.random.choice([[], ["gst"], ["vat", "odd"]])
@@ -237,6 +240,19 @@ class Receivables:
             "entity": self.random.choice(["default", "north"]),
             "term": self.random.choice([None, None, 0, 10]),
         }
+
+    def named(self) -> dict[str, Any]:
+        """The billing entity that a subscription or a wallet names itself, if any."""
+        if not self.names or self.own.random() > 0.4:
+            return {}
+        return {"entity": self.own.choice(["default", "north"])}
+
+    def names_another(self, subscriptions: list[str]) -> dict[str, Any] | None:
+        """A subscription names another entity, or its customer's again."""
+        if not self.names or self.own.random() > 0.15:
+            return None
+        entity = self.own.choice(["default", "north", None])
+        return {"do": "bill_by", "subscription": self.own.choice(subscriptions), "entity": entity}
 
     def then(self, customers: list[str]) -> dict[str, Any] | None:
         """What may follow an action."""

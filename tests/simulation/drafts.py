@@ -94,7 +94,7 @@ def refresh(oracle: Oracle, bill: Bill) -> None:
 def lacks_price(oracle: Oracle, bill: Bill) -> bool:
     """Whether it could not become final now."""
     now, oracle.now = oracle.now, bill.made
-    found = [fee for row, why in bill.parts for fee in oracle.usage(row, why, bill.parts)]
+    found = [fee for row, why in bill.parts for fee in oracle.usage(row, why, bill.turn)]
     oracle.now = now
     return any(fee.is_held for fee in found)
 
@@ -104,15 +104,15 @@ def _make_again(oracle: Oracle, bill: Bill) -> None:
     now, oracle.now = oracle.now, bill.made
     stays = [fee for fee in bill.all_fees if fee.kind in {"subscription", "fixed_charge"}]
     gone = [fee for fee in bill.all_fees if not any(fee is each for each in stays)]
-    for fee in stays:
-        fee.taxes = oracle.taxes_of(fee.subscription)
     bill.all_fees, bill.earlier, bill.takes_off = stays, 0, []
     for row, why in bill.parts:
         row.fees = [fee for fee in row.fees if not any(fee is each for each in gone)]
-        used = [*oracle.usage(row, why, bill.parts)]
+        used = [*oracle.usage(row, why, bill.turn)]
         row.fees += used
         missing = [*oracle.commitment(row, why)]
         row.fees += missing
         bill.all_fees = [*bill.all_fees, *used, *missing]
+    for fee in bill.all_fees:
+        fee.taxes = oracle.taxes_of(fee.subscription, bill.entity)
     bill.fees = [fee for fee in bill.all_fees if fee.cents]
     oracle.now = now

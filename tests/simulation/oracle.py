@@ -125,10 +125,13 @@ class Subscription:
     """The first instant that a bill was due at, where it is not made yet: it was entered on that day, or paid later."""
     next_plan: Action | None = None
     changes_at: datetime | None = None
+    next_entity: str = ""
     next_timeout: int | None = None
     """For how many hours the next plan waits to be paid before it takes over; 0 is for as long as it takes."""
     follows: Subscription | None = None
     """The row that it takes over from once it is paid."""
+    entity: str = ""
+    """The billing entity that it names itself, if any."""
     is_gated: bool = False
     """Whether its start has to be paid before it runs: within so many hours, if any, by the invoice."""
     timeout: int = 0
@@ -154,6 +157,10 @@ class Subscription:
     @property
     def zone(self) -> str:
         return self.customer.zone
+
+    @property
+    def issuer(self) -> str:
+        return self.entity or self.customer.entity
 
     @property
     def runs(self) -> bool:
@@ -400,6 +407,9 @@ class Oracle:
     def _request(self, action: Action) -> bool:
         return receivables.request(self, action)
 
+    def _bill_by(self, action: Action) -> bool:
+        return receivables.name(self, action)
+
     def _lose(self, action: Action) -> bool:
         return receivables.lose(self, action)
 
@@ -434,8 +444,8 @@ class Oracle:
 
     def _wallet(self, action: Action) -> bool:
         customer = self.customers.get(action["customer"])
-        metrics = [code for code in action["metrics"] if code in self.metrics]
-        if customer is None or len([one for one in customer.wallets if not one.ended]) >= 6:
+        metrics, entity = [code for code in action["metrics"] if code in self.metrics], action.get("entity", "")
+        if (entity and entity not in self.entities) or customer is None or len([one for one in customer.wallets if not one.ended]) >= 6:
             return False
         if metrics != action["metrics"] or not self._cents(
             customer, Fraction(action["rate"]), action["granted"]
@@ -453,6 +463,7 @@ class Oracle:
             rule=action["rule"],
             made=self.now,
             topped_up=self.now,
+            entity=entity,
         )
         customer.wallets.append(wallet)
         self.grant(customer, wallet, action["granted"])
@@ -612,6 +623,7 @@ class Oracle:
             [fee for fee in fees if fee.cents],
             self.now,
             parts=voided.parts,
+            turn=voided.turn,
             all_fees=fees,
             periods_at=voided.periods_at or voided.made,
         )
@@ -807,6 +819,7 @@ class Oracle:
             or plan is None
             or plan["currency"] != customer.currency
             or any(row.id == action["id"] for row in self.rows)
+            or not self._knows(action)
         ):
             return False
         plan = self._own_plan(plan, action["own"]) if action["own"] else plan
@@ -825,6 +838,7 @@ class Oracle:
             time=action["time"],
             trial_from=start,
             waits=start > self.now,
+            entity=action.get("entity", ""),
             is_gated=action.get("timeout") is not None,
             timeout=action.get("timeout") or 0,
         )
@@ -838,6 +852,10 @@ class Oracle:
             first, _ = row.usage_period(row.day(self.now))
             row.behind = days.opens(first, row.zone) if first == row.day(self.now) else None
         return True
+
+    def _knows(self, action: Action) -> bool:
+        """Whether there is the billing entity that an action names, if any."""
+        return not action.get("entity") or action["entity"] in self.entities
 
     def _start(self) -> None:
         """What waited for this instant starts, each on an invoice of its own."""
@@ -899,14 +917,16 @@ class Oracle:
             return False
         if plan["code"] == row.plan["code"] or any(each.id == row.id for each in gates.waiting(self)):
             return False
-        timeout = action.get("timeout")
+        if not self._knows(action):
+            return False
+        timeout, entity = action.get("timeout"), action.get("entity") or row.entity
         costs = [each["amount"] * COST_PER_YEAR[each["interval"]] for each in (row.plan, plan)]
         if costs[1] < costs[0]:
-            row.next_plan, row.next_timeout = plan, timeout
+            row.next_plan, row.next_timeout, row.next_entity = plan, timeout, entity
             row.changes_at = days.opens(row.period(row.day(self.now))[1], row.zone)
             return True
         row.next_plan = None
-        following = self._follow(row, plan, self.now)
+        following = self._follow(row, plan, self.now, entity)
         if (state := gates.begin_change(self, row, following, timeout)) != "waits":
             self.take_over(row, following, "upgrade", "paid" if state == "paid" else "follow")
         return True
@@ -1044,7 +1064,7 @@ class Oracle:
             period=row.period(begin)[0],
         )
 
-    def _follow(self, row: Subscription, plan: Action, at: datetime) -> Subscription:
+    def _follow(self, row: Subscription, plan: Action, at: datetime, entity: str) -> Subscription:
         following = Subscription(
             id=row.id,
             customer=row.customer,
@@ -1055,6 +1075,7 @@ class Oracle:
             time=row.time,
             trial_from=row.trial_from,
             replaces=True,
+            entity=entity,
         )
         self.rows.append(following)
         return following
@@ -1159,7 +1180,7 @@ class Oracle:
     def _turn(self, row: Subscription) -> list[tuple[Subscription, str]]:
         """What a row brings to the bill of an instant; one with a pending change of plan ends."""
         if row.next_plan is not None and self.now == row.changes_at:
-            following = self._follow(row, row.next_plan, self.now)
+            following = self._follow(row, row.next_plan, self.now, row.next_entity)
             row.next_plan = None
             state = gates.begin_change(self, row, following, row.next_timeout)
             if state == "waits":
@@ -1174,17 +1195,31 @@ class Oracle:
 
     # Bills
 
-    def _bill(self, customer: Customer, parts: list[tuple[Subscription, str]]) -> None:
+    def _bill(self, customer: Customer, turn: list[tuple[Subscription, str]]) -> None:
+        """Bill what belongs together: what another billing entity bills is on another invoice."""
+        together = receivables.apart(turn)
+        for parts in together:
+            if len(together) > 1:
+                self.played.add("own_entities_apart")
+            self._bill_together(customer, parts, turn)
+
+    def _bill_together(
+        self,
+        customer: Customer,
+        parts: list[tuple[Subscription, str]],
+        turn: list[tuple[Subscription, str]],
+    ) -> None:
         fees: list[Fee] = []
         for row, why in parts:
             if self._carries_over(row) or why in ("start", "follow", "paid"):
                 self.marked.add(row.id)
-            own = [*self.own_fee(row, why), *self.usage(row, why, parts), *self.fixed(row, why, parts)]
+            own = [*self.own_fee(row, why), *self.usage(row, why, turn), *self.fixed(row, why, turn)]
             row.fees += own
             own += (missing := [*self.commitment(row, why)])
             row.fees += missing
             fees += own
-        bill = Bill("subscription", [fee for fee in fees if fee.cents], self.now, parts=parts, all_fees=fees)
+        billed = [fee for fee in fees if fee.cents]
+        bill = Bill("subscription", billed, self.now, parts=parts, turn=turn, all_fees=fees)
         if parts and (customer.grace or drafts.has_no_price(bill)):
             drafts.begin(self, customer, bill)
         else:
@@ -1393,7 +1428,7 @@ class Oracle:
 
     def taxes_of(self, row: Subscription, entity: str = "") -> list[Tax]:
         own = [(code, self.taxes[code]) for code in row.plan.get("taxes", [])]
-        return own or receivables.taxes_of(self, row.customer, entity)
+        return own or receivables.taxes_of(self, row.customer, entity or row.entity)
 
     def give_back(self, row: Subscription) -> None:
         """The credit note for days that were paid in advance and are not used (7.6)."""

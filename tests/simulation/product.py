@@ -29,7 +29,7 @@ BILLS = """
 select i.id, i.created_at, c.external_id, i.invoice_type, i.status, i.progressive_billing_credit_amount_cents,
     i.coupons_amount_cents, i.taxes_amount_cents, i.credit_notes_amount_cents,
     i.prepaid_credit_amount_cents, i.total_amount_cents, i.total_paid_amount_cents,
-    case when i.status = 'draft' then '' else b.code end, i.payment_overdue, array(
+    b.code, i.payment_overdue, array(
         select array[f.fee_type, coalesce(m.code, x.code, ''), coalesce(s.external_id, ''), f.units::text, f.amount_cents::text,
             f.id::text]
         from fee f left join charge h on h.id = f.charge_id left join billable_metric m on m.id = h.billable_metric_id
@@ -102,6 +102,11 @@ def _gate(action: Action) -> dict[str, Any]:
     if action.get("timeout") is None:
         return {}
     return {"activation_rules": [{"type": "payment", "timeout_hours": action["timeout"]}]}
+
+
+def _entity(action: Action) -> dict[str, Any]:
+    """The billing entity that an action names, if any."""
+    return {"billing_entity_code": action["entity"]} if action.get("entity") else {}
 
 
 class Product:
@@ -275,6 +280,10 @@ class Product:
         body = {"external_customer_id": action["customer"], "lago_invoice_ids": ids}
         self.api.post("/payment_requests", {"payment_request": body})
 
+    def _bill_by(self, action: Action) -> None:
+        body = {"billing_entity_code": action["entity"]}
+        self.api.put(f"/subscriptions/{action['subscription']}", {"subscription": body})
+
     def _lose(self, action: Action) -> None:
         self.api.post(f"/invoices/{self.bill(action['bill'])[0]}/lose_dispute", {})
 
@@ -316,6 +325,7 @@ class Product:
         }
         if action["rule"]:
             body["recurring_transaction_rules"] = [_rule(action["rule"])]
+        body |= _entity(action)
         if action["lives"]:
             body["expiration_at"] = (self.now + timedelta(seconds=action["lives"])).isoformat()
         self.wallets[action["id"]] = self.api.post("/wallets", {"wallet": body})["wallet"]["lago_id"]
@@ -452,6 +462,7 @@ class Product:
             external_customer_id=action["customer"],
             billing_time=action["time"],
             **_gate(action),
+            **_entity(action),
             **self._own(action),
             subscription_at=(
                 self.now + timedelta(seconds=action["ahead"]) - timedelta(days=action["back"])
@@ -486,7 +497,11 @@ class Product:
             "external_customer_id"
         ]
         self.api.subscribe(
-            action["subscription"], action["plan"], external_customer_id=customer, **_gate(action)
+            action["subscription"],
+            action["plan"],
+            external_customer_id=customer,
+            **_gate(action),
+            **_entity(action),
         )
 
     def _look(self) -> None:

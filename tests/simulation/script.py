@@ -74,6 +74,8 @@ class Script:
                 self.actions.append(more)
             if more := self.receivables.then(self.customers):
                 self.actions.append(more)
+            if more := self.receivables.names_another(self.subscriptions):
+                self.actions.append(more)
 
     def _name(self, kind: str) -> str:
         self.names += 1
@@ -229,6 +231,7 @@ class Script:
         return {
             "do": "subscribe",
             **rule,
+            **self.receivables.named(),
             "id": self.subscriptions[-1],
             "customer": self._some(*self.customers),
             "plan": plan,
@@ -331,6 +334,7 @@ class Script:
         self.wallets.append(self._name("wallet"))
         return {
             "do": "wallet",
+            **self.receivables.named(),
             "id": self.wallets[-1],
             "customer": self._some(*self.customers),
             "rate": self._some("1", "0.5", "2.5"),
@@ -422,4 +426,5 @@ class Script:
     def _change(self) -> dict[str, Any]:
         subscription, plan = self._some(*self.subscriptions), self._some(*self.plans)
         self.plan_of[subscription] = plan
-        return {"do": "change", "subscription": subscription, "plan": plan, **self.gates.change(subscription)}
+        more = {**self.gates.change(subscription), **self.receivables.named()}
+        return {"do": "change", "subscription": subscription, "plan": plan, **more}

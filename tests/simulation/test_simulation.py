@@ -44,6 +44,7 @@ BESIDES = (
     "catalogue_priced_later",
     "prices_from_the_past",
     "prices_that_became_equal",
+    "own_entities_apart",
 )
 """What else there is, of which any world may have some."""
 WITH_DEATHS = 3
