@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from . import days, progressive, settle
-from .settle import Bill
+from . import days, plan_fees, progressive, settle
+from .prices import rounded
+from .settle import Bill, Fee
 
 if TYPE_CHECKING:
     from .oracle import Customer, Oracle
@@ -99,11 +101,21 @@ def lacks_price(oracle: Oracle, bill: Bill) -> bool:
     return any(fee.is_held for fee in found)
 
 
+def _price_fee(fee: Fee) -> None:
+    """A plan's own fee, by what the plan costs now."""
+    if fee.begin is not None:
+        fee.price = plan_fees.of_period(fee.subscription, fee.begin)
+        fee.precise = Fraction(fee.price * fee.days, fee.whole_days)
+        fee.cents = rounded(fee.precise)
+
+
 def _make_again(oracle: Oracle, bill: Bill) -> None:
     """Usage and what lacks of a commitment, as of the instant at which the invoice was made."""
     now, oracle.now = oracle.now, bill.made
     stays = [fee for fee in bill.all_fees if fee.kind in {"subscription", "fixed_charge"}]
     gone = [fee for fee in bill.all_fees if not any(fee is each for each in stays)]
+    for fee in stays:
+        _price_fee(fee)
     bill.all_fees, bill.earlier, bill.takes_off = stays, 0, []
     for row, why in bill.parts:
         row.fees = [fee for fee in row.fees if not any(fee is each for each in gone)]

@@ -28,6 +28,8 @@ class Fee:
     plan: str | None = None
     subscription: Any = None
     start: datetime | None = None
+    begin: datetime | None = None
+    """When what it bills of its period begins, where it is a plan's own fee."""
     end: datetime | None = None
     period: date | None = None
     """The first day of the plan's period that it is of."""
