@@ -1205,7 +1205,8 @@ class Oracle:
     def _bill_due(self, rows: list[Subscription]) -> None:
         for customer in self.customers.values():
             together: list[tuple[Subscription, str]] = []
-            for row in (each for each in rows if each.customer is customer):
+            own = [each for each in rows if each.customer is customer]
+            for row in sorted(own, key=lambda each: each.next_asked if each.next_plan is not None else 0):
                 turn = self._turn(row)
                 if (
                     len(turn) > 1
