@@ -39,7 +39,9 @@ def test_calls_kept_aside_are_locked_in_one_order(
 ) -> None:
     async def conversation(_: Client) -> None:
         db.rollback()
-        (owner,) = db.execute("select id from organization").fetchone() or ()
+        row = db.execute("select id from organization").fetchone()
+        assert row is not None
+        owner = row[0]
         calls = [prepared("b", "subscription_missing"), prepared("a", "total_mismatch")]
         for each in calls:
             llm_usages.hold(db, owner, [each], now=NOW)
