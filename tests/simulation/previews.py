@@ -145,6 +145,8 @@ def _offer(world: Oracle, action: Action) -> Preview | None:
         return None
     row = world.rows[-1]
     if len(who.bills) == count:
+        if [*world.own_fee(row, "start"), *world.fixed(row, "start", [(row, "start")])]:
+            return None  # its first invoice is one of nothing
         at = world.next_due(row)
         if not _waits_calmly(world, who, at):
             return None
