@@ -13,12 +13,10 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 from uuid import UUID
 
-from permille.core.money import ZERO, apportion, exact, precise_cents, whole_cents
+from permille.core.money import PERCENT, ZERO, apportion, exact, precise_cents, whole_cents
 from permille.core.record import Record
 
 _RATE_DIGITS = Decimal("0.00001")
-_PERCENT = Decimal("0.01")
-"""Multiplied with: exact division takes ten times as long."""
 
 
 class Tax(Record, kw_only=True):
@@ -74,7 +72,7 @@ def taxed_exactly(base_cents: Decimal | int, precise_base_cents: Decimal, taxes:
         base = Decimal(base_cents)
         applied = apply_taxes([(tax, base) for tax in taxes])
     rate = _rate_of(taxes)
-    return Taxed(sum_of(applied), precise_cents(precise_base_cents * rate * _PERCENT), rate, applied)
+    return Taxed(sum_of(applied), precise_cents(precise_base_cents * rate * PERCENT), rate, applied)
 
 
 def tax_invoice(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Taxed:
@@ -95,9 +93,7 @@ def tax_invoice(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Taxed:
         applied = apply_taxes(bases)
         return Taxed(
             amount_cents=sum_of(applied),
-            precise_amount_cents=precise_cents(
-                sum([base * tax.rate * _PERCENT for tax, base in bases], ZERO)
-            ),
+            precise_amount_cents=precise_cents(sum([base * tax.rate * PERCENT for tax, base in bases], ZERO)),
             rate=rate,
             applied=applied,
         )
@@ -129,7 +125,7 @@ def apply_taxes(
     with exact():
         if len(bases) == 1 and not correction:
             return (_apply_alone(*bases[0]),)
-        exactly = [base * tax.rate * _PERCENT for tax, base in bases]
+        exactly = [base * tax.rate * PERCENT for tax, base in bases]
         if exactly and correction:
             exactly[exactly.index(max(exactly))] += correction
         amounts = apportion(exactly)
@@ -143,7 +139,7 @@ def apply_taxes(
 
 def _apply_alone(tax: Tax, base: Decimal | int) -> AppliedTax:
     cents = base if isinstance(base, int) else whole_cents(base)
-    return AppliedTax(tax, whole_cents(base * tax.rate * _PERCENT), cents)
+    return AppliedTax(tax, whole_cents(base * tax.rate * PERCENT), cents)
 
 
 def sum_of(applied: Sequence[AppliedTax]) -> int:
