@@ -7,12 +7,10 @@ from typing import Any
 
 import msgspec
 
-from permille.core.instants import microseconds
 from permille.core.llm.call import CallEvent, PreparedCall, SentCall
 from permille.core.llm.plan import TIME, Plan
 from permille.core.llm.read import SentUsage
 from permille.core.llm.shape import Shape
-from permille.ingest.decoders.lago import timestamp_text
 
 _encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -46,10 +44,8 @@ class PaidCall(msgspec.Struct, frozen=True, kw_only=True):
     events: str
     """In JSON with a comma between them, and TIME where the time is."""
 
-    @property
-    def answer(self) -> msgspec.Raw:
-        """What its sender is answered once it is counted."""
-        time = timestamp_text(microseconds(self.call.at))
+    def answer(self, time: str) -> msgspec.Raw:
+        """What its sender is answered once it is counted; `time` is when it was, as it is answered."""
         events = self.events.replace(TIME, f'"{time}"')
         return msgspec.Raw(
             f'{{"id":"{self.call.identity}","status":"counted","held_usage_id":null,"events":[{events}]'

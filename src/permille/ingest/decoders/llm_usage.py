@@ -162,8 +162,12 @@ def called_at(one: Mapping[str, Any], now: datetime) -> datetime:
 
 def answer_calls(calls: Sequence[PreparedCall | PaidCall], batch: CallBatch) -> bytes:
     """What became of each call, in the order in which they were sent."""
-    shown = {"usages": [call.answer if isinstance(call, PaidCall) else shown_call(call) for call in calls]}
+    shown = {"usages": [_planned(call) if isinstance(call, PaidCall) else shown_call(call) for call in calls]}
     return _encode({**shown, "dry_run": True} if batch.is_dry_run else shown)
+
+
+def _planned(call: PaidCall) -> msgspec.Raw:
+    return call.answer(timestamp_text(microseconds(call.call.at)))
 
 
 def shown_call(call: PreparedCall) -> dict[str, Any]:
