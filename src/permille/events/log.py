@@ -26,7 +26,7 @@ from permille.core.record import Record
 from permille.core.wallet import NamedWallet
 from permille.events.columns import OnDemand, UsualEvents
 from permille.events.draft import Draft
-from permille.events.identity import event_identities, transaction_identity
+from permille.events.identity import claim, event_identities
 
 TOO_MUCH_WORK = (
     "expression_evaluation_failed: The expressions are too long for so many events: send fewer at once"
@@ -76,7 +76,8 @@ class Request:
     @property
     def claims(self) -> set[bytes]:
         """What no other request may come with; empty where only its events themselves count once."""
-        return {transaction_identity(self.organization_id.bytes, each) for each in self.counts_once}
+        owner = self.organization_id.bytes
+        return {claim(owner, each) for each in self.counts_once}
 
     @property
     def is_refused(self) -> bool:
@@ -259,11 +260,19 @@ class Writer(Protocol):
         """Whether there is anything that `read_usual` would read."""
 
     def read_usual(
-        self, organization_id: UUID, body: bytes, *, created_at: int, most: int, is_batch: bool
+        self,
+        organization_id: UUID,
+        body: bytes,
+        *,
+        created_at: int,
+        most: int,
+        is_batch: bool,
+        is_answered: bool = True,
     ) -> UsualEvents | None:
         """The events of a body of Lago's `/events`, or of `/events/batch` with `most` of them, read in one pass.
 
         None for what is not usual, wrong or about something new: it is to be decoded. `created_at` is in microseconds.
+        There is no answer to it unless it `is_answered`.
         """
 
     def words(self, request: Request) -> int:

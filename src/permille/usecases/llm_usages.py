@@ -30,6 +30,7 @@ from permille.core.llm.payer import PayerRule, PayerRules, rule_for
 from permille.core.llm.plan import CallTerms
 from permille.core.llm.read import read_usage, without_content
 from permille.core.record import Record, replace
+from permille.database import locks
 from permille.database.bulk import text_array
 from permille.database.connections import LoopConnections
 from permille.events.calls import UNACCEPTABLE, outcome_of, requests_of
@@ -314,6 +315,7 @@ def hold(
         for index, call in enumerate(calls)
         if call.problem is not None
     }
+    locks.keep_calls_aside(conn, organization_id)
     kept = held_usages.add(conn, list(rows.values()), finer=_finer(conn, organization_id, rows.values()))
     return [
         replace(call, held_id=kept[rows[index].identity or rows[index].id]) if index in rows else call
