@@ -37,6 +37,7 @@ from permille.http.shares import (
 from permille.niceness import NICE
 from permille.store import api_keys, organizations
 from permille.usecases.key_use import KeyUse
+from tests.live import PATIENCE_SECONDS
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
 Get = Callable[[str, str], Coroutine[Any, Any, httpx2.Response]]
@@ -77,7 +78,7 @@ class Doors:
     def slow(self, _call: Call) -> dict[str, Any]:
         """It has a connection, and waits until it is let go."""
         self.begun.release()
-        assert self.go_on.wait(20)
+        assert self.go_on.wait(PATIENCE_SECONDS)
         return {}
 
     def quick(self, _call: Call) -> dict[str, Any]:
