@@ -25,12 +25,20 @@ from permille.config import READER_SOCKET, Config
 from permille.core.llm.call import PreparedCall, SentCall
 from permille.core.llm.intake import by_code
 from permille.core.record import Record
-from permille.database.connections import Limits, LoopConnections, Pool, is_unavailable, open_pool
+from permille.database.connections import (
+    Limits,
+    LoopConnections,
+    Pool,
+    is_cut_off,
+    is_passing,
+    is_unavailable,
+    open_pool,
+)
 from permille.embedded.calls import READING, ask_for
 from permille.events.engine import event_log
 from permille.http.bodies import BodyMemory
 from permille.http.reads import Reader
-from permille.http.refusals import try_again
+from permille.http.refusals import cut_off, try_again
 from permille.http.shares import Loads, Turns, Workshop
 from permille.ingest.asgi import EventIntake
 from permille.ingest.decoders import FORMATS, USAGE_FORMATS
@@ -176,18 +184,21 @@ class _Calls(Record):
                 self.on_loop, organization_id, identities=identities, subscriptions=subscriptions
             )
         except psycopg.Error as error:
-            _refuse_if_unavailable(error)
+            _refuse_if_passing(error)
             raise
 
     async def close(self) -> None:
         await self.on_loop.close()
 
 
-def _refuse_if_unavailable(error: psycopg.Error) -> None:
-    """Raise Refusal where the database cannot be reached: the request is to be sent again."""
+def _refuse_if_passing(error: psycopg.Error) -> None:
+    """Raise Refusal where the database cannot be reached, or others were in the way: the request is to be sent again."""
     if is_unavailable(error):
         log.warning("The database cannot be reached: %s", error)
         raise try_again() from error
+    if is_passing(error) or is_cut_off(error):
+        log.warning("A question of the intake was cut off: %s", error)
+        raise cut_off() from error
 
 
 def intake_of(
@@ -207,7 +218,7 @@ def intake_of(
             with pool.connection() as conn:
                 return question(conn)
         except psycopg.Error as error:
-            _refuse_if_unavailable(error)
+            _refuse_if_passing(error)
             raise
 
     return EventIntake(

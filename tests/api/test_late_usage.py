@@ -404,6 +404,23 @@ def test_open_late_usage_follows_prices_and_is_billed_at_those_of_now(
     assert proposals(api, status="open") == []
 
 
+def test_late_usage_follows_amendments(api: Api, send: Any, review: Review) -> None:
+    """What is listed is what a decision would bill: 5.00 of late usage are 3.00 less of what was billed, then none."""
+    ready(api)
+    in_time = send(START, tokens=30, model="b")
+    move(api, 2024, 4, 2)
+    late = send(ts(2024, 3, 20), tokens=50, model="b")
+    review()
+    assert [each["amount_cents"] for each in proposals(api)] == [500]
+    amend(api, in_time, kind="replace", properties={"tokens": 10, "model": "b"})
+    review()
+    assert [(each["amount_cents"], each["units"]) for each in proposals(api)] == [(300, "30.0")]
+    amend(api, in_time, kind="replace", properties={"tokens": 30, "model": "b"})
+    amend(api, late)
+    review()
+    assert proposals(api) == []
+
+
 def test_amendments_know_what_was_decided(api: Api, send: Any, review: Review) -> None:
     ready(api)
     send(START, tokens=100, model="a")

@@ -226,6 +226,21 @@ def test_late_usage_counts_what_came_back(api: Api, billed: Any, send: Any, dsn:
     assert corrections(api, version) == [("by_hand", "late_usage", 1_400, None, 150, None, 0)]
 
 
+def test_late_usage_of_one_model_bills_no_corrected_prices_of_others(
+    api: Api, billed: Any, send: Any, dsn: str
+) -> None:
+    version = corrected(api, "2024-03-05", a="1", b="7")
+    assert corrections(api, version) == [("customer_owes", None, 1_400, 2_000, 0, 600, 0)]
+    send(1_000_000, at(25), **A)
+    review_late_usage(dsn)
+    [late] = api.get("/late_usage")["late_usage"]
+    assert [(each["grouped_by"]["model"], each["amount_cents"]) for each in late["lines"]] == [("a", 200)]
+    api.post(f"/late_usage/{late['lago_id']}/bill", None)
+    move(api, 2024, 5, 1, 1)
+    assert [each["fees_amount_cents"] for each in api.get("/invoices")["invoices"]] == [200, 1_400]
+    assert corrections(api, version) == [("by_hand", "late_usage", 1_400, None, 0, None, 0)]
+
+
 def test_what_is_looked_at_again_without_other_usage_is_left_to_the_correction(
     api: Api, metric: Any, send: Any, dsn: str
 ) -> None:

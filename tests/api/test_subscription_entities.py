@@ -206,6 +206,22 @@ def test_a_preview_is_what_the_entity_will_bill(api: Api) -> None:
         assert shown[name] == made[name]
 
 
+def test_a_plan_that_a_customer_might_take_is_previewed_by_the_entity_that_would_bill_it(api: Api) -> None:
+    tax(api, "second-tax", 10)
+    second(api, tax_codes=["second-tax"], net_payment_term=7)
+    api.plan(amount_cents=1_000, pay_in_advance=True)
+    api.customer()
+    wanted = {"plan_code": "pro", "billing_entity_code": "second", "billing_time": "anniversary"}
+    shown = api.post("/invoices/preview", {"customer": {"external_id": "cus"}, **wanted})["invoice"]
+    assert (shown["billing_entity_code"], shown["customer"]["billing_entity_code"]) == ("second", "default")
+    api.subscribe(billing_entity_code="second", **ANNIVERSARY)
+    (made,) = listed(api)
+    for name in ("billing_entity_code", "total_amount_cents", "taxes_amount_cents", "payment_due_date"):
+        assert shown[name] == made[name]
+    unknown = {"customer": {"external_id": "cus"}, "plan_code": "pro", "billing_entity_code": "nowhere"}
+    assert api.code(404, "POST", "/invoices/preview", unknown) == "billing_entity_not_found"
+
+
 def test_usage_and_fees_of_events_have_the_taxes_of_the_entity(api: Api, send: Any) -> None:  # noqa: F811
     tax(api, "second-tax", 10)
     second(api, tax_codes=["second-tax"])

@@ -81,8 +81,13 @@ def test_usage_at_corrected_prices_is_no_late_usage_whatever_dates_split_it() ->
         for since, cents in (("2024-03-01", 8), ("2024-03-20", 6))
     ]
     assert with_changed_usage(split) == []
-    more = [*split, line("1", 0, grouped_by={"model": "other"})]
-    assert with_changed_usage(more) == more
+    other = line("1", 0, grouped_by={"model": "other"})
+    assert with_changed_usage([*split, other]) == [other]
+    more = [*split, line("1", 5, grouped_by={"model": "m", "price_since": "2024-03-20"})]
+    assert with_changed_usage([*more, other]) == [*more, other]
+    least = line("0", 6, events=0, is_true_up=True)
+    assert with_changed_usage([*split, other, least]) == [*split, other, least]
+    assert with_changed_usage([*split, least]) == []
 
 
 def test_differences_add_up_whatever_is_decided_first() -> None:

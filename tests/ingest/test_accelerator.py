@@ -365,7 +365,9 @@ def test_threads_share_a_table() -> None:
 
     def read(_: int) -> Sequence[bytes]:
         organization = known.readers[ORGANIZATION].organization
-        found = organization.read(body, CREATED_AT, 1_000, is_batch=True, frees_interpreter=True)
+        found = organization.read(
+            body, CREATED_AT, 1_000, is_batch=True, is_answered=True, frees_interpreter=True
+        )
         assert found is not None
         return [found[2], found[-1]]
 

@@ -49,7 +49,14 @@ class Log:
         self.changing: set[str] = set()
 
     def read_usual(
-        self, _: UUID, body: bytes, *, created_at: int, most: int, is_batch: bool
+        self,
+        _: UUID,
+        body: bytes,
+        *,
+        created_at: int,
+        most: int,
+        is_batch: bool,
+        is_answered: bool = True,
     ) -> UsualEvents | None:
         if b'"usual"' not in body:
             return None
@@ -68,7 +75,7 @@ class Log:
             extras=None,
         )
         codes = {draft.code for draft in drafts}
-        answer = b'{"usual":%d,"at":%d}' % (len(drafts), created_at)
+        answer = b'{"usual":%d,"at":%d}' % (len(drafts), created_at) if is_answered else b""
         return UsualEvents(columns=columns, codes=codes, version=0, answer=answer)
 
     def words(self, request: Request) -> int:

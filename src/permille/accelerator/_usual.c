@@ -34,6 +34,21 @@
 #define SECONDS_TO_2000 946684800LL
 #define MICRO 1000000LL
 
+/* A tuple of references that are given away. */
+static PyObject *packed(PyObject **items, Py_ssize_t n)
+{
+    PyObject *result = PyTuple_New(n);
+    for (Py_ssize_t i = 0; i < n; i++) {
+        if (result && items[i])
+            PyTuple_SET_ITEM(result, i, items[i]);
+        else {
+            Py_XDECREF(items[i]);
+            Py_CLEAR(result);
+        }
+    }
+    return result;
+}
+
 #include "blake2b.h"
 #include "buffer.h"
 #include "series.h"
@@ -43,6 +58,7 @@
 #include "identity.h"
 #include "columns.h"
 #include "shape.h"
+#include "spans.h"
 
 /* ---- an organization, and its codes of one version of the metering ---- */
 
@@ -276,19 +292,7 @@ static PyObject *result_of(const pass *p, const Organization *o)
                          bytes_of(&c->precise, c->has_precise),
                          bytes_of(&c->extras, c->has_extras),
                          bytes_of(&c->answer, 1)};
-    Py_ssize_t n = sizeof items / sizeof *items;
-    PyObject *result = PyTuple_New(n);
-    for (Py_ssize_t i = 0; i < n; i++) {
-        if (!items[i])
-            Py_CLEAR(result);
-    }
-    for (Py_ssize_t i = 0; i < n; i++) {
-        if (result)
-            PyTuple_SET_ITEM(result, i, items[i]);
-        else
-            Py_XDECREF(items[i]);
-    }
-    return result;
+    return packed(items, sizeof items / sizeof *items);
 }
 
 static void empty_buffers(pass *p, int is_freed)
@@ -314,7 +318,7 @@ static void free_pass(pass *p)
    interpreter may take it. */
 static pass *spare;
 
-static pass *begin_pass(Organization *o, PyObject *body, int64_t created_at)
+static pass *begin_pass(Organization *o, PyObject *body, int64_t created_at, int is_answered)
 {
     pass *p = spare ? spare : calloc(1, sizeof *p);
     spare = NULL;
@@ -323,6 +327,7 @@ static pass *begin_pass(Organization *o, PyObject *body, int64_t created_at)
     empty_buffers(p, 0);
     columns *c = &p->columns;
     c->has_amounts = c->has_precise = c->has_extras = 0;
+    c->is_answered = is_answered;
     p->reader.p = (const uint8_t *)PyBytes_AS_STRING(body);
     p->reader.end = p->reader.p + PyBytes_GET_SIZE(body);
     p->created_at = created_at;
@@ -352,16 +357,17 @@ static void end_pass(pass *p)
 
 static PyObject *Organization_read(Organization *self, PyObject *args, PyObject *kwargs)
 {
-    static char *names[] = {"body", "created_at", "most", "is_batch", "frees_interpreter", NULL};
+    static char *names[] = {"body", "created_at", "most", "is_batch", "is_answered", "frees_interpreter", NULL};
     PyObject *body;
     long long created_at;
     Py_ssize_t most;
-    int is_batch, frees, is_read;
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "SLnpp", names, &body, &created_at, &most, &is_batch, &frees))
+    int is_batch, is_answered, frees, is_read;
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "SLnppp", names, &body, &created_at, &most, &is_batch, &is_answered,
+                                     &frees))
         return NULL;
     if (PyBytes_GET_SIZE(body) > BODY_MAX || self->count == 0 || created_at < 0 || created_at / MICRO >= SECONDS_END)
         Py_RETURN_NONE;
-    pass *p = begin_pass(self, body, created_at);
+    pass *p = begin_pass(self, body, created_at, is_answered);
     if (!p)
         return PyErr_NoMemory();
     if (frees) {
@@ -370,6 +376,8 @@ static PyObject *Organization_read(Organization *self, PyObject *args, PyObject 
         Py_END_ALLOW_THREADS
     } else
         is_read = read_request(p, self, most, is_batch);
+    if (!is_answered)
+        p->columns.answer.n = 0;
     PyObject *result = is_read ? result_of(p, self) : Py_NewRef(Py_None);
     end_pass(p);
     return result;
@@ -389,7 +397,9 @@ static PyTypeObject OrganizationType = {
     .tp_methods = Organization_methods,
 };
 
-static PyMethodDef functions[] = {{"shape_of", shape_of, METH_VARARGS, NULL}, {NULL, NULL, 0, NULL}};
+static PyMethodDef functions[] = {{"shape_of", shape_of, METH_VARARGS, NULL},
+                                  {"spans_of", spans_of, METH_O, NULL},
+                                  {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_usual", NULL, -1, functions, NULL, NULL, NULL, NULL};
 

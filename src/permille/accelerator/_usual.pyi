@@ -15,6 +15,9 @@ def shape_of(
 ) -> tuple[tuple[Any, ...], list[int], list[str]] | None:
     """As core/llm/shape.py, with the sets of names of core/llm/redact.py; None also where that is to decide."""
 
+def spans_of(content: bytes, /) -> list[tuple[str, str, str, str, str, int, bool, dict[str, Any]]] | None:
+    """The spans of an ExportTraceServiceRequest as ingest/decoders/trace_messages.py; None also where that is to decide."""
+
 class Table:
     """The ids of series, in so many bytes: those that were not used lately are forgotten."""
 
@@ -45,7 +48,13 @@ class Organization:
     def __new__(cls, id: bytes) -> Self: ...  # noqa: A002
     def add(self, layout: Layout, /) -> None: ...
     def read(
-        self, body: bytes, created_at: int, most: int, is_batch: bool, frees_interpreter: bool
+        self,
+        body: bytes,
+        created_at: int,
+        most: int,
+        is_batch: bool,
+        is_answered: bool,
+        frees_interpreter: bool,
     ) -> (
         tuple[int, set[str], bytes, bytes, bytes, bytes | None, bytes, bytes | None, bytes | None, bytes]
         | None

@@ -2,7 +2,7 @@
 
 typedef struct {
     buffer series_ids, ats, identities, amounts, transaction_ids, precise, extras, answer, document;
-    int has_amounts, has_precise, has_extras;
+    int has_amounts, has_precise, has_extras, is_answered;
 } columns;
 
 static int put_json_text(buffer *b, const text *t)
@@ -302,5 +302,5 @@ static int add_event(columns *c, event *e, const Layout *layout, identifier *by,
     return put_array_number(&c->amounts, &amount, has_amount) &&
            put_array_text(&c->transaction_ids, e->transaction_id.p, e->transaction_id.n) &&
            put_array_number(&c->precise, &e->precise, e->has_precise) && put_extra(c, e, scratch) &&
-           put_answer(c, e, identity, created, scratch);
+           (!c->is_answered || put_answer(c, e, identity, created, scratch));
 }

@@ -20,7 +20,7 @@ from permille.core.contract.plan import Plan
 from permille.core.contract.price_versions import in_force
 from permille.core.contract.subscription import Subscription
 from permille.core.coupon import Coupon
-from permille.core.customer import Customer
+from permille.core.customer import BillingEntity, Customer
 from permille.core.errors import BadRequest, NotFound
 from permille.core.invoice.credit import CreditKind, InvoiceCredit
 from permille.core.invoice.draft import InvoiceDraft
@@ -110,11 +110,12 @@ def _proposal(
     fields.check()
     plan = _plan(call, code or "")
     assert who is not None, "it was asked for"
+    entity = _entity(call, entity_code) if entity_code else None
     is_known = bool(who.given.get("external_id"))
-    customer = _customer(call, who) if is_known else _stranger(call, who, entity_code)
+    customer = _customer(call, who) if is_known else _stranger(call, who, entity)
     found = preview_proposal(
         call.conn,
-        customer,
+        customer.billed_by(entity) if entity else customer,
         plan,
         billing_time=billing_time,
         subscription_at=subscription_at,
@@ -135,14 +136,18 @@ def _customer(call: Call, who: Fields | None) -> Customer:
     return catalogue.by_external_id(call.conn, call.organization.id, external_id or "")
 
 
-def _stranger(call: Call, who: Fields, entity_code: str | None) -> Customer:
+def _entity(call: Call, code: str) -> BillingEntity:
+    entity = billing_entities.by_code(call.conn, call.organization.id, code)
+    if entity is None:
+        raise NotFound("billing_entity")
+    return entity
+
+
+def _stranger(call: Call, who: Fields, entity: BillingEntity | None) -> Customer:
     """A customer as it would be made; it is not kept."""
     columns = read_columns(call.conn, call.organization.id, who, None, now=call.now)
     who.check()
-    if entity_code:
-        entity = billing_entities.by_code(call.conn, call.organization.id, entity_code)
-        if entity is None:
-            raise NotFound("billing_entity")
+    if entity:
         columns["billing_entity_id"] = entity.id
     with call.conn.transaction(force_rollback=True):
         name = str(new_id(call.now))

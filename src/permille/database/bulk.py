@@ -57,7 +57,10 @@ def instant_array(values: Iterable[datetime | None]) -> str:
 
 
 def text_array(values: Iterable[str]) -> str:
-    return "{" + ",".join(['"' + value.translate(_ARRAY) + '"' for value in values]) + "}"
+    joined = '","'.join(values := list(values))
+    if joined.count('"') != 2 * max(len(values) - 1, 0) or "\\" in joined:
+        joined = '","'.join([value.translate(_ARRAY) for value in values])
+    return f'{{"{joined}"}}' if values else "{}"
 
 
 def line_text(value: str | None) -> str:

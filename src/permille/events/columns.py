@@ -35,6 +35,7 @@ class UsualEvents(msgspec.Struct, frozen=True):
     version: int
     """The organization's metering that the columns were made by: they are of no use under another one."""
     answer: bytes
+    """Empty where it was not asked for."""
 
     def identities(self) -> list[bytes]:
         """16 bytes for each event."""

@@ -259,11 +259,19 @@ class Writer(Protocol):
         """Whether there is anything that `read_usual` would read."""
 
     def read_usual(
-        self, organization_id: UUID, body: bytes, *, created_at: int, most: int, is_batch: bool
+        self,
+        organization_id: UUID,
+        body: bytes,
+        *,
+        created_at: int,
+        most: int,
+        is_batch: bool,
+        is_answered: bool = True,
     ) -> UsualEvents | None:
         """The events of a body of Lago's `/events`, or of `/events/batch` with `most` of them, read in one pass.
 
         None for what is not usual, wrong or about something new: it is to be decoded. `created_at` is in microseconds.
+        There is no answer to it unless it `is_answered`.
         """
 
     def words(self, request: Request) -> int:

@@ -230,7 +230,12 @@ class EventIntake:
         self, organization_id: UUID, body: bytes, now: datetime, most: int
     ) -> UsualEvents | None:
         return self.writers[0].read_usual(
-            organization_id, body, created_at=microseconds(now), most=most, is_batch=True
+            organization_id,
+            body,
+            created_at=microseconds(now),
+            most=most,
+            is_batch=True,
+            is_answered=False,
         )
 
     async def _take_events(self, batch: EventBatch) -> tuple[Request, Warnings | None]:

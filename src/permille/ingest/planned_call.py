@@ -87,7 +87,6 @@ def paid(call: PlannedCall, external_subscription_id: str, time: str) -> PaidCal
     """The call as one that this subscription pays."""
     shape, subscription = call.shape, in_json(external_subscription_id)
     filled = call.plan.fill(shape.counts, shape.ids, subscription, call.properties)
-    assert filled is not None, "the plan fits"
     return PaidCall(
         call=call,
         external_subscription_id=external_subscription_id,

@@ -191,7 +191,7 @@ def _shape(usage: Any) -> Shape | None:
 def _plan(plans: Sequence[Plan], shape: Shape) -> Plan | None:
     """The one that fits."""
     for plan in plans:
-        if plan.fill(shape.counts, shape.ids, "", "") is not None:
+        if plan.fits(shape.counts, shape.ids):
             return plan
     return None
 

@@ -244,6 +244,19 @@ def price_again(conn: Connection[Any], organization_id: UUID) -> None:
     )
 
 
+def price_again_for(
+    conn: Connection[Any], organization_id: UUID, external_subscription_ids: Collection[str]
+) -> None:
+    """What these subscriptions have used is another: their open late usage is to be priced again."""
+    conn.execute(
+        "insert into late_mark (organization_id, subscription_id, invoice_id, code)"
+        " select distinct l.organization_id, l.subscription_id, l.invoice_id, l.code"
+        " from subscription s join late_usage l on l.subscription_id = s.id and l.status = 'open'"
+        " where s.organization_id = %s and s.external_id = any(%s::text[]) on conflict do nothing",
+        [organization_id, text_array(external_subscription_ids)],
+    )
+
+
 def _arrived(arrived: Sequence[Arrived]) -> dict[str, Any]:
     return {
         "organizations": uuid_array(each.organization_id for each in arrived),

@@ -29,6 +29,7 @@ from permille.store import (
     billing_holds,
     fees as fee_store,
     invoices,
+    late_usage as late_usages,
     progressive,
     wallets,
 )
@@ -123,6 +124,7 @@ def amend(
     alerts.mark(conn, changed)
     progressive.mark(conn, changed)
     wallets.mark(conn, changed)
+    late_usages.price_again_for(conn, organization_id, {name for _, name in changed})
     return amendments.by_ids(conn, [each.id for each in new])
 
 

@@ -323,8 +323,14 @@ def hold(
 
 def _finer(conn: Connection[Any], organization_id: UUID, rows: Collection[HeldUsage]) -> list[UUID]:
     """Those that say more than what waits of the same call: nothing of it is billed, so its counts may still be replaced."""
-    by_identity = {row.identity: row for row in rows if row.identity and row.code in held_codes.NOBODY_PAYS}
-    waiting = held_usages.waiting(conn, organization_id, by_identity.keys()) if by_identity else []
+    by_identity = {row.identity: row for row in rows if row.identity}
+    kept = held_usages.kept(conn, organization_id, by_identity.keys()) if by_identity else []
+    waiting = [
+        each
+        for each in kept
+        if each.counted_at is None
+        and {each.code, by_identity[each.identity or ""].code} <= held_codes.NOBODY_PAYS
+    ]
     if not waiting:
         return []
     aliases = model_aliases.of_organization(conn, organization_id)

@@ -35,8 +35,10 @@ def learned(usage: Answer, shape: Shape) -> Plan | None:
 
 
 def planned(plan: Plan, shape: Shape) -> list[Any] | None:
+    if not plan.fits(shape.counts, shape.ids):
+        return None
     filled = plan.fill(shape.counts, shape.ids, '"sub"', "")
-    return None if filled is None else json.loads(f"[{(plan.text % filled).replace(TIME, '0')}]")
+    return json.loads(f"[{(plan.text % filled).replace(TIME, '0')}]")
 
 
 def read(usage: Answer) -> list[Any] | None:

@@ -178,8 +178,14 @@ def usage_by_place(lines: Iterable[Line]) -> dict[UsagePlace, tuple[Decimal, int
 
 
 def with_changed_usage(lines: Sequence[Line]) -> list[Line]:
-    """The lines, or none where they are of the usage that was billed: what corrected prices alone change is no late usage."""
-    return list(lines) if usage_by_place(lines) else []
+    """The lines of which usage has come late: what corrected prices alone change is no late usage.
+
+    A minimum belongs to all lines of a charge, so beside one none is left out.
+    """
+    changed = usage_by_place(lines)
+    if changed and any(line.is_true_up for line in lines):
+        return list(lines)
+    return [line for line in lines if usage_place(line) in changed]
 
 
 def waits_for_price(lines: Iterable[Line], charge: CompiledCharge) -> bool:

@@ -26,7 +26,8 @@ _ID = f"(?:{SPAN})?{ID_PLACE}".format("(\\d+)")
 _PLACE = re.compile(f"{NUMBER_PLACE}|%s|{_SUBSCRIPTION}|{_PROPERTIES}".format("(\\d+)") % _ID)
 _IS_PLACE = re.compile("[\ue000-\ue005]")
 
-Fill = Callable[[Sequence[int], Sequence[str], str, str], tuple[object, ...] | None]
+Fits = Callable[[Sequence[int], Sequence[str]], bool]
+Fill = Callable[[Sequence[int], Sequence[str], str, str], tuple[object, ...]]
 
 
 class CallTerms(Record, kw_only=True):
@@ -39,8 +40,10 @@ class CallTerms(Record, kw_only=True):
 class Plan(Record, kw_only=True):
     """Makes the events of answers of a shape."""
 
+    fits: Fits
+    """Whether it is a plan for these counts and ids."""
     fill: Fill
-    """Counts, ids, the subscription and free properties as JSON -> what is in `text`. None where the plan doesn't fit."""
+    """Counts and ids that it fits, the subscription and free properties as JSON -> what is in `text`."""
     text: str
     """The events in JSON with a comma between them, %s where they differ, and TIME where the time is."""
     count: int
@@ -77,8 +80,9 @@ def plan_of(
         return None
     written = [_in_json(each, encode) for each in events]
     made = _compiled(trace, written, identity, provider_sent=sent.provider, model_sent=model_sent)
-    filled = made and made.fill(shape.counts, shape.ids, _SUBSCRIPTION, _PROPERTIES)
-    if made is None or filled is None or made.text % filled != ",".join(read):
+    if made is None or not made.fits(shape.counts, shape.ids):
+        return None
+    if made.text % made.fill(shape.counts, shape.ids, _SUBSCRIPTION, _PROPERTIES) != ",".join(read):
         return None
     return made
 
@@ -135,7 +139,8 @@ def _compiled(
     arguments = "".join(f"{_argument(trace, each)}," for each in _PLACE.finditer(text))
     guards = [*trace.guards, f"len(i[{number}])<={IDENTITY_MAX - len(before_id)}"]
     return Plan(
-        fill=_function(f"lambda c,i,s,p:({arguments}) if {' and '.join(guards)} else None"),
+        fits=_function(f"lambda c,i:{' and '.join(guards)}"),
+        fill=_function(f"lambda c,i,s,p:({arguments})"),
         text=_PLACE.sub("%s", text.replace("%", "%%")),
         count=len(events),
         before_id=before_id,
@@ -155,8 +160,7 @@ def _argument(trace: Trace, place: re.Match[str]) -> str:
     return "s" if place[0] == _SUBSCRIPTION else "p"
 
 
-def _function(source: str) -> Fill:
+def _function(source: str) -> Any:
     """A function of sums and comparisons: there is nothing in the source that came in."""
     (code, *_) = compile(source, "<plan>", "eval").co_consts
-    made: Fill = FunctionType(code, {})
-    return made
+    return FunctionType(code, {})

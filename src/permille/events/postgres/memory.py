@@ -111,7 +111,14 @@ class Memory:
         return self.series.setdefault(place, KnownSeries(how, layout=layout))
 
     def read_usual(
-        self, organization_id: UUID, body: bytes, *, created_at: int, most: int, is_batch: bool
+        self,
+        organization_id: UUID,
+        body: bytes,
+        *,
+        created_at: int,
+        most: int,
+        is_batch: bool,
+        is_answered: bool = True,
     ) -> UsualEvents | None:
         """The events of a body, if all about them is usual and known."""
         known = self.meterings.get(organization_id)
@@ -124,7 +131,7 @@ class Memory:
                 self.readers = {}
             self.readers[organization_id] = reader
         frees_interpreter = len(body) > LONG_BODY_BYTES
-        found = reader.organization.read(body, created_at, most, is_batch, frees_interpreter)
+        found = reader.organization.read(body, created_at, most, is_batch, is_answered, frees_interpreter)
         if found is None:
             return None
         count, codes, series_ids, ats, identities, amounts, transaction_ids, precise, extras, answer = found

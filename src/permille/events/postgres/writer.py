@@ -550,11 +550,23 @@ class Writer:
         return self._memory.table is not None
 
     def read_usual(
-        self, organization_id: UUID, body: bytes, *, created_at: int, most: int, is_batch: bool
+        self,
+        organization_id: UUID,
+        body: bytes,
+        *,
+        created_at: int,
+        most: int,
+        is_batch: bool,
+        is_answered: bool = True,
     ) -> UsualEvents | None:
         """The events of a body, where all about them is usual and known to this process."""
         return self._memory.read_usual(
-            organization_id, body, created_at=created_at, most=most, is_batch=is_batch
+            organization_id,
+            body,
+            created_at=created_at,
+            most=most,
+            is_batch=is_batch,
+            is_answered=is_answered,
         )
 
     def words(self, request: Request) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from permille import accelerator
 from permille.core.llm.otlp.spans import Span
 
 if TYPE_CHECKING:
@@ -13,8 +14,14 @@ if TYPE_CHECKING:
 _FAILED = 2
 
 
-def spans_in_message(content: bytes) -> Iterator[Span]:
+def spans_in_message(content: bytes) -> Iterable[Span]:
     """Read an ExportTraceServiceRequest. Raises ValueError where the bytes are none."""
+    found = accelerator.usual.spans_of(content) if accelerator.IS_BUILT else None
+    return spans_by_library(content) if found is None else map(Span._make, found)
+
+
+def spans_by_library(content: bytes) -> Iterator[Span]:
+    """As `spans_in_message`, which is defined by it."""
     from google.protobuf.message import DecodeError
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
@@ -58,10 +65,11 @@ def _value(value: AnyValue) -> Any:
 
 def answer_message(rejected: int, message: str) -> bytes:
     """An ExportTraceServiceResponse: empty, or with the number of spans that were not taken and why."""
+    if not rejected:
+        return b""
     from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
     answer = ExportTraceServiceResponse()
-    if rejected:
-        answer.partial_success.rejected_spans = rejected
-        answer.partial_success.error_message = message
+    answer.partial_success.rejected_spans = rejected
+    answer.partial_success.error_message = message
     return answer.SerializeToString()

@@ -1,0 +1,319 @@
+/* The spans of an OTLP request in protobuf: what ingest/decoders/trace_messages.py says of it, or NULL without an error where
+   that is to decide: of all that is repeated, unknown or in another order than senders write, and of what has no UTF-8. */
+
+#define ANY_DEPTH_MAX 20
+
+typedef struct {
+    const uint8_t *p, *end;
+} message;
+
+typedef struct {
+    uint32_t number;
+    int wire;
+    uint64_t number_value; /* of a varint or of 4 or 8 bytes */
+    message bytes;         /* of what has a length */
+} field;
+
+enum { VARINT = 0, EIGHT_BYTES = 1, SIZED = 2, FOUR_BYTES = 5 };
+
+static int read_varint(message *m, uint64_t *value)
+{
+    *value = 0;
+    for (int shift = 0; shift < 64; shift += 7) {
+        if (m->p == m->end)
+            return 0;
+        uint8_t byte = *m->p++;
+        if (shift == 63 && byte > 1)
+            return 0;
+        *value |= (uint64_t)(byte & 0x7F) << shift;
+        if (byte < 0x80)
+            return byte || !shift; /* the shortest form */
+    }
+    return 0;
+}
+
+static int read_little_endian(message *m, int n, uint64_t *value)
+{
+    if (m->end - m->p < n)
+        return 0;
+    *value = 0;
+    for (int i = 0; i < n; i++)
+        *value |= (uint64_t)*m->p++ << 8 * i;
+    return 1;
+}
+
+static int read_field_of(message *m, field *f)
+{
+    uint64_t tag, size;
+    if (!read_varint(m, &tag) || tag >> 3 > 100)
+        return 0;
+    f->number = (uint32_t)(tag >> 3);
+    f->wire = tag & 7;
+    switch (f->wire) {
+    case VARINT:
+        return read_varint(m, &f->number_value);
+    case EIGHT_BYTES:
+        return read_little_endian(m, 8, &f->number_value);
+    case FOUR_BYTES:
+        return read_little_endian(m, 4, &f->number_value);
+    case SIZED:
+        if (!read_varint(m, &size) || size > (uint64_t)(m->end - m->p))
+            return 0;
+        f->bytes.p = m->p;
+        f->bytes.end = m->p += size;
+        return 1;
+    default:
+        return 0;
+    }
+}
+
+/* Whether the field is of this wire type, and the first of its number in its message. */
+static int is_first(const field *f, int wire, uint32_t *seen)
+{
+    uint32_t bit = 1u << f->number;
+    int is = f->wire == wire && !(*seen & bit);
+    *seen |= bit;
+    return is;
+}
+
+static int is_ascii(const field *f)
+{
+    for (const uint8_t *p = f->bytes.p; p < f->bytes.end; p++)
+        if (*p >= 0x80)
+            return 0;
+    return 1;
+}
+
+static PyObject *text_in(const message *m)
+{
+    PyObject *text = PyUnicode_DecodeUTF8((const char *)m->p, m->end - m->p, NULL);
+    if (!text && PyErr_ExceptionMatches(PyExc_UnicodeDecodeError))
+        PyErr_Clear();
+    return text;
+}
+
+static PyObject *hex_in(const message *m)
+{
+    static const char hex[] = "0123456789abcdef";
+    PyObject *text = PyUnicode_New(2 * (m->end - m->p), 'f');
+    uint8_t *into = text ? PyUnicode_1BYTE_DATA(text) : NULL;
+    for (const uint8_t *p = m->p; into && p < m->end; p++) {
+        *into++ = (uint8_t)hex[*p >> 4];
+        *into++ = (uint8_t)hex[*p & 15];
+    }
+    return text;
+}
+
+static int add_attribute(PyObject *attributes, message m, int depth);
+
+static PyObject *any_value(message m, int depth);
+
+/* An ArrayValue as a list, a KeyValueList as a dict. */
+static PyObject *many_values(message m, int is_list, int depth)
+{
+    PyObject *found = is_list ? PyList_New(0) : PyDict_New();
+    int is_fine = found && depth < ANY_DEPTH_MAX;
+    while (is_fine && m.p < m.end) {
+        field f;
+        is_fine = read_field_of(&m, &f) && f.number == 1 && f.wire == SIZED;
+        if (is_fine && is_list) {
+            PyObject *value = any_value(f.bytes, depth + 1);
+            is_fine = value && !PyList_Append(found, value);
+            Py_XDECREF(value);
+        } else if (is_fine)
+            is_fine = add_attribute(found, f.bytes, depth + 1);
+    }
+    if (!is_fine)
+        Py_CLEAR(found);
+    return found;
+}
+
+static PyObject *any_value(message m, int depth)
+{
+    field f;
+    double number;
+    if (m.p == m.end)
+        return Py_NewRef(Py_None);
+    if (!read_field_of(&m, &f) || m.p != m.end)
+        return NULL;
+    switch (f.number << 3 | (uint32_t)f.wire) {
+    case 1 << 3 | SIZED:
+        return text_in(&f.bytes);
+    case 2 << 3 | VARINT:
+        return PyBool_FromLong(f.number_value != 0);
+    case 3 << 3 | VARINT:
+        return PyLong_FromLongLong((int64_t)f.number_value);
+    case 4 << 3 | EIGHT_BYTES:
+        memcpy(&number, &f.number_value, sizeof number);
+        return PyFloat_FromDouble(number);
+    case 5 << 3 | SIZED:
+    case 6 << 3 | SIZED:
+        return many_values(f.bytes, f.number == 5, depth);
+    case 7 << 3 | SIZED:
+        return Py_NewRef(Py_None);
+    default:
+        return NULL;
+    }
+}
+
+/* A KeyValue. Names are interned, since the same ones come again and again and are looked up. */
+static int add_attribute(PyObject *attributes, message m, int depth)
+{
+    message name = {0}, value = {0};
+    uint32_t seen = 0;
+    while (m.p < m.end) {
+        field f;
+        if (!read_field_of(&m, &f) || f.number < 1 || f.number > 2 || !is_first(&f, SIZED, &seen))
+            return 0;
+        *(f.number == 1 ? &name : &value) = f.bytes;
+    }
+    PyObject *key = text_in(&name), *found = key ? any_value(value, depth) : NULL;
+    if (found)
+        PyUnicode_InternInPlace(&key);
+    int is_added = found && !PyDict_SetItem(attributes, key, found);
+    Py_XDECREF(key);
+    Py_XDECREF(found);
+    return is_added;
+}
+
+static int read_resource(message m, PyObject *attributes)
+{
+    while (m.p < m.end) {
+        field f;
+        if (!read_field_of(&m, &f))
+            return 0;
+        if (f.number == 1 ? f.wire != SIZED || !add_attribute(attributes, f.bytes, 0) : f.number != 2 || f.wire != VARINT)
+            return 0;
+    }
+    return 1;
+}
+
+static int read_scope(message m, PyObject **name)
+{
+    uint32_t seen = 0;
+    while (m.p < m.end) {
+        field f;
+        if (!read_field_of(&m, &f) || f.number < 1 || f.number > 2 || !is_first(&f, SIZED, &seen))
+            return 0;
+        if (f.number == 1 ? !(*name = text_in(&f.bytes)) : !is_ascii(&f))
+            return 0;
+    }
+    return 1;
+}
+
+static int read_status(message m, int *has_failed)
+{
+    uint32_t seen = 0;
+    while (m.p < m.end) {
+        field f;
+        if (!read_field_of(&m, &f))
+            return 0;
+        if (f.number == 3 && is_first(&f, VARINT, &seen))
+            *has_failed = (int32_t)f.number_value == 2;
+        else if (f.number != 2 || !is_first(&f, SIZED, &seen) || !is_ascii(&f))
+            return 0;
+    }
+    return 1;
+}
+
+typedef struct {
+    message trace_id, id, parent_id, name;
+    uint64_t ended_at;
+    int has_failed;
+    PyObject *attributes;
+} span;
+
+static int read_span(message m, span *s)
+{
+    uint32_t seen = 0;
+    while (m.p < m.end) {
+        field f;
+        if (!read_field_of(&m, &f) || f.number > 16)
+            return 0;
+        if (f.number == 9) {
+            if (f.wire != SIZED || !add_attribute(s->attributes, f.bytes, 0))
+                return 0;
+            continue;
+        }
+        static const int wires[] = {-1, SIZED, SIZED, SIZED, SIZED, SIZED, VARINT, EIGHT_BYTES, EIGHT_BYTES, SIZED,
+                                    VARINT, -1, VARINT, -1, VARINT, SIZED, FOUR_BYTES};
+        if (!is_first(&f, wires[f.number], &seen))
+            return 0;
+        switch (f.number) {
+        case 1: s->trace_id = f.bytes; break;
+        case 2: s->id = f.bytes; break;
+        case 3: if (!is_ascii(&f)) return 0; break;
+        case 4: s->parent_id = f.bytes; break;
+        case 5: s->name = f.bytes; break;
+        case 8: s->ended_at = f.number_value; break;
+        case 15: if (!read_status(f.bytes, &s->has_failed)) return 0; break;
+        }
+    }
+    return 1;
+}
+
+static int add_span(PyObject *spans, message m, PyObject *resource, PyObject *scope)
+{
+    span s = {.attributes = PyDict_Copy(resource)};
+    if (!s.attributes || !read_span(m, &s)) {
+        Py_XDECREF(s.attributes);
+        return 0;
+    }
+    PyObject *items[] = {hex_in(&s.trace_id), hex_in(&s.id), hex_in(&s.parent_id), text_in(&s.name),
+                         scope ? Py_NewRef(scope) : PyUnicode_New(0, 0), PyLong_FromUnsignedLongLong(s.ended_at), PyBool_FromLong(s.has_failed), s.attributes};
+    PyObject *found = packed(items, sizeof items / sizeof *items);
+    int is_added = found && !PyList_Append(spans, found);
+    Py_XDECREF(found);
+    return is_added;
+}
+
+/* A ScopeSpans or, without a scope, a ResourceSpans: what is said of all in it comes first, then what is in it. */
+static int read_group(message m, PyObject *spans, PyObject *resource, PyObject **scope)
+{
+    int seen = 0;
+    while (m.p < m.end) {
+        field f;
+        if (!read_field_of(&m, &f) || f.number < 1 || f.number > 3 || f.wire != SIZED)
+            return 0;
+        if (f.number == 2) {
+            PyObject *name = NULL;
+            int is_read = scope ? add_span(spans, f.bytes, resource, *scope) : read_group(f.bytes, spans, resource, &name);
+            Py_XDECREF(name);
+            if (!is_read)
+                return 0;
+        } else if (f.number == 3) {
+            if (!is_ascii(&f))
+                return 0;
+        } else if (seen || !(scope ? read_scope(f.bytes, scope) : read_resource(f.bytes, resource)))
+            return 0;
+        seen |= f.number < 3; /* what is said of all comes once, and before them */
+    }
+    return 1;
+}
+
+static int read_traces(message m, PyObject *spans)
+{
+    while (m.p < m.end) {
+        field f;
+        PyObject *resource = PyDict_New();
+        int is_read = resource && read_field_of(&m, &f) && f.number == 1 && f.wire == SIZED &&
+                      read_group(f.bytes, spans, resource, NULL);
+        Py_XDECREF(resource);
+        if (!is_read)
+            return 0;
+    }
+    return 1;
+}
+
+static PyObject *spans_of(PyObject *Py_UNUSED(module), PyObject *content)
+{
+    if (!PyBytes_Check(content))
+        return PyErr_Format(PyExc_TypeError, "not bytes");
+    const uint8_t *p = (const uint8_t *)PyBytes_AS_STRING(content);
+    PyObject *spans = PyList_New(0);
+    if (spans && !read_traces((message){p, p + PyBytes_GET_SIZE(content)}, spans))
+        Py_CLEAR(spans);
+    if (!spans && !PyErr_Occurred())
+        Py_RETURN_NONE;
+    return spans;
+}
