@@ -19,6 +19,7 @@ from permille.core.metering.usage import Partial
 from permille.core.money import exact
 from permille.core.period import Period
 from permille.core.rating import rate as rating
+from permille.core.rating.linear import has_one_price
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.pricing_unit import AppliedPricingUnit, PricingUnit
 from permille.core.rating.proration import rated_period
@@ -26,7 +27,6 @@ from permille.core.rating.rate import price_usage, rate
 from permille.core.rating.unlisted import UnlistedValues
 from permille.core.record import replace
 from permille.database.connections import encode_answer
-from permille.usecases.usage import usage
 from permille.usecases.usage.usage import (
     ChargeUsage,
     PeriodUsage,
@@ -484,7 +484,7 @@ def test_what_all_groups_pay_alike_is_priced_by_columns_as_all_else(
     filters = [price(None, by_region, region=("a", "b", "0"))]
     of = replace(charge(metric(aggregation, region=("a", "b", "0")), own, *filters), unlisted_values=unlisted)
     compiled = compile_searched(of, PLAIN, currency="EUR")
-    assert usage.has_one_price(compiled)
+    assert has_one_price(compiled)
 
     def lines() -> Any:
         return charge_usage(
@@ -498,5 +498,5 @@ def test_what_all_groups_pay_alike_is_priced_by_columns_as_all_else(
 
     found = lines()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(usage, "has_one_price", lambda _: False)
+        patch.setattr("permille.usecases.usage.usage.has_one_price", lambda _: False)
         assert found == lines()
