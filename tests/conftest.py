@@ -18,10 +18,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from permille.config import from_environment
+from permille.database import connections
 from permille.database.migrate import migrate
 from permille.embedded.postgres import EmbeddedPostgres
 from permille.http import shares
 from permille.usecases import fences
+from tests.live import PATIENCE_SECONDS
 
 # Only for tests: nothing here outlives the machine, so nothing waits for the disk.
 FAST = {
@@ -42,6 +44,7 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
 # A busy machine is no fault of a test.
+connections.WAIT_SECONDS = PATIENCE_SECONDS
 settings.register_profile("permille", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("quick", settings.get_profile("permille"), max_examples=10)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "permille"))

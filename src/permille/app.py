@@ -235,7 +235,9 @@ def intake_of(
             warnings=lambda owner, drafts: asked(lambda conn: warnings_of(conn, owner, drafts)),
             unevaluable=lambda owner, drafts: asked(lambda conn: event_log.unevaluable(conn, owner, drafts)),
             unacceptable=lambda request: asked(lambda conn: event_log.first_unacceptable(conn, request)),
-            calls=_Calls(asked, LoopConnections(dsn, size=WRITERS, name="permille-intake")),
+            calls=_Calls(
+                asked, LoopConnections(dsn, size=WRITERS, name="permille-intake", limits=limits_of(config))
+            ),
             notes=notes or RecentUsages(),
         ),
         bodies or BodyMemory(config.bodies_mb * 1024**2),

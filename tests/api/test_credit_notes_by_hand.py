@@ -241,6 +241,23 @@ def test_a_refund_of_prepaid_credits_empties_their_wallet(api: Api) -> None:
     assert api.code(405, "POST", "/credit_notes", gone) == "invalid_type_or_status"
 
 
+def test_a_void_of_prepaid_credits_gives_back_nothing_as_they_are_in_their_wallet(api: Api) -> None:
+    api.customer()
+    body = {"external_customer_id": "cus", "rate_amount": "1", "currency": "EUR", "paid_credits": "10"}
+    wallet = api.post("/wallets", {"wallet": body})["wallet"]
+    sold = newest_invoice(api)
+    pay(api, sold, 1_000)
+    path = f"/invoices/{sold['lago_id']}/void"
+    for amounts in ({"credit_amount": 1}, {"refund_amount": 1}):
+        wanted = {"generate_credit_note": True, **amounts}
+        assert api.details("POST", path, wanted) == {
+            "credit_refund_amount": ["total_amount_exceeds_invoice_amount"]
+        }
+    assert api.post(path, {"generate_credit_note": True})["invoice"]["status"] == "voided"
+    assert notes(api) == []
+    assert api.get(f"/wallets/{wallet['lago_id']}")["wallet"]["balance_cents"] == 1_000
+
+
 def test_an_invoice_is_voided_once(api: Api, invoice: Any) -> None:
     path = f"/invoices/{invoice['lago_id']}/void"
     body = {"generate_credit_note": True, "credit_amount": 1_000}

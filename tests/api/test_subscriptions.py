@@ -120,13 +120,22 @@ def test_a_downgrade_that_a_new_amount_makes_an_upgrade_happens_at_once(api: Api
     assert (ended["lago_id"], ended["next_plan_code"]) == (before["lago_id"], "pro")
 
 
-def test_a_downgrade_follows_what_the_running_plan_costs_too(api: Api):
+def test_a_downgrade_is_called_off_once_the_running_plan_costs_no_more(api: Api):
+    """Who asked for less does not come to pay more than now."""
+    api.subscribe("own", plan="max")
+    api.subscribe("own", plan="pro")
     api.subscribe(plan="max")
     api.subscribe(plan="pro")
-    shown = api.put("/subscriptions/sub", {"subscription": {"plan_overrides": {"amount_cents": 3_000}}})
-    assert shown["subscription"]["status"] == "terminated"
-    assert api.get("/subscriptions/sub")["subscription"]["plan_code"] == "pro"
-    assert api.get("/subscriptions", status="pending")["subscriptions"] == []
+    api.put("/subscriptions/own", {"subscription": {"plan_overrides": {"amount_cents": 3_000}}})
+    (waiting,) = api.get("/subscriptions", status="pending")["subscriptions"]
+    assert waiting["external_id"] == "sub"
+    api.put("/plans/max", {"plan": {"amount_cents": 3_101}})
+    assert len(api.get("/subscriptions", status="pending")["subscriptions"]) == 1
+    api.put("/plans/max", {"plan": {"amount_cents": 3_100}})
+    for name in ("own", "sub"):
+        running = api.get(f"/subscriptions/{name}")["subscription"]
+        assert (running["plan_code"], running["next_plan_code"]) == ("max", None)
+    assert len(api.get("/subscriptions", **{"status[]": "canceled"})["subscriptions"]) == 2
 
 
 def test_a_downgrade_moves_with_the_timezone(api: Api):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
@@ -34,32 +34,28 @@ def prepared(name: str, code: str) -> PreparedCall:
     )
 
 
-def test_calls_kept_aside_are_locked_in_one_order(
+def test_calls_that_two_keep_aside_in_different_orders_are_kept(
     talk: Callable[[Talk], None], db: psycopg.Connection[Any], dsn: str
 ) -> None:
-    async def conversation(_: Client) -> None:
+    async def conversation(client: Client) -> None:
         db.rollback()
         row = db.execute("select id from organization").fetchone()
         assert row is not None
         owner = row[0]
-        calls = [prepared("b", "subscription_missing"), prepared("a", "total_mismatch")]
-        for each in calls:
-            llm_usages.hold(db, owner, [each], now=NOW)
-        db.commit()
-        db.execute("select from held_usage where identity = 'a' for update")
+        first, second = (prepared(name, "subscription_missing") for name in ("a", "b"))
 
-        def work() -> None:
+        def keep(*calls: PreparedCall) -> None:
             with psycopg.connect(dsn, application_name="at-once") as conn:
                 llm_usages.hold(conn, owner, calls, now=NOW)
 
-        worker = threading.Thread(target=work)
-        worker.start()
-        try:
+        llm_usages.hold(db, owner, [first], now=NOW)
+        with ThreadPoolExecutor() as pool:
+            other = pool.submit(keep, second, first)
             wait_for_a_lock(dsn)
-            db.execute("select from held_usage where identity = 'b' for update nowait")
-        finally:
-            db.rollback()
-            worker.join()
+            llm_usages.hold(db, owner, [second], now=NOW)
+            db.commit()
+            other.result()
+        assert len((await client.get("/llm/held_usages"))["held_usages"]) == 2
 
     talk(conversation)
 

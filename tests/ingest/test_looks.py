@@ -9,7 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from permille.database.connections import LoopConnections
+from permille.database.connections import Limits, LoopConnections
 from permille.usecases import llm_usages
 
 from .conftest import NOW, Client, Talk
@@ -71,6 +71,20 @@ def test_a_connection_on_the_loop_that_was_lost_is_opened_again(
         with pytest.raises(psycopg.Error):
             await conns.row("select no such thing", [])
         assert await conns.row("select 1", []) == (1,)
+        await conns.close()
+
+    talk(conversation)
+
+
+def test_a_connection_on_the_loop_has_the_limits_of_requests(talk: Callable[[Talk], None], dsn: str) -> None:
+    async def conversation(_: Client) -> None:
+        conns = LoopConnections(dsn, size=1, name="test", limits=Limits(statement=7, lock=3, idle=5))
+        settings = await conns.row(
+            "select current_setting('TimeZone'), current_setting('statement_timeout'),"
+            " current_setting('lock_timeout'), current_setting('idle_in_transaction_session_timeout')",
+            [],
+        )
+        assert settings == ("UTC", "7s", "3s", "5s")
         await conns.close()
 
     talk(conversation)

@@ -217,12 +217,61 @@ class Schedules:
         return {"do": "cancel_price", **where, "change": chance.randint(0, 5)}
 
 
+class Fees:
+    """Writes edits of plans' own fees, from now on, from the next period and from other days on."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(f"fees of plans {seed}")
+        self.plays = self.random.random() < 0.5
+
+    def then(self, plans: list[str]) -> dict[str, Any] | None:
+        """What may follow an action."""
+        chance = self.random
+        if not self.plays or chance.random() > 0.15:
+            return None
+        return {
+            "do": "fee",
+            "plan": chance.choice(plans),
+            # few of them, so that fees meet again
+            "amount": chance.choice([0, 999, 12_345, 23_456, 50_001]),
+            "when": chance.choice(["now", "now", "now", "next_period", "-40", "20", "45"]),
+            "cascade": chance.random() < 0.6,
+        }
+
+
+class Previews:
+    """Writes previews: of the next invoice, of an end to come, of a change of plan, and of a plan that is offered."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(f"previews {seed}")
+        self.plays = self.random.random() < 0.6
+
+    def then(
+        self, subscriptions: list[str], plans: list[str], customers: list[str], somebody: dict[str, Any]
+    ) -> dict[str, Any] | None:
+        """What may follow an action. `somebody` says who it may be offered to that is no customer."""
+        chance = self.random
+        if not self.plays or chance.random() > 0.3:
+            return None
+        preview = {"do": "preview", "of": chance.choice(["next", "next", "end", "change", "offer"])}
+        if preview["of"] == "offer":
+            offer = {"plan": chance.choice(plans), "time": chance.choice(["calendar", "anniversary"])}
+            is_known = chance.random() < 0.5
+            who = {"customer": chance.choice(customers), "stranger": None if is_known else somebody}
+            return {**preview, **offer, **who}
+        share, plan = chance.choice(["0", "1/3", "9/10"]), chance.choice(plans)
+        return {**preview, "subscription": chance.choice(subscriptions), "plan": plan, "share": share}
+
+
 class Receivables:
     """Writes billing entities, customers that move among them, requests to pay what is overdue, and lost disputes."""
 
     def __init__(self, seed: int) -> None:
         self.random = Random(f"receivables {seed}")
         self.plays = self.random.random() < 0.5
+        self.own = Random(f"entities of subscriptions {seed}")
+        self.names = self.plays and self.own.random() < 0.6
+        """Whether subscriptions and wallets name entities themselves."""
 
     def begins(self) -> list[dict[str, Any]]:
         taxes = self.random.choice([[], ["gst"], ["vat", "odd"]])
@@ -238,6 +287,19 @@ class Receivables:
             "term": self.random.choice([None, None, 0, 10]),
         }
 
+    def named(self) -> dict[str, Any]:
+        """The billing entity that a subscription or a wallet names itself, if any."""
+        if not self.names or self.own.random() > 0.4:
+            return {}
+        return {"entity": self.own.choice(["default", "north"])}
+
+    def names_another(self, subscriptions: list[str]) -> dict[str, Any] | None:
+        """A subscription names another entity, or its customer's again."""
+        if not self.names or self.own.random() > 0.15:
+            return None
+        entity = self.own.choice(["default", "north", None])
+        return {"do": "bill_by", "subscription": self.own.choice(subscriptions), "entity": entity}
+
     def then(self, customers: list[str]) -> dict[str, Any] | None:
         """What may follow an action."""
         chance = self.random
@@ -251,3 +313,45 @@ class Receivables:
             case "request":
                 return {"do": "request", "customer": customer}
         return {"do": "lose", "bill": chance.randint(0, 30)}
+
+
+class OneOffs:
+    """Writes invoices of add-ons, and invoices of all kinds that are voided with credit notes."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(f"one-off invoices {seed}")
+        self.sells = self.random.random() < 0.5
+        self.voids = self.random.random() < 0.5
+
+    def begins(self, currency: str) -> list[dict[str, Any]]:
+        """Add-ons with prices and taxes of their own."""
+        taxes = self.random.choice([[], ["gst"], ["vat", "odd"]])
+        sold = [
+            {"code": "setup", "cents": 4_990, "taxes": taxes},
+            {"code": "visit", "cents": 333, "taxes": []},
+        ]
+        return [{"do": "add_on", "currency": currency, **each} for each in sold] if self.sells else []
+
+    def then(self, customers: list[str], named: dict[str, Any]) -> dict[str, Any] | None:
+        """What may follow an action. `named` is the billing entity of an invoice, if it has one of its own."""
+        chance = self.random
+        if self.sells and chance.random() < 0.12:
+            fees = [self._fee() for _ in range(chance.choice([1, 1, 2, 4]))]
+            return {"do": "one_off", "customer": chance.choice(customers), "fees": fees, **named}
+        if self.voids and chance.random() < 0.1:
+            return {
+                "do": "void_with_notes",
+                "bill": chance.randint(0, 30),
+                "credit": chance.choice(["0", "1", "1/2", "1/7"]),
+                "refund": chance.choice(["0", "1", "1/3"]),
+            }
+        return None
+
+    def _fee(self) -> dict[str, Any]:
+        chance = self.random
+        return {
+            "code": chance.choice(["setup", "visit"]),
+            "units": chance.choice(["1", "3", "0.125", "12.345678"]),
+            "cents": chance.choice([None, None, 0, 1, 10_001]),
+            "taxes": chance.choice([[], [], ["odd"], ["vat", "gst"]]),
+        }

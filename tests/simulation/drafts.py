@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from . import days, progressive, settle
-from .settle import Bill
+from . import days, plan_fees, progressive, settle
+from .prices import rounded
+from .settle import Bill, Fee
 
 if TYPE_CHECKING:
     from .oracle import Customer, Oracle
@@ -94,9 +96,17 @@ def refresh(oracle: Oracle, bill: Bill) -> None:
 def lacks_price(oracle: Oracle, bill: Bill) -> bool:
     """Whether it could not become final now."""
     now, oracle.now = oracle.now, bill.made
-    found = [fee for row, why in bill.parts for fee in oracle.usage(row, why, bill.parts)]
+    found = [fee for row, why in bill.parts for fee in oracle.usage(row, why, bill.turn)]
     oracle.now = now
     return any(fee.is_held for fee in found)
+
+
+def _price_fee(fee: Fee) -> None:
+    """A plan's own fee, by what the plan costs now."""
+    if fee.begin is not None:
+        fee.price = plan_fees.of_period(fee.subscription, fee.begin)
+        fee.precise = Fraction(fee.price * fee.days, fee.whole_days)
+        fee.cents = rounded(fee.precise)
 
 
 def _make_again(oracle: Oracle, bill: Bill) -> None:
@@ -105,14 +115,16 @@ def _make_again(oracle: Oracle, bill: Bill) -> None:
     stays = [fee for fee in bill.all_fees if fee.kind in {"subscription", "fixed_charge"}]
     gone = [fee for fee in bill.all_fees if not any(fee is each for each in stays)]
     for fee in stays:
-        fee.taxes = oracle.taxes_of(fee.subscription)
+        _price_fee(fee)
     bill.all_fees, bill.earlier, bill.takes_off = stays, 0, []
     for row, why in bill.parts:
         row.fees = [fee for fee in row.fees if not any(fee is each for each in gone)]
-        used = [*oracle.usage(row, why, bill.parts)]
+        used = [*oracle.usage(row, why, bill.turn)]
         row.fees += used
         missing = [*oracle.commitment(row, why)]
         row.fees += missing
         bill.all_fees = [*bill.all_fees, *used, *missing]
+    for fee in bill.all_fees:
+        fee.taxes = oracle.taxes_of(fee.subscription, bill.entity)
     bill.fees = [fee for fee in bill.all_fees if fee.cents]
     oracle.now = now

@@ -12,17 +12,40 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import Any
 
-from . import advance, catalogue, corrections, days, drafts, gates, ongoing, progressive, receivables, settle
-from .prices import cut, digits, place_of, price, rounded, terms_at
+from . import (
+    advance,
+    catalogue,
+    corrections,
+    days,
+    drafts,
+    gates,
+    one_off,
+    ongoing,
+    plan_fees,
+    previews,
+    progressive,
+    receivables,
+    settle,
+    voids,
+)
+from .prices import (
+    ALWAYS,
+    Prices,
+    cut,
+    digits,
+    place_of,
+    price,
+    price_in_force,
+    prices_after,
+    rounded,
+    terms_at,
+)
 from .settle import Bill, Coupon, Fee, Lot, Note, Tax, Wallet
 
 START = datetime(2024, 3, 5, 10, 0, tzinfo=UTC)
 DECIMALS = {"JPY": 0, "CLP": 0, "EUR": 2, "USD": 2, "KWD": 3, "BHD": 3}
-COST_PER_YEAR = {"weekly": 52, "monthly": 12, "quarterly": 4, "semiannual": 2, "yearly": 1}
 
 Action = Mapping[str, Any]
-Prices = list[tuple[datetime, Any]]
-"""What a charge asks for, and of periods that begin from when on."""
 
 
 def fee_key(fee: Fee) -> tuple[Any, ...]:
@@ -47,23 +70,6 @@ def said(who: Customer, bill: Bill) -> tuple[Any, ...]:
         receivables.is_overdue(bill),
         sorted(fee_key(fee) for fee in bill.fees if fee.cents),
     )
-
-
-def price_in_force(prices: Prices, now: datetime) -> Any:
-    return [terms for at, terms in prices if at <= now][-1]
-
-
-ALWAYS = START - timedelta(days=999)
-
-
-def prices_after(prices: Prices, since: datetime | None, now: datetime, after: Any) -> Prices:
-    """An edit from an instant on, up to the next that says something, or (None) of all prices up to now."""
-    if price_in_force(prices, since or now) == after:
-        return [*prices]
-    if since is None:
-        return [(ALWAYS, after), *(each for each in prices if each[0] > now)]
-    rest = [each for each in prices if each[0] != since]
-    return sorted([*rest, (since, after)], key=lambda each: each[0])
 
 
 @dataclass
@@ -125,10 +131,14 @@ class Subscription:
     """The first instant that a bill was due at, where it is not made yet: it was entered on that day, or paid later."""
     next_plan: Action | None = None
     changes_at: datetime | None = None
+    next_entity: str = ""
+    next_asked: int = 0
     next_timeout: int | None = None
     """For how many hours the next plan waits to be paid before it takes over; 0 is for as long as it takes."""
     follows: Subscription | None = None
     """The row that it takes over from once it is paid."""
+    entity: str = ""
+    """The billing entity that it names itself, if any."""
     is_gated: bool = False
     """Whether its start has to be paid before it runs: within so many hours, if any, by the invoice."""
     timeout: int = 0
@@ -154,6 +164,10 @@ class Subscription:
     @property
     def zone(self) -> str:
         return self.customer.zone
+
+    @property
+    def issuer(self) -> str:
+        return self.entity or self.customer.entity
 
     @property
     def runs(self) -> bool:
@@ -189,7 +203,7 @@ class Oracle:
         self.metrics: dict[str, Action] = {}
         self.plans: dict[str, Action] = {}
         self.taxes: dict[str, Fraction] = {}
-        self.add_ons: set[str] = set()
+        self.add_ons: dict[str, Action] = {}
         self.units: set[str] = set()
         self.entities = {"default": receivables.Entity()}
         self.versions: list[catalogue.Version] = []
@@ -218,8 +232,8 @@ class Oracle:
         return True
 
     def _add_on(self, action: Action) -> bool:
-        self.add_ons.add(action["code"])
-        return True
+        self.add_ons[action["code"]] = action
+        return all(code in self.taxes for code in action.get("taxes", []))
 
     def _metric(self, action: Action) -> bool:
         self.metrics[action["code"]] = action
@@ -248,6 +262,7 @@ class Oracle:
         self.plans[action["code"]] = {
             **action,
             "made": self.now,
+            "fees": [(ALWAYS, action["amount"])],
             "charges": [{**each, "prices": [(ALWAYS, each["terms"])]} for each in action["charges"]],
         }
         return True
@@ -266,23 +281,25 @@ class Oracle:
             }
             for each in plan["charges"]
         ]
-        amount = plan["amount"] if own["metric"] else own["amount"]
+        own_fee = None if own["metric"] else own["amount"]
         return {
             **plan,
             "charges": charges,
-            "amount": amount,
+            "fees": [*plan["fees"]]
+            if own_fee is None
+            else prices_after(plan["fees"], None, self.now, own_fee),
             "commitment": 0,
             "is_own": True,
             "made": self.now,
         }
 
-    def _copies(self, plan: Action) -> list[Subscription]:
+    def copies(self, plan: Action) -> list[Subscription]:
         """The subscriptions with a plan of their own that is a copy of this one."""
         return [row for row in self.rows if row.plan.get("is_own") and row.plan["code"] == plan["code"]]
 
     def _cascade(self, plan: Action, metric: str, since: datetime | None, before: Any, after: Any) -> None:
         """Copies follow where they say what their plan said before (2.3)."""
-        for row in self._copies(plan):
+        for row in self.copies(plan):
             self.mark(row)
             for each in row.plan["charges"]:
                 own = price_in_force(each["prices"], since or self.now)
@@ -310,6 +327,9 @@ class Oracle:
             self.played.add("prices_that_became_equal")
         return True
 
+    def _fee(self, action: Action) -> bool:
+        return plan_fees.edit(self, action)
+
     def charge_of(self, action: Action) -> Any:
         """The charge of a plan on a metric, if there is one."""
         plan = self.plans.get(action["plan"])
@@ -324,10 +344,14 @@ class Oracle:
         """The price of today is that of a later day again."""
         return self._price({**action, "terms": self.price_today(action)})
 
+    def _dated(self, code: str) -> list[Prices]:
+        """The fees of a plan and the prices of its charges, each with when they begin to count."""
+        plan = self.plans.get(code)
+        return [plan["fees"], *(each["prices"] for each in plan["charges"])] if plan else []
+
     def to_cancel(self, action: Action) -> datetime | None:
         """The instant of a change of prices that is to come."""
-        charges = self.plans[action["plan"]]["charges"] if action["plan"] in self.plans else []
-        known = sorted({at for each in charges for at, _ in each["prices"] if at > self.now})
+        known = sorted({at for each in self._dated(action["plan"]) for at, _ in each if at > self.now})
         return known[action["change"] % len(known)] if known else None
 
     def _cancel_price(self, action: Action) -> bool:
@@ -335,8 +359,9 @@ class Oracle:
         at = self.to_cancel(action)
         if at is None:
             return False
-        plan = self.plans[action["plan"]]
-        for one in [plan, *(row.plan for row in (self._copies(plan) if action["cascade"] else []))]:
+        plan: Any = self.plans[action["plan"]]
+        for one in [plan, *(row.plan for row in (self.copies(plan) if action["cascade"] else []))]:
+            one["fees"] = [known for known in one["fees"] if known[0] != at]
             for each in one["charges"]:
                 each["prices"] = [known for known in each["prices"] if known[0] != at]
         for row in self.rows:
@@ -400,6 +425,9 @@ class Oracle:
     def _request(self, action: Action) -> bool:
         return receivables.request(self, action)
 
+    def _bill_by(self, action: Action) -> bool:
+        return receivables.name(self, action)
+
     def _lose(self, action: Action) -> bool:
         return receivables.lose(self, action)
 
@@ -434,8 +462,15 @@ class Oracle:
 
     def _wallet(self, action: Action) -> bool:
         customer = self.customers.get(action["customer"])
-        metrics = [code for code in action["metrics"] if code in self.metrics]
-        if customer is None or len([one for one in customer.wallets if not one.ended]) >= 6:
+        metrics, entity = (
+            [code for code in action["metrics"] if code in self.metrics],
+            action.get("entity", ""),
+        )
+        if (
+            (entity and entity not in self.entities)
+            or customer is None
+            or len([one for one in customer.wallets if not one.ended]) >= 6
+        ):
             return False
         if metrics != action["metrics"] or not self._cents(
             customer, Fraction(action["rate"]), action["granted"]
@@ -453,6 +488,7 @@ class Oracle:
             rule=action["rule"],
             made=self.now,
             topped_up=self.now,
+            entity=entity,
         )
         customer.wallets.append(wallet)
         self.grant(customer, wallet, action["granted"])
@@ -592,6 +628,17 @@ class Oracle:
         self.take_back(bill)
         return True
 
+    def _void_with_notes(self, action: Action) -> bool:
+        return voids.void(self, action)
+
+    def _preview(self, action: Action) -> bool:
+        found = previews.expected(self, action)
+        self.played |= {f"preview_of_{action['of']}"} if found else set()
+        return found is not None
+
+    def _one_off(self, action: Action) -> bool:
+        return one_off.bill(self, action)
+
     def take_back(self, bill: Bill) -> None:
         """Coupons and wallets have again what they paid."""
         for coupon, cents in bill.used_coupons:
@@ -612,6 +659,7 @@ class Oracle:
             [fee for fee in fees if fee.cents],
             self.now,
             parts=voided.parts,
+            turn=voided.turn,
             all_fees=fees,
             periods_at=voided.periods_at or voided.made,
         )
@@ -807,6 +855,7 @@ class Oracle:
             or plan is None
             or plan["currency"] != customer.currency
             or any(row.id == action["id"] for row in self.rows)
+            or not self._knows(action)
         ):
             return False
         plan = self._own_plan(plan, action["own"]) if action["own"] else plan
@@ -825,6 +874,7 @@ class Oracle:
             time=action["time"],
             trial_from=start,
             waits=start > self.now,
+            entity=action.get("entity", ""),
             is_gated=action.get("timeout") is not None,
             timeout=action.get("timeout") or 0,
         )
@@ -838,6 +888,10 @@ class Oracle:
             first, _ = row.usage_period(row.day(self.now))
             row.behind = days.opens(first, row.zone) if first == row.day(self.now) else None
         return True
+
+    def _knows(self, action: Action) -> bool:
+        """Whether there is the billing entity that an action names, if any."""
+        return not action.get("entity") or action["entity"] in self.entities
 
     def _start(self) -> None:
         """What waited for this instant starts, each on an invoice of its own."""
@@ -859,7 +913,7 @@ class Oracle:
     def first_end(self, row: Subscription) -> datetime:
         """When the period is over that it starts in, or its trial."""
         now, self.now = self.now, row.started
-        at, self.now = self._next(row), now
+        at, self.now = self.next_due(row), now
         return at
 
     def _pay_gate(self, action: Action) -> bool:
@@ -899,14 +953,18 @@ class Oracle:
             return False
         if plan["code"] == row.plan["code"] or any(each.id == row.id for each in gates.waiting(self)):
             return False
-        timeout = action.get("timeout")
-        costs = [each["amount"] * COST_PER_YEAR[each["interval"]] for each in (row.plan, plan)]
+        if not self._knows(action):
+            return False
+        timeout, entity = action.get("timeout"), action.get("entity") or row.entity
+        costs = [plan_fees.of_year(self, each) for each in (row.plan, plan)]
         if costs[1] < costs[0]:
-            row.next_plan, row.next_timeout = plan, timeout
+            row.next_plan, row.next_timeout, row.next_entity = plan, timeout, entity
+            self.numbers += 1
+            row.next_asked = self.numbers
             row.changes_at = days.opens(row.period(row.day(self.now))[1], row.zone)
             return True
         row.next_plan = None
-        following = self._follow(row, plan, self.now)
+        following = self.follow(row, plan, self.now, entity)
         if (state := gates.begin_change(self, row, following, timeout)) != "waits":
             self.take_over(row, following, "upgrade", "paid" if state == "paid" else "follow")
         return True
@@ -1044,7 +1102,7 @@ class Oracle:
             period=row.period(begin)[0],
         )
 
-    def _follow(self, row: Subscription, plan: Action, at: datetime) -> Subscription:
+    def follow(self, row: Subscription, plan: Action, at: datetime, entity: str) -> Subscription:
         following = Subscription(
             id=row.id,
             customer=row.customer,
@@ -1055,6 +1113,7 @@ class Oracle:
             time=row.time,
             trial_from=row.trial_from,
             replaces=True,
+            entity=entity,
         )
         self.rows.append(following)
         return following
@@ -1114,7 +1173,7 @@ class Oracle:
 
     def _go_on(self, row: Subscription, clock: datetime) -> None:
         """A row was billed as of now: it is behind where its next bill is due by the clock, too."""
-        at = self._next(row)
+        at = self.next_due(row)
         row.behind = at if row.behind is not None and at <= clock else None
 
     def _due(self, until: datetime) -> Iterator[tuple[datetime, Subscription | None]]:
@@ -1132,11 +1191,11 @@ class Oracle:
             if row.waits and row.gate is None and row.started <= until:
                 yield row.started, None
             if row.runs:
-                at = row.behind or self._next(row)
+                at = row.behind or self.next_due(row)
                 if at <= until:
                     yield at, row
 
-    def _next(self, row: Subscription) -> datetime:
+    def next_due(self, row: Subscription) -> datetime:
         boundary = days.opens(row.usage_period(row.day(self.now))[1], row.zone)
         ends = row.trial_end
         if row.plan["advance"] and ends is not None and self.now < ends < boundary:
@@ -1146,7 +1205,8 @@ class Oracle:
     def _bill_due(self, rows: list[Subscription]) -> None:
         for customer in self.customers.values():
             together: list[tuple[Subscription, str]] = []
-            for row in (each for each in rows if each.customer is customer):
+            own = [each for each in rows if each.customer is customer]
+            for row in sorted(own, key=lambda each: each.next_asked if each.next_plan is not None else 0):
                 turn = self._turn(row)
                 if (
                     len(turn) > 1
@@ -1159,7 +1219,7 @@ class Oracle:
     def _turn(self, row: Subscription) -> list[tuple[Subscription, str]]:
         """What a row brings to the bill of an instant; one with a pending change of plan ends."""
         if row.next_plan is not None and self.now == row.changes_at:
-            following = self._follow(row, row.next_plan, self.now)
+            following = self.follow(row, row.next_plan, self.now, row.next_entity)
             row.next_plan = None
             state = gates.begin_change(self, row, following, row.next_timeout)
             if state == "waits":
@@ -1174,17 +1234,31 @@ class Oracle:
 
     # Bills
 
-    def _bill(self, customer: Customer, parts: list[tuple[Subscription, str]]) -> None:
+    def _bill(self, customer: Customer, turn: list[tuple[Subscription, str]]) -> None:
+        """Bill what belongs together: what another billing entity bills is on another invoice."""
+        together = receivables.apart(turn)
+        for parts in together:
+            if len(together) > 1:
+                self.played.add("own_entities_apart")
+            self._bill_together(customer, parts, turn)
+
+    def _bill_together(
+        self,
+        customer: Customer,
+        parts: list[tuple[Subscription, str]],
+        turn: list[tuple[Subscription, str]],
+    ) -> None:
         fees: list[Fee] = []
         for row, why in parts:
             if self._carries_over(row) or why in ("start", "follow", "paid"):
                 self.marked.add(row.id)
-            own = [*self.own_fee(row, why), *self.usage(row, why, parts), *self.fixed(row, why, parts)]
+            own = [*self.own_fee(row, why), *self.usage(row, why, turn), *self.fixed(row, why, turn)]
             row.fees += own
             own += (missing := [*self.commitment(row, why)])
             row.fees += missing
             fees += own
-        bill = Bill("subscription", [fee for fee in fees if fee.cents], self.now, parts=parts, all_fees=fees)
+        billed = [fee for fee in fees if fee.cents]
+        bill = Bill("subscription", billed, self.now, parts=parts, turn=turn, all_fees=fees)
         if parts and (customer.grace or drafts.has_no_price(bill)):
             drafts.begin(self, customer, bill)
         else:
@@ -1235,7 +1309,8 @@ class Oracle:
             used = whole
         if why == "upgrade":
             used -= 1
-        precise = Fraction(row.plan["amount"] * max(used, 0), whole)
+        amount = plan_fees.of_period(row, days.opens(begin, row.zone))
+        precise = Fraction(amount * max(used, 0), whole)
         return [
             Fee(
                 kind="subscription",
@@ -1250,7 +1325,9 @@ class Oracle:
                 start=days.opens(begin, row.zone),
                 end=days.opens(after, row.zone),
                 whole_days=whole,
-                price=row.plan["amount"],
+                days=max(used, 0),
+                begin=days.opens(begin, row.zone),
+                price=amount,
             )
         ]
 
@@ -1393,7 +1470,7 @@ class Oracle:
 
     def taxes_of(self, row: Subscription, entity: str = "") -> list[Tax]:
         own = [(code, self.taxes[code]) for code in row.plan.get("taxes", [])]
-        return own or receivables.taxes_of(self, row.customer, entity)
+        return own or receivables.taxes_of(self, row.customer, entity or row.entity)
 
     def give_back(self, row: Subscription) -> None:
         """The credit note for days that were paid in advance and are not used (7.6)."""

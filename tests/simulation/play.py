@@ -10,7 +10,7 @@ from typing import Any
 from permille.store import audit
 from tests.api.conftest import Server
 
-from . import gates, receivables
+from . import gates, previews, receivables, voids
 from .faults import Deaths
 from .oracle import Action, Oracle, said
 from .product import Product
@@ -29,6 +29,7 @@ QUIET = {
     "version",
     "again",
     "amend",
+    "preview",
 }
 """What bills nothing: it is seen at the next action that may."""
 TRIES_MAX = 80
@@ -83,6 +84,10 @@ def amounts(oracle: Oracle, action: Action) -> dict[str, Any]:
         return {"places": receivables.to_request(oracle, action)}
     if action["do"] == "again_bill":
         return {"place": oracle.voided(action)}
+    if action["do"] == "preview" and (shown := previews.expected(oracle, action)):
+        return {"asked": shown.asked, "shown": shown.shown}
+    if action["do"] == "void_with_notes":
+        return dict(zip(("credit", "refund"), voids.parts(oracle, action), strict=True))
     if action["do"] == "note" and (credited := oracle.credited(action)):
         return {"cents": credited[1], "total": credited[2]}
     return {}

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from fractions import Fraction
 from math import ceil, floor
 from typing import Any
+
+Prices = list[tuple[datetime, Any]]
+"""What something costs, and of periods that begin from when on."""
+ALWAYS = datetime(2021, 1, 1, tzinfo=UTC)
 
 
 def rounded(number: Fraction) -> int:
@@ -73,3 +77,17 @@ def terms_at(charge: Mapping[str, Any], start: datetime, place: int) -> Any:
     if place < len(charge["filters"]):
         return charge["filters"][place]["terms"]
     return [terms for at, terms in charge["prices"] if at <= start][-1]
+
+
+def price_in_force(prices: Prices, now: datetime) -> Any:
+    return [terms for at, terms in prices if at <= now][-1]
+
+
+def prices_after(prices: Prices, since: datetime | None, now: datetime, after: Any) -> Prices:
+    """An edit from an instant on, up to the next that says something, or (None) of all prices up to now."""
+    if price_in_force(prices, since or now) == after:
+        return [*prices]
+    if since is None:
+        return [(ALWAYS, after), *(each for each in prices if each[0] > now)]
+    rest = [each for each in prices if each[0] != since]
+    return sorted([*rest, (since, after)], key=lambda each: each[0])

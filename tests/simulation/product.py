@@ -29,11 +29,11 @@ BILLS = """
 select i.id, i.created_at, c.external_id, i.invoice_type, i.status, i.progressive_billing_credit_amount_cents,
     i.coupons_amount_cents, i.taxes_amount_cents, i.credit_notes_amount_cents,
     i.prepaid_credit_amount_cents, i.total_amount_cents, i.total_paid_amount_cents,
-    case when i.status = 'draft' then '' else b.code end, i.payment_overdue, array(
-        select array[f.fee_type, coalesce(m.code, x.code, ''), coalesce(s.external_id, ''), f.units::text, f.amount_cents::text,
+    b.code, i.payment_overdue, array(
+        select array[f.fee_type, coalesce(m.code, x.code, o.code, ''), coalesce(s.external_id, ''), f.units::text, f.amount_cents::text,
             f.id::text]
         from fee f left join charge h on h.id = f.charge_id left join billable_metric m on m.id = h.billable_metric_id
-        left join fixed_charge x on x.id = f.item_id left join subscription s on s.id = f.subscription_id
+        left join fixed_charge x on x.id = f.item_id left join add_on o on o.id = f.item_id left join subscription s on s.id = f.subscription_id
         where f.invoice_id = i.id and f.amount_cents <> 0)
 from invoice i join customer c on c.id = i.customer_id join billing_entity b on b.id = i.billing_entity_id
 where i.organization_id = %(organization)s and i.fees_amount_cents <> 0 and i.status not in ('open', 'closed')
@@ -102,6 +102,28 @@ def _gate(action: Action) -> dict[str, Any]:
     if action.get("timeout") is None:
         return {}
     return {"activation_rules": [{"type": "payment", "timeout_hours": action["timeout"]}]}
+
+
+def _entity(action: Action) -> dict[str, Any]:
+    """The billing entity that an action names, if any."""
+    return {"billing_entity_code": action["entity"]} if action.get("entity") else {}
+
+
+def _previewed(invoice: Any) -> tuple[Any, ...]:
+    """What a preview shows."""
+    names = ("progressive_billing_credit", "coupons", "taxes", "credit_notes", "prepaid_credit", "total")
+    fees = [
+        (
+            fee["item"]["type"],
+            fee["item"]["code"] if fee["item"]["type"] in {"charge", "fixed_charge"} else "",
+            Fraction(fee["units"]),
+            fee["amount_cents"],
+        )
+        for fee in invoice["fees"]
+        if fee["amount_cents"]
+    ]
+    amounts = [invoice[f"{name}_amount_cents"] for name in names]
+    return (invoice["billing_entity_code"], *amounts, sorted(fees))
 
 
 class Product:
@@ -221,6 +243,14 @@ class Product:
             chosen["cascade_updates"] = True
         self.api.put(f"/plans/{action['plan']}/charges/{action['metric']}", {"charge": body, **chosen})
 
+    def _fee(self, action: Action) -> None:
+        since = days.price_date(self.now, action["when"])
+        chosen: dict[str, Any] = {"effective": "next_period"} if action["when"] == "next_period" else {}
+        if action["when"] not in {"now", "next_period"} and since is not None:
+            chosen = {"effective_at": since.isoformat()}
+        body = {"amount_cents": action["amount"], "cascade_updates": action["cascade"]}
+        self.api.put(f"/plans/{action['plan']}", {"plan": body, **chosen})
+
     def _price_back(self, action: Action) -> None:
         self._price(action)
 
@@ -240,7 +270,15 @@ class Product:
         self.api.delete(f"/plans/{action['plan']}/scheduled_changes/{found[0]['lago_id']}", **chosen)
 
     def _add_on(self, action: Action) -> None:
-        body = {"name": action["code"], "code": action["code"], "amount_cents": 1, "amount_currency": "EUR"}
+        priced = {"amount_cents": 1, "amount_currency": "EUR"}
+        if "cents" in action:
+            priced = {"amount_cents": action["cents"], "amount_currency": action["currency"]}
+        body = {
+            "name": action["code"],
+            "code": action["code"],
+            "tax_codes": action.get("taxes", []),
+            **priced,
+        }
         self.api.post("/add_ons", {"add_on": body})
 
     def _seats(self, action: Action) -> None:
@@ -274,6 +312,10 @@ class Product:
         ids = [str(known[place][0]) for place in action["places"]]
         body = {"external_customer_id": action["customer"], "lago_invoice_ids": ids}
         self.api.post("/payment_requests", {"payment_request": body})
+
+    def _bill_by(self, action: Action) -> None:
+        body = {"billing_entity_code": action["entity"]}
+        self.api.put(f"/subscriptions/{action['subscription']}", {"subscription": body})
 
     def _lose(self, action: Action) -> None:
         self.api.post(f"/invoices/{self.bill(action['bill'])[0]}/lose_dispute", {})
@@ -316,6 +358,7 @@ class Product:
         }
         if action["rule"]:
             body["recurring_transaction_rules"] = [_rule(action["rule"])]
+        body |= _entity(action)
         if action["lives"]:
             body["expiration_at"] = (self.now + timedelta(seconds=action["lives"])).isoformat()
         self.wallets[action["id"]] = self.api.post("/wallets", {"wallet": body})["wallet"]["lago_id"]
@@ -345,6 +388,31 @@ class Product:
 
     def _void(self, action: Action) -> None:
         self.api.post(f"/invoices/{self.bill(action['bill'])[0]}/void", {})
+
+    def _void_with_notes(self, action: Action) -> None:
+        body = {
+            "generate_credit_note": True,
+            "credit_amount": action["credit"],
+            "refund_amount": action["refund"],
+        }
+        self.api.post(f"/invoices/{self.bill(action['bill'])[0]}/void", body)
+
+    def _preview(self, action: Action) -> None:
+        made = self.api.post("/invoices/preview", action["asked"])["invoice"]
+        assert _previewed(made) == action["shown"], f"product {_previewed(made)}\n  oracle  {action['shown']}"
+
+    def _one_off(self, action: Action) -> None:
+        fees = [
+            {
+                "add_on_code": each["code"],
+                "units": each["units"],
+                **({} if each["cents"] is None else {"unit_amount_cents": each["cents"]}),
+                "tax_codes": each["taxes"],
+            }
+            for each in action["fees"]
+        ]
+        body = {"external_customer_id": action["customer"], "fees": fees, **_entity(action)}
+        self.api.post("/invoices", {"invoice": body})
 
     def _again_bill(self, action: Action) -> None:
         self.api.post(f"/invoices/{self.rows()[action['place']][0]}/regenerate", {})
@@ -452,6 +520,7 @@ class Product:
             external_customer_id=action["customer"],
             billing_time=action["time"],
             **_gate(action),
+            **_entity(action),
             **self._own(action),
             subscription_at=(
                 self.now + timedelta(seconds=action["ahead"]) - timedelta(days=action["back"])
@@ -486,7 +555,11 @@ class Product:
             "external_customer_id"
         ]
         self.api.subscribe(
-            action["subscription"], action["plan"], external_customer_id=customer, **_gate(action)
+            action["subscription"],
+            action["plan"],
+            external_customer_id=customer,
+            **_gate(action),
+            **_entity(action),
         )
 
     def _look(self) -> None:

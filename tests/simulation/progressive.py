@@ -93,7 +93,7 @@ def take_off(oracle: Oracle, row: Subscription, why: str, bill: Bill) -> tuple[B
     if why not in {"period", "end", "upgrade", "downgrade"}:
         return None
     start, end, _, _ = oracle.used_period(row, why, bill.periods_at or bill.made)
-    if start >= end:
+    if start > end:
         return None
     before = _last(oracle, row, start)
     return _take(bill, row, before) if before is not None else None

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from . import days
+from . import days, gates
 
 if TYPE_CHECKING:
-    from .oracle import Action, Customer, Oracle
+    from .oracle import Action, Customer, Oracle, Subscription
     from .settle import Bill, Tax
 
 
@@ -25,14 +25,20 @@ def taxes_of(oracle: Oracle, who: Customer, entity: str = "") -> list[Tax]:
     return who.taxes or oracle.entities[entity or who.entity].taxes
 
 
+def _named(bill: Bill) -> set[str]:
+    """The billing entities that the subscriptions on an invoice name, or the wallet that it fills; '' is the customer's."""
+    rows = [row for row, _ in bill.parts] or [bill.row, *(fee.subscription for fee in bill.fees)]
+    return {row.entity for row in rows if row is not None} or {bill.fills.entity if bill.fills else ""}
+
+
 def issue(oracle: Oracle, who: Customer, bill: Bill, entity: str = "") -> None:
-    """An invoice that is no draft is of the billing entity that its customer has, and to be paid within the days of now.
+    """An invoice is of the billing entity that its subscriptions name, or its customer has, and to be paid within the days of now.
 
     One that replaces another is of the `entity` that has issued that.
     """
-    if bill.entity or bill.status == "draft":
+    bill.entity = bill.entity or entity or max(_named(bill)) or who.entity
+    if bill.overdue_at is not None or bill.status == "draft":
         return
-    bill.entity = entity or who.entity
     term = oracle.entities[bill.entity].term if who.term is None else who.term
     day = days.day_of(bill.finalized or bill.made, who.zone) + timedelta(days=term)
     bill.overdue_at = days.opens(day + timedelta(days=1), who.zone)
@@ -77,12 +83,40 @@ def request(oracle: Oracle, action: Action) -> bool:
 
 
 def move(oracle: Oracle, action: Action) -> bool:
-    """Another billing entity from now on; final invoices stay with the one that has issued them."""
+    """Another billing entity from now on; final invoices stay with the one that has issued them.
+
+    So do drafts of subscriptions that name an entity themselves.
+    """
     who = oracle.customers.get(action["customer"])
     if who is None or action["entity"] not in oracle.entities or who.entity == action["entity"]:
         return False
+    for bill in who.bills:
+        if bill.status == "draft" and bill.entity == who.entity and _named(bill) == {""}:
+            bill.entity = action["entity"]
     who.entity = action["entity"]
     return True
+
+
+def name(oracle: Oracle, action: Action) -> bool:
+    """A subscription is on the invoices of an entity from now on, and so is what waits to take over from it; None is the customer's."""
+    row = oracle.active(action["subscription"])
+    entity = action["entity"] or ""
+    if row is None or (entity and entity not in oracle.entities):
+        return False
+    if row.next_entity == row.entity:
+        row.next_entity = entity
+    for each in gates.waiting(oracle):
+        if each.follows is row and each.entity == row.entity:
+            each.entity = entity
+    row.entity = entity
+    oracle.mark(row)
+    return True
+
+
+def apart(parts: list[tuple[Subscription, str]]) -> list[list[tuple[Subscription, str]]]:
+    """What is billed at an instant by billing entity, in the order of their codes."""
+    codes = sorted({row.issuer for row, _ in parts})
+    return [[each for each in parts if each[0].issuer == code] for code in codes]
 
 
 def lose(oracle: Oracle, action: Action) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from .additions import Catalogue, Gates, Receivables, Schedules, below
+from .additions import Catalogue, Fees, Gates, OneOffs, Previews, Receivables, Schedules, below
 
 ZONES = ("UTC", "Asia/Tokyo", "America/New_York", "Europe/Paris", "Asia/Kolkata")
 CURRENCIES = ("EUR", "JPY", "USD", "KWD", "BHD", "CLP")
@@ -47,6 +47,10 @@ class Script:
         self.gates = Gates(seed)
         self.schedules = Schedules(seed)
         self.receivables = Receivables(seed)
+        self.one_offs = OneOffs(seed)
+        self.fees = Fees(seed)
+        self.previews = Previews(seed)
+        self.strangers = Random(f"who is offered a plan {seed}")
         self.names = 0
         self.priced: dict[str, list[str]] = {}
         self.models: dict[str, dict[str, str]] = {}
@@ -59,7 +63,7 @@ class Script:
         self.customers = ["ann", "bob"][: self.random.randint(1, 2)]
         self.plans = ["one", "two", "three"]
         self.actions: list[dict[str, Any]] = [*TAXES, *METRICS, *ADD_ONS, *self.catalogue.begins()]
-        self.actions += self.receivables.begins()
+        self.actions += [*self.receivables.begins(), *self.one_offs.begins(self.currency)]
         self.actions += [self._plan(code) for code in self.plans]
         self.actions += [self._customer(name) for name in self.customers]
         self.actions += [self._subscribe() for _ in self.customers]
@@ -73,6 +77,14 @@ class Script:
             if more := self.schedules.then(self.models, self._terms):
                 self.actions.append(more)
             if more := self.receivables.then(self.customers):
+                self.actions.append(more)
+            if more := self.receivables.names_another(self.subscriptions):
+                self.actions.append(more)
+            if more := self.previews.then(self.subscriptions, self.plans, self.customers, self._stranger()):
+                self.actions.append(more)
+            if more := self.fees.then(self.plans):
+                self.actions.append(more)
+            if more := self.one_offs.then(self.customers, self.receivables.named()):
                 self.actions.append(more)
 
     def _name(self, kind: str) -> str:
@@ -220,6 +232,17 @@ class Script:
             **self.receivables.customer(),
         }
 
+    def _stranger(self) -> dict[str, Any]:
+        chance = self.strangers
+        entity = chance.choice(["default", "north"]) if self.receivables.plays else "default"
+        return {
+            "zone": chance.choice(ZONES),
+            "currency": self.currency,
+            "taxes": chance.choice([[], ["vat"], ["gst", "odd"]]),
+            "entity": entity,
+            "term": None,
+        }
+
     def _subscribe(self) -> dict[str, Any]:
         self.subscriptions.append(self._name("sub"))
         self.plan_of[self.subscriptions[-1]] = plan = self._some(*self.plans)
@@ -229,6 +252,7 @@ class Script:
         return {
             "do": "subscribe",
             **rule,
+            **self.receivables.named(),
             "id": self.subscriptions[-1],
             "customer": self._some(*self.customers),
             "plan": plan,
@@ -331,6 +355,7 @@ class Script:
         self.wallets.append(self._name("wallet"))
         return {
             "do": "wallet",
+            **self.receivables.named(),
             "id": self.wallets[-1],
             "customer": self._some(*self.customers),
             "rate": self._some("1", "0.5", "2.5"),
@@ -422,4 +447,5 @@ class Script:
     def _change(self) -> dict[str, Any]:
         subscription, plan = self._some(*self.subscriptions), self._some(*self.plans)
         self.plan_of[subscription] = plan
-        return {"do": "change", "subscription": subscription, "plan": plan, **self.gates.change(subscription)}
+        more = {**self.gates.change(subscription), **self.receivables.named()}
+        return {"do": "change", "subscription": subscription, "plan": plan, **more}

@@ -28,6 +28,8 @@ class Fee:
     plan: str | None = None
     subscription: Any = None
     start: datetime | None = None
+    begin: datetime | None = None
+    """When what it bills of its period begins, where it is a plan's own fee."""
     end: datetime | None = None
     period: date | None = None
     """The first day of the plan's period that it is of."""
@@ -142,6 +144,8 @@ class Wallet:
     made: datetime | None = None
     topped_up: datetime | None = None
     expires: datetime | None = None
+    entity: str = ""
+    """The billing entity that sells its credits, where that is not its customer's."""
     lots: list[Lot] = field(default_factory=list)
 
     def pays(self, kind: str, code: str) -> bool:
@@ -188,8 +192,10 @@ class Bill:
     """What came back of it for corrected prices, before taxes."""
     takes_off: list[tuple[Bill, int]] = field(default_factory=list)
     """What it takes off of invoices at thresholds."""
+    turn: list[Any] = field(default_factory=list)
+    """All that was billed together with these, by other billing entities too."""
     entity: str = ""
-    """The billing entity that has issued it; none of a draft."""
+    """The billing entity that issues it."""
     overdue_at: datetime | None = None
     was_overdue: bool = False
     is_lost: bool = False

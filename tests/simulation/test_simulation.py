@@ -16,7 +16,7 @@ from .oracle import Oracle
 from .play import run, run_with_deaths
 from .script import COMPONENTS, Script
 
-FIXED = (1, 2, 3, 4, 6, 9, 12, 14, 15, 24, 31, 41, 47, 49, 84, 88, 93, 95, 172, 276)
+FIXED = (1, 2, 3, 4, 6, 9, 12, 14, 15, 16, 24, 31, 41, 47, 83, 84, 88, 95, 172, 276)
 """Together they play all that there is."""
 FRESH = 5
 BESIDES = (
@@ -44,6 +44,16 @@ BESIDES = (
     "catalogue_priced_later",
     "prices_from_the_past",
     "prices_that_became_equal",
+    "own_entities_apart",
+    "voided_with_credit",
+    "voided_with_refund",
+    "fees_of_own_plans",
+    "changes_made_by_a_fee",
+    "changes_called_off_by_a_fee",
+    "preview_of_next",
+    "preview_of_end",
+    "preview_of_change",
+    "preview_of_offer",
 )
 """What else there is, of which any world may have some."""
 WITH_DEATHS = 3

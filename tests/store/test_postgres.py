@@ -17,7 +17,7 @@ import psycopg
 import pytest
 
 from permille.config import from_environment
-from permille.embedded import postgres
+from permille.embedded import postgres, settings
 from permille.embedded.binaries import NoBinariesError, binaries_for, locate_binaries
 from permille.embedded.postgres import EmbeddedPostgres, StartGivenUpError, UnableToStartError, dsn_of, erase
 from permille.embedded.process import account_of
@@ -50,6 +50,40 @@ def running(reachable_session_path: Path) -> Iterator[EmbeddedPostgres]:
     """A server with the default settings, for tests that only look."""
     with EmbeddedPostgres(reachable_session_path / "defaults", bin_dir=BIN) as server:
         yield server
+
+
+@pytest.mark.parametrize(
+    ("memory", "data", "buffers"),
+    [
+        (64 * 1024, 10 * 1024, "2048MB"),
+        (64 * 1024, 400 * 1024, "16384MB"),
+        (64 * 1024, 0, "1024MB"),
+        (2 * 1024, 100 * 1024, "512MB"),
+        (2 * 1024, 0, "256MB"),
+        (100, 0, "32MB"),
+    ],
+)
+def test_buffers_grow_with_the_data_up_to_a_quarter_of_the_memory(
+    monkeypatch: pytest.MonkeyPatch, memory: int, data: int, buffers: str
+) -> None:
+    monkeypatch.setattr(settings, "_memory_bytes", lambda: memory * settings.MIB)
+    tuned = settings.tuned_settings(disk_bytes=0, data_bytes=data * settings.MIB, wal_compression="off")
+    assert tuned["shared_buffers"] == buffers
+
+
+def test_a_start_counts_the_data_that_is_there(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    with make() as server, psycopg.connect(server.dsn) as conn:
+        row = conn.execute("select sum(pg_database_size(oid)) from pg_database").fetchone()
+    assert row is not None
+    counted: list[int] = []
+
+    def tuned(**sizes: Any) -> dict[str, str]:
+        counted.append(sizes["data_bytes"])
+        return settings.tuned_settings(**sizes)
+
+    monkeypatch.setattr(postgres, "tuned_settings", tuned)
+    with make():
+        assert counted[0] == pytest.approx(int(row[0]), rel=0.1)
 
 
 def setting(server: EmbeddedPostgres, name: str) -> str:

@@ -172,19 +172,25 @@ class Limits(Record, kw_only=True):
 NO_LIMITS = Limits()
 
 
-def _configured(limits: Limits, *, gives_way: bool) -> Callable[[Connection[Any]], None]:
+_SET = "select set_config(name, value, false) from unnest(%s::text[], %s::text[]) as s (name, value)"
+
+
+def _settings(limits: Limits) -> list[list[str]]:
+    """The values of _SET for a connection."""
     values = {
         "TimeZone": "UTC",
         "statement_timeout": f"{limits.statement}s",
         "lock_timeout": f"{limits.lock}s",
         "idle_in_transaction_session_timeout": f"{limits.idle}s",
     }
+    return [list(values), list(values.values())]
+
+
+def _configured(limits: Limits, *, gives_way: bool) -> Callable[[Connection[Any]], None]:
+    settings = _settings(limits)
 
     def configure(conn: Connection[Any]) -> None:
-        conn.execute(
-            "select set_config(name, value, false) from unnest(%s::text[], %s::text[]) as s (name, value)",
-            [list(values), list(values.values())],
-        )
+        conn.execute(_SET, settings)
         conn.commit()
         if gives_way:
             _give_way(conn)
@@ -204,8 +210,8 @@ class LoopConnections:
     They are opened when they are needed, and again when they were lost while they were idle.
     """
 
-    def __init__(self, dsn: str, *, size: int, name: str) -> None:
-        self._dsn, self._name = dsn, name
+    def __init__(self, dsn: str, *, size: int, name: str, limits: Limits = NO_LIMITS) -> None:
+        self._dsn, self._name, self._settings = dsn, name, _settings(limits)
         self._turns = asyncio.Semaphore(size)
         self._idle: list[AsyncConnection[Any]] = []
 
@@ -228,18 +234,12 @@ class LoopConnections:
                 return conn
             await conn.close()
         conn = await AsyncConnection.connect(self._dsn, autocommit=True, application_name=self._name)
-        await conn.execute(_ASKED_ON_LOOP)
+        await conn.execute(_SET, self._settings)
         return conn
 
     async def close(self) -> None:
         while self._idle:
             await self._idle.pop().close()
-
-
-_ASKED_ON_LOOP = """
-select set_config('TimeZone', 'UTC', false), set_config('lock_timeout', '10s', false),
-    set_config('statement_timeout', '30s', false)
-"""
 
 
 def _reset(conn: Connection[Any]) -> None:

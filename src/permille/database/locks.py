@@ -49,3 +49,10 @@ def change_alerts_of_wallet(conn: Connection[Any], organization_id: UUID, wallet
         "select pg_advisory_xact_lock(hashtextextended(%s, 0))",
         [f"alerts {organization_id} {wallet_id}"],
     )
+
+
+def keep_calls_aside(conn: Connection[Any], organization_id: UUID) -> None:
+    """One request of an organization keeps calls aside at a time: others may keep the same in another order."""
+    conn.execute(
+        "select pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"calls kept aside {organization_id}"]
+    )

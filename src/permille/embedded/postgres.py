@@ -34,6 +34,7 @@ from permille.embedded.settings import (
     HBA_TEXT,
     ROLE,
     SUPERUSER,
+    bytes_below,
     ident_text,
     settings_text,
     tuned_settings,
@@ -525,7 +526,11 @@ class EmbeddedPostgres:
     def _write_configuration(self, home: Path, binaries: Binaries, account: Account) -> None:
         # Never pglz: after a checkpoint it cut random inserts to a quarter (14-18k rows/s, against 58-69k without).
         compression = "lz4" if _supports_lz4(home, binaries, account) else "off"
-        tuned = tuned_settings(disk_bytes=shutil.disk_usage(home).total, wal_compression=compression)
+        tuned = tuned_settings(
+            disk_bytes=shutil.disk_usage(home).total,
+            data_bytes=bytes_below(home / "cluster" / "base"),
+            wal_compression=compression,
+        )
         _write(home / "postgresql.conf", settings_text(tuned | self._settings))
         _write(home / "pg_hba.conf", HBA_TEXT)
         _write(home / "pg_ident.conf", ident_text([account.name, _own_account().name]))

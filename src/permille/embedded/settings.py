@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 MIB = 1024 * 1024
@@ -38,8 +39,28 @@ def _shared_memory_type() -> str:
     return "posix" if is_open and total >= 1024 * MIB else "sysv"
 
 
-def tuned_settings(*, disk_bytes: int, wal_compression: str) -> dict[str, str]:
-    """The default settings, for a file system of this size. Figures behind them: docs/performance.md.
+def _shared_buffers_mib(*, memory_bytes: int, data_bytes: int) -> int:
+    """Room for a fifth of the data, which holds the indexes of events, between an eighth and a quarter of the memory.
+
+    The eighth is 1 GiB at most. Identities of events come at random: a page of their index that is not in PostgreSQL's own memory
+    is read and another one written for nearly every event.
+    """
+    memory, wanted = memory_bytes // MIB, data_bytes // 5 // MIB
+    return max(32, min(1024, memory // 8), min(wanted, memory // 4))
+
+
+def bytes_below(folder: Path) -> int:
+    """What the files of a folder take, as far as they are there."""
+    found = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                found += Path(place, name).stat().st_size
+    return found
+
+
+def tuned_settings(*, disk_bytes: int, data_bytes: int, wal_compression: str) -> dict[str, str]:
+    """The default settings, for a file system and a database of these sizes. Figures behind them: docs/performance.md.
 
     Write-ahead log may take a tenth of the disk, 8 GiB at most: rare checkpoints mean few full-page writes.
     """
@@ -53,7 +74,7 @@ def tuned_settings(*, disk_bytes: int, wal_compression: str) -> dict[str, str]:
         "max_wal_size": f"{wal_max}MB",
         "min_wal_size": f"{min(512, wal_max // 2)}MB",
         "checkpoint_timeout": "15min",
-        "shared_buffers": f"{max(32, min(1024, memory // 8 // MIB))}MB",
+        "shared_buffers": f"{_shared_buffers_mib(memory_bytes=memory, data_bytes=data_bytes)}MB",
         "effective_cache_size": f"{max(64, memory // 2 // MIB)}MB",
         "work_mem": "16MB",
         "maintenance_work_mem": f"{max(16, min(128, memory // 16 // MIB))}MB",

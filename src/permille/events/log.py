@@ -26,7 +26,7 @@ from permille.core.record import Record
 from permille.core.wallet import NamedWallet
 from permille.events.columns import OnDemand, UsualEvents
 from permille.events.draft import Draft
-from permille.events.identity import event_identities, transaction_identity
+from permille.events.identity import claim, event_identities
 
 TOO_MUCH_WORK = (
     "expression_evaluation_failed: The expressions are too long for so many events: send fewer at once"
@@ -76,7 +76,8 @@ class Request:
     @property
     def claims(self) -> set[bytes]:
         """What no other request may come with; empty where only its events themselves count once."""
-        return {transaction_identity(self.organization_id.bytes, each) for each in self.counts_once}
+        owner = self.organization_id.bytes
+        return {claim(owner, each) for each in self.counts_once}
 
     @property
     def is_refused(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from permille.events.log import Request
 from permille.http.refusals import try_again
 from permille.http.shares import Shares
 from permille.ingest.calls import STORED_TOGETHER, CallDesk, CallLook
-from permille.ingest.decoders.lago import BATCH, timestamp_text
+from permille.ingest.decoders.lago import BATCH
 from permille.ingest.planned_call import PaidCall, PlannedCall, paid
 from permille.ingest.plans import PlanMemory
 from permille.ingest.usage_format import UsageFormat
@@ -135,7 +135,7 @@ def _paid(calls: Mapping[int, PlannedCall], look: CallLook) -> dict[int, PaidCal
         if payer is None:
             payer = payers[sent] = look.payer(*sent)
         if not isinstance(payer, Problem) and call.identity not in look.counted:
-            found[place] = paid(call, payer, timestamp_text(microseconds(call.at)))
+            found[place] = paid(call, payer)
     return found
 
 
@@ -144,6 +144,7 @@ def _body(calls: Sequence[PaidCall]) -> bytes:
     return f'{{"events":[{",".join([call.events.replace(TIME, _seconds(call.call.at)) for call in calls])}]}}'.encode()
 
 
+@lru_cache(maxsize=64)
 def _seconds(at: datetime) -> str:
     seconds, rest = divmod(microseconds(at), _SECOND)
     return f"{seconds}.{rest:06d}"

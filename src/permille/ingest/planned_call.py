@@ -43,13 +43,10 @@ class PaidCall(msgspec.Struct, frozen=True, kw_only=True):
     external_subscription_id: str
     events: str
     """In JSON with a comma between them, and TIME where the time is."""
-    time: str
-    """When it was, as it is answered."""
 
-    @property
-    def answer(self) -> msgspec.Raw:
-        """What its sender is answered once it is counted."""
-        events = self.events.replace(TIME, f'"{self.time}"')
+    def answer(self, time: str) -> msgspec.Raw:
+        """What its sender is answered once it is counted; `time` is when it was, as it is answered."""
+        events = self.events.replace(TIME, f'"{time}"')
         return msgspec.Raw(
             f'{{"id":"{self.call.identity}","status":"counted","held_usage_id":null,"events":[{events}]'
             ',"warnings":[],"problem":null}'
@@ -83,7 +80,7 @@ class PaidCall(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-def paid(call: PlannedCall, external_subscription_id: str, time: str) -> PaidCall:
+def paid(call: PlannedCall, external_subscription_id: str) -> PaidCall:
     """The call as one that this subscription pays."""
     shape, subscription = call.shape, in_json(external_subscription_id)
     filled = call.plan.fill(shape.counts, shape.ids, subscription, call.properties)
@@ -91,5 +88,4 @@ def paid(call: PlannedCall, external_subscription_id: str, time: str) -> PaidCal
         call=call,
         external_subscription_id=external_subscription_id,
         events=call.plan.text % filled,
-        time=time,
     )

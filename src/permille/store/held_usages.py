@@ -66,7 +66,6 @@ _KEEPS_REASON = (
 _KEEPS_COUNTS = "held_usage.code = any(%(lacks_payer)s::text[]) and excluded.id <> all(%(finer)s::uuid[])"
 _ADD = f"""
 insert into held_usage ({_COLUMNS}) select {_COLUMNS} from jsonb_populate_recordset(null::held_usage, %(rows)s::jsonb)
-order by identity
 on conflict (organization_id, identity) where identity is not null
 do update set code = case when {_KEEPS_REASON} then held_usage.code else excluded.code end,
   message = case when {_KEEPS_REASON} then held_usage.message else excluded.message end,
@@ -82,15 +81,13 @@ def sent_of(usage: SentUsage) -> dict[str, Any]:
     return {name: value for name in _SENT if (value := getattr(usage, name)) is not None}
 
 
-def kept(conn: Connection[Any], organization_id: UUID, identities: Collection[str]) -> list[HeldUsage]:
-    """Those of these identities, locked until the transaction ends.
-
-    Always in the order of their identities, so that of two who keep the same calls none waits for one that waits for it.
-    """
+def waiting(conn: Connection[Any], organization_id: UUID, identities: Collection[str]) -> list[HeldUsage]:
+    """Those of these identities that wait, and lack nothing but their payer; locked until the transaction ends."""
     return _select(
         conn,
-        "organization_id = %s and identity = any(%s::text[]) order by identity for update",
-        [organization_id, text_array(identities)],
+        "organization_id = %s and identity = any(%s::text[]) and counted_at is null and code = any(%s)"
+        " order by identity for update",
+        [organization_id, text_array(identities), sorted(held_codes.NOBODY_PAYS)],
     )
 
 

@@ -136,6 +136,17 @@ def lock_clock(conn: Connection[Any], organization_id: UUID, *, wait: bool = Tru
     return _clock(conn, organization_id, f"for no key update{'' if wait else ' skip locked'}")
 
 
+def hold_clock(conn: Connection[Any], organization_id: UUID, *, system_now: datetime) -> datetime | None:
+    """The organization's instant; a test clock isn't moved on until the transaction ends. None when it is being moved."""
+    organization = by_id(conn, organization_id)
+    if organization is None:
+        return None
+    if not organization.test_mode:
+        return system_now
+    clock = _clock(conn, organization_id, "for share skip locked")
+    return clock.now if clock else None
+
+
 def _clock(conn: Connection[Any], organization_id: UUID, how: str) -> TestClock | None:
     row = conn.execute(
         f"select test_now, test_target from organization where id = %s and test_mode {how}", [organization_id]

@@ -72,7 +72,8 @@ def follow(
 ) -> int:
     """Look through what came in, then at what waits in each organization; how many looks found something.
 
-    `now` is the system's clock.
+    `now` is the system's clock. A test clock waits for what is looked at as of what it shows, and what waits while it is moved
+    is looked at by its mover.
     """
     more = _detected(pool, look_through, of=task)
     with pool.connection() as conn:
@@ -80,10 +81,8 @@ def follow(
 
     def look_one(organization_id: UUID) -> int:
         with pool.connection() as conn:
-            organization = organizations.by_id(conn, organization_id)
-            if organization is None:
-                return 0
-            return look(conn, organization_id, now=organization.now(now), system_now=now)
+            shown = organizations.hold_clock(conn, organization_id, system_now=now)
+            return look(conn, organization_id, now=shown, system_now=now) if shown else 0
 
     return fences.for_each(pool, task, organization_ids, look_one, now=now) + int(more)
 

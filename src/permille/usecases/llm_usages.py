@@ -30,6 +30,7 @@ from permille.core.llm.payer import PayerRule, PayerRules, rule_for
 from permille.core.llm.plan import CallTerms
 from permille.core.llm.read import read_usage, without_content
 from permille.core.record import Record, replace
+from permille.database import locks
 from permille.database.bulk import text_array
 from permille.database.connections import LoopConnections
 from permille.events.calls import UNACCEPTABLE, outcome_of, requests_of
@@ -314,6 +315,7 @@ def hold(
         for index, call in enumerate(calls)
         if call.problem is not None
     }
+    locks.keep_calls_aside(conn, organization_id)
     kept = held_usages.add(conn, list(rows.values()), finer=_finer(conn, organization_id, rows.values()))
     return [
         replace(call, held_id=kept[rows[index].identity or rows[index].id]) if index in rows else call
@@ -323,14 +325,8 @@ def hold(
 
 def _finer(conn: Connection[Any], organization_id: UUID, rows: Collection[HeldUsage]) -> list[UUID]:
     """Those that say more than what waits of the same call: nothing of it is billed, so its counts may still be replaced."""
-    by_identity = {row.identity: row for row in rows if row.identity}
-    kept = held_usages.kept(conn, organization_id, by_identity.keys()) if by_identity else []
-    waiting = [
-        each
-        for each in kept
-        if each.counted_at is None
-        and {each.code, by_identity[each.identity or ""].code} <= held_codes.NOBODY_PAYS
-    ]
+    by_identity = {row.identity: row for row in rows if row.identity and row.code in held_codes.NOBODY_PAYS}
+    waiting = held_usages.waiting(conn, organization_id, by_identity.keys()) if by_identity else []
     if not waiting:
         return []
     aliases = model_aliases.of_organization(conn, organization_id)

@@ -327,7 +327,10 @@ def _take_over(
 
 
 def follow_amounts(conn: Connection[Any], plan_id: UUID, *, now: datetime) -> None:
-    """Call it after a change of a plan's amount: a downgrade that waits and is none any more happens now."""
+    """Call it after a change of a plan's amount: a downgrade that waits and is none any more happens now.
+
+    Where the running plan has become cheaper it is called off instead.
+    """
     waiting = subscriptions.downgrades_of_plan(conn, plan_id)
     known = subscriptions.for_update(
         conn, {each for row in waiting for each in (row.id, row.previous_subscription_id) if each}
@@ -338,7 +341,11 @@ def follow_amounts(conn: Connection[Any], plan_id: UUID, *, now: datetime) -> No
         if old is None or old.status != "active":
             continue
         to, from_ = (in_force(known_plans[each.plan_id], now) for each in (row, old))
-        if yearly_amount_cents(to) >= yearly_amount_cents(from_):
+        if yearly_amount_cents(to) < yearly_amount_cents(from_):
+            continue
+        if plan_id not in (to.id, to.parent_id):
+            cancel(conn, row, now=now)
+        else:
             _take_over(conn, old, row, now=now, upgraded=True)
 
 

@@ -104,11 +104,13 @@ def look_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
 
 
 def look_some(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> bool:
-    """Look at a batch of an organization's series; False when nothing waits. `now` is the system's clock."""
-    organization = organizations.by_id(conn, organization_id)
-    if organization is None:
+    """Look at a batch of an organization's series; False when nothing waits, or its clock is being moved.
+
+    `now` is the system's clock.
+    """
+    at = organizations.hold_clock(conn, organization_id, system_now=now)
+    if at is None:
         return False
-    at = organization.now(now)
     has_changed = store.claim_organization(conn, organization_id, now=at)
     if has_changed:
         event_log.look_again(conn, organization_id, codes=store.undecided_codes(conn, organization_id))

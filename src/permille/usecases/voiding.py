@@ -13,7 +13,13 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.errors import Invalid, NotAllowed
-from permille.core.invoice.crediting import NO_PARTS, CreditSplit, note_on_all, note_on_part, note_on_rest
+from permille.core.invoice.crediting import (
+    NO_PARTS,
+    CreditSplit,
+    creditable_cents,
+    note_on_part,
+    note_on_rest,
+)
 from permille.core.invoice.draft import InvoiceStatus
 from permille.core.record import Record
 from permille.store import customers, invoices, wallets, webhooks
@@ -70,7 +76,7 @@ def void(
 
 def _issue_notes(conn: Connection[Any], invoice: StoredInvoice, parts: CreditSplit, *, now: datetime) -> None:
     billed = billed_invoice(conn, invoice)
-    whole = note_on_all(billed).total_amount_cents
+    whole = creditable_cents(billed)
     if parts.total_cents > whole or parts.refund_cents > billed.refundable_cents:
         raise Invalid({"credit_refund_amount": ["total_amount_exceeds_invoice_amount"]})
     notes = []

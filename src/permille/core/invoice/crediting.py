@@ -117,6 +117,11 @@ def note_on_all(invoice: BilledInvoice) -> CreditAmounts:
     return note_on(invoice, _left(invoice))
 
 
+def creditable_cents(invoice: BilledInvoice) -> int:
+    """What may still come back of it with taxes; nothing of prepaid credits, which are in their wallet."""
+    return 0 if invoice.is_prepaid else note_on_all(invoice).total_amount_cents
+
+
 def note_on_part(invoice: BilledInvoice, total_cents: int) -> CreditAmounts:
     """A note on a part of all that is left, which comes to exactly this total with taxes; each fee has its share."""
     return credit_amounts(_shares(invoice, total_cents), total_cents=total_cents)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -134,12 +135,21 @@ def _microseconds(value: Any) -> int | None:
         value = format(value, "f")[:60] if value and value.adjusted() > -DIGITS_MAX else "0"
     if not isinstance(value, str):
         return None
+    return _of_short_text(value) if len(value) <= _SHORT else _of_text(value)
+
+
+def _of_text(value: str) -> int | None:
     found = _TIMESTAMP.fullmatch(value)
     if not found:
         return _of_date_and_time(value)
     sign, seconds, fraction = found.groups()
     amount = int(seconds) * 1_000_000 + int((fraction or "")[:6].ljust(6, "0"))
     return -amount if sign else amount
+
+
+_SHORT = 40
+_of_short_text = lru_cache(maxsize=64)(_of_text)
+"""Who checks a timestamp asks for it again."""
 
 
 def _of_date_and_time(text: str) -> int | None:

@@ -72,7 +72,10 @@ def problems(one: Any) -> Errors:
     """What is wrong with a usage, by field; its answer is not looked into."""
     if not isinstance(one, dict):
         return {"usage": ["invalid_format"]}
-    found = {name: problem for name in _TEXTS if (problem := _text_problem(one.get(name)))}
+    found = {}
+    for name in _TEXTS:
+        if (text := one.get(name)) is not None and (problem := _text_problem(text)):
+            found[name] = problem
     if one.get("provider") is None:
         found["provider"] = "value_is_mandatory"
     given = [name for name in _GIVEN if one.get(name) is not None]
@@ -88,12 +91,11 @@ def problems(one: Any) -> Errors:
         found["payer_names"] = "value_is_invalid"
     if type(one.get("payer_requested")) not in (bool, type(None)):
         found["payer_requested"] = "value_is_invalid"
-    return {name: [problem] for name, problem in found.items()} | properties_errors(one.get("properties"))
+    wrong = properties_errors(one.get("properties"))
+    return {name: [problem] for name, problem in found.items()} | wrong if found else wrong
 
 
 def _text_problem(value: Any) -> str | None:
-    if value is None:
-        return None
     if not isinstance(value, str) or not value.strip() or "\0" in value:
         return "value_is_invalid"
     return "value_is_too_long" if len(value) > TEXT_MAX else None
@@ -160,8 +162,12 @@ def called_at(one: Mapping[str, Any], now: datetime) -> datetime:
 
 def answer_calls(calls: Sequence[PreparedCall | PaidCall], batch: CallBatch) -> bytes:
     """What became of each call, in the order in which they were sent."""
-    shown = {"usages": [call.answer if isinstance(call, PaidCall) else shown_call(call) for call in calls]}
+    shown = {"usages": [_planned(call) if isinstance(call, PaidCall) else shown_call(call) for call in calls]}
     return _encode({**shown, "dry_run": True} if batch.is_dry_run else shown)
+
+
+def _planned(call: PaidCall) -> msgspec.Raw:
+    return call.answer(timestamp_text(microseconds(call.call.at)))
 
 
 def shown_call(call: PreparedCall) -> dict[str, Any]:

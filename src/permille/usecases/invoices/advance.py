@@ -59,14 +59,12 @@ def bill_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
 
     def bill(organization_id: UUID) -> int:
         with pool.connection() as conn:
-            organization = organizations.by_id(conn, organization_id)
-            if organization is None:
-                return 0
-            clock = organization.now(now)
-            billing_holds.release(conn, organization_id, until=clock)
-            advance_queue.release_unpriced(conn, organization_id, until=clock)
+            if clock := organizations.hold_clock(conn, organization_id, system_now=now):
+                billing_holds.release(conn, organization_id, until=clock)
+                advance_queue.release_unpriced(conn, organization_id, until=clock)
         with pool.connection() as conn:
-            return bill_events(conn, organization_id, now=clock, wait=False)
+            clock = organizations.hold_clock(conn, organization_id, system_now=now)
+            return bill_events(conn, organization_id, now=clock, wait=False) if clock else 0
 
     return fences.for_each(pool, Task.ADVANCE, waiting, bill, now=now)
 

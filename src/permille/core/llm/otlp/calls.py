@@ -33,10 +33,10 @@ def calls_in(spans: Iterable[Span]) -> TracedCalls:
     every = list(spans)
     found = TracedCalls()
     dropped: Counter[tuple[str, str]] = Counter()
-    by_id = {(span.trace_id, span.span_id): span for span in every}
+    unnamed = {(span.trace_id, span.span_id): span for span in every if not span.scope}
     for index, span in enumerate(every):
         kind = kind_of(span)
-        if kind is SpanKind.SUM or (kind is SpanKind.CALL and _repeats_its_parent(span, by_id)):
+        if kind is SpanKind.SUM or (kind is SpanKind.CALL and _repeats_its_parent(span, unnamed)):
             found.skipped.append((index, f"{_operation(span)} is a sum of others"))
             dropped[span.scope, "span_repeats"] += 1
         elif kind is SpanKind.CALL:
@@ -63,10 +63,10 @@ _WHY_DROPPED = {
 }
 
 
-def _repeats_its_parent(span: Span, by_id: Mapping[tuple[str, str], Span]) -> bool:
+def _repeats_its_parent(span: Span, unnamed: Mapping[tuple[str, str], Span]) -> bool:
     """A router's attempts below the call itself: the programs without a scope of their own (OpenRouter)."""
-    parent = by_id.get((span.trace_id, span.parent_id))
-    return not span.scope and parent is not None and not parent.scope and counts_of(parent) is not None
+    parent = None if span.scope else unnamed.get((span.trace_id, span.parent_id))
+    return parent is not None and counts_of(parent) is not None
 
 
 def _operation(span: Span) -> str:

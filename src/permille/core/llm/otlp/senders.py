@@ -34,8 +34,10 @@ Rule = Callable[[Span], SpanKind]
 
 def kind_of(span: Span) -> SpanKind:
     """Whether this span is a call of a model, a sum of others, or no such thing."""
-    rule = next((rule for prefix, rule in _RULES if span.scope.startswith(prefix)), _by_operation)
-    return rule(span)
+    for prefix, rule in _RULES:
+        if span.scope.startswith(prefix):
+            return rule(span)
+    return _by_operation(span)
 
 
 def _by_operation(span: Span) -> SpanKind:

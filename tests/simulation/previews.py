@@ -1,0 +1,162 @@
+"""What previews have to show (4.11): the invoice that is made if nothing else happens until then.
+
+The world goes on in a copy. Where anything else happens to the customer before, the copy says nothing about a preview.
+"""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .oracle import Action, Customer, Oracle
+    from .settle import Bill, Fee
+
+INSTANT = timedelta(microseconds=1)
+OFFERED = "offered"
+
+
+@dataclass
+class Preview:
+    """What is asked for, and what it has to show."""
+
+    asked: dict[str, Any]
+    shown: tuple[Any, ...]
+
+
+def expected(oracle: Oracle, action: Action) -> Preview | None:
+    """None where what comes is no single invoice of what is asked for."""
+    ways = {"next": _next, "end": _end, "change": _change, "offer": _offer}
+    return ways[action["of"]](deepcopy(oracle), action)
+
+
+def fee_said(fee: Fee) -> tuple[Any, ...]:
+    return fee.kind, fee.code, fee.units, fee.cents
+
+
+def _said(bill: Bill) -> tuple[Any, ...]:
+    amounts = bill.earlier, bill.coupons, bill.taxes, bill.notes, bill.prepaid, bill.total
+    return (bill.entity, *amounts, sorted(fee_said(fee) for fee in bill.fees if fee.cents))
+
+
+def _first(who: Customer, count: int) -> Bill | None:
+    """The first invoice after so many, if it is final and for anything."""
+    made = who.bills[count:]
+    is_fit = made and made[0].status == "finalized" and made[0].fees_cents and made[0].parts
+    return made[0] if is_fit else None
+
+
+def _state(who: Customer) -> tuple[Any, ...]:
+    return (
+        len(who.bills),
+        [(one.balance, len(one.lots)) for one in who.wallets],
+        [(one.left, one.uses, one.gone) for one in who.coupons],
+        [note.balance for note in who.notes],
+    )
+
+
+def _waits_calmly(world: Oracle, who: Customer, until: datetime) -> bool:
+    """Let time pass up to an instant, without what is due then; whether nothing has happened to the customer."""
+    before = _state(who)
+    if until - INSTANT > world.now:
+        _move(world, until - INSTANT)
+    return _state(who) == before
+
+
+def _move(world: Oracle, until: datetime) -> None:
+    world.do({"do": "move", "seconds": (until - world.now).total_seconds(), "stops": False})
+
+
+def _is_settled(who: Customer) -> bool:
+    """Whether no draft waits that would take credits first. The invoices to come are no drafts either."""
+    who.grace = 0
+    return all(bill.status != "draft" for bill in who.bills)
+
+
+def _of(who: Customer, **subscriptions: Any) -> dict[str, Any]:
+    return {"customer": {"external_id": who.id}, "subscriptions": subscriptions}
+
+
+def _next(world: Oracle, action: Action) -> Preview | None:
+    row = world.active(action["subscription"])
+    if row is None or row.behind or not _is_settled(row.customer):
+        return None
+    who, at = row.customer, world.next_due(row)
+    count = len(who.bills)
+    if not _waits_calmly(world, who, at):
+        return None
+    _move(world, at)
+    bill = _first(who, count)
+    if bill is None or len(bill.turn) != len(bill.parts) or any(why == "start" for _, why in bill.parts):
+        return None
+    names = list(dict.fromkeys(each.id for each, _ in bill.parts))
+    return Preview(_of(who, external_ids=names), _said(bill))
+
+
+def _end(world: Oracle, action: Action) -> Preview | None:
+    row = world.active(action["subscription"])
+    if row is None or row.behind or not _is_settled(row.customer):
+        return None
+    who, left = row.customer, world.next_due(row) - world.now
+    at = world.now + timedelta(seconds=max(int(left.total_seconds() * Fraction(action["share"])), 1))
+    count = len(who.bills)
+    if not _waits_calmly(world, who, at):
+        return None
+    _move(world, at)
+    if len(who.bills) > count:
+        return None
+    world.do({"do": "end", "subscription": row.id, "no_bill": False, "note": "credit"})
+    bill = _first(who, count)
+    asked = _of(who, external_ids=[row.id], terminated_at=at.isoformat())
+    return Preview(asked, _said(bill)) if bill else None
+
+
+def _change(world: Oracle, action: Action) -> Preview | None:
+    row = world.active(action["subscription"])
+    if row is None or row.behind or not _is_settled(row.customer):
+        return None
+    who, count = row.customer, len(row.customer.bills)
+    if not world.do({"do": "change", "subscription": row.id, "plan": action["plan"]}):
+        return None
+    if row.changes_at is not None and row.next_plan is not None:
+        if not _waits_calmly(world, who, row.changes_at):
+            return None
+        _move(world, row.changes_at)
+    bill = _first(who, count)
+    if bill is None or row not in [each for each, _ in bill.parts]:
+        return None
+    return Preview(_of(who, external_ids=[row.id], plan_code=action["plan"]), _said(bill))
+
+
+def _offer(world: Oracle, action: Action) -> Preview | None:
+    """The first invoice of a plan, for a customer or for somebody who is none yet."""
+    stranger = action["stranger"]
+    if stranger is not None and not world.do({"do": "customer", "id": OFFERED, "grace": 0, **stranger}):
+        return None
+    who = world.customers.get(OFFERED if stranger else action["customer"])
+    if who is None or not _is_settled(who):
+        return None
+    count = len(who.bills)
+    taken = {"id": OFFERED, "customer": who.id, "plan": action["plan"], "time": action["time"]}
+    if not world.do({"do": "subscribe", **taken, "back": 0, "ahead": 0, "own": None}):
+        return None
+    row = world.rows[-1]
+    if len(who.bills) == count:
+        if [*world.own_fee(row, "start"), *world.fixed(row, "start", [(row, "start")])]:
+            return None  # its first invoice is one of nothing
+        at = world.next_due(row)
+        if not _waits_calmly(world, who, at):
+            return None
+        _move(world, at)
+    bill = _first(who, count)
+    if bill is None or [each for each, _ in bill.turn] != [row]:
+        return None
+    asked = {"plan_code": action["plan"], "billing_time": action["time"]}
+    if stranger is None:
+        return Preview({"customer": {"external_id": who.id}, **asked}, _said(bill))
+    named = {"timezone": who.zone, "currency": who.currency, "tax_codes": stranger["taxes"]}
+    customer = {"name": "Somebody", "net_payment_term": who.term, **named}
+    return Preview({"customer": customer, "billing_entity_code": who.entity, **asked}, _said(bill))
