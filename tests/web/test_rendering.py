@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 import pytest
 
-from permille.web import templating
+from permille.web import rendering, templating
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def use_all() -> None:
-    environment = templating.environment()
+    environment = templating.environment(rendering.static_url)
     for name in environment.list_templates():
         environment.get_template(name)
 

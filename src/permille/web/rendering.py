@@ -63,7 +63,7 @@ def html(template: str, context: dict[str, Any], status: int = 200) -> Response:
     from permille.web.templating import environment
 
     noted: dict[str, Any] = {"labels": {}, "unread": {}}
-    text = environment().get_template(template).render({**noted, **context})
+    text = environment(static_url).get_template(template).render({**noted, **context})
     return Response(text, status, headers=HEADERS, media_type="text/html; charset=utf-8")
 
 

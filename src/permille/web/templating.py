@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 
@@ -9,7 +10,6 @@ from jinja2 import Environment, FileSystemBytecodeCache, PackageLoader, StrictUn
 from jinja2.bccache import Bucket
 
 from permille.http.words import in_words
-from permille.web.rendering import static_url
 from permille.web.shown import FILTERS, with_query
 
 
@@ -32,8 +32,8 @@ def _compiled() -> _CompiledTemplates | None:
 
 
 @cache
-def environment() -> Environment:
-    """The templates of the web admin."""
+def environment(static_url: Callable[[str], str]) -> Environment:
+    """The templates of the web admin. `static_url` is the address of a file of ours by its name."""
     found = Environment(
         loader=PackageLoader("permille.web"),
         autoescape=select_autoescape(default=True, default_for_string=True),
