@@ -315,6 +315,39 @@ class Receivables:
         return {"do": "lose", "bill": chance.randint(0, 30)}
 
 
+class Dunning:
+    """Writes dunning campaigns, and to whom they apply."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(f"dunning {seed}")
+        self.plays = self.random.random() < 0.5
+
+    def begins(self, currency: str) -> list[dict[str, Any]]:
+        if not self.plays:
+            return []
+        chance = self.random
+        made = [
+            {"code": "mild", "threshold": 50_000, "days": 12, "attempts": 2},
+            {"code": "hard", "threshold": 1, "days": 1, "attempts": 3},
+        ]
+        applied = {
+            "do": "dun_by",
+            "of": "entity",
+            "name": "default",
+            "campaign": chance.choice(["mild", "hard"]),
+        }
+        return [*({"do": "campaign", "currency": currency, **each} for each in made), applied]
+
+    def then(self, customers: list[str]) -> dict[str, Any] | None:
+        """What may follow an action."""
+        chance = self.random
+        if not self.plays or chance.random() > 0.08:
+            return None
+        of = chance.choice(["customer", "customer", "entity"])
+        name = chance.choice(customers if of == "customer" else ["default", "north"])
+        return {"do": "dun_by", "of": of, "name": name, "campaign": chance.choice(["mild", "hard", None])}
+
+
 class OneOffs:
     """Writes invoices of add-ons, and invoices of all kinds that are voided with credit notes."""
 

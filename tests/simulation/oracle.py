@@ -18,6 +18,7 @@ from . import (
     corrections,
     days,
     drafts,
+    dunning,
     gates,
     one_off,
     ongoing,
@@ -103,6 +104,9 @@ class Customer:
     """Within so many days it has to pay, where that is not as its billing entity says."""
     requests: list[int] = field(default_factory=list)
     """What it was asked to pay of overdue invoices."""
+    campaign: str | None = None
+    """The dunning campaign of its own."""
+    dunning: dunning.State = field(default_factory=dunning.State)
 
 
 @dataclass
@@ -205,6 +209,7 @@ class Oracle:
         self.taxes: dict[str, Fraction] = {}
         self.add_ons: dict[str, Action] = {}
         self.units: set[str] = set()
+        self.campaigns: dict[str, dunning.Campaign] = {}
         self.entities = {"default": receivables.Entity()}
         self.versions: list[catalogue.Version] = []
         """Of the price catalogue, as they were approved."""
@@ -422,6 +427,14 @@ class Oracle:
     def _move_customer(self, action: Action) -> bool:
         return receivables.move(self, action)
 
+    def _campaign(self, action: Action) -> bool:
+        made = dunning.Campaign(action["threshold"], action["days"], action["attempts"])
+        self.campaigns[action["code"]] = made
+        return True
+
+    def _dun_by(self, action: Action) -> bool:
+        return dunning.apply(self, action)
+
     def _request(self, action: Action) -> bool:
         return receivables.request(self, action)
 
@@ -615,6 +628,7 @@ class Oracle:
             return False
         _, bill = found
         bill.paid += cents
+        dunning.paid(self, found[0], bill)
         if bill.fills:
             self._fill(bill.fills, cents, granted=False)
         return True
@@ -1141,7 +1155,7 @@ class Oracle:
                 self._look()
         self.now = until
         self._expire()
-        receivables.mark_due(self)
+        dunning.run(self)
         self._look()
         return True
 

@@ -90,8 +90,8 @@ def _next(world: Oracle, action: Action) -> Preview | None:
         return None
     _move(world, at)
     bill = _first(who, count)
-    if bill is None or len(bill.turn) != len(bill.parts) or any(why == "start" for _, why in bill.parts):
-        return None
+    if bill is None or any(why not in {"period", "trial"} for _, why in bill.parts):
+        return None  # a change of plan that waits for this instant is in no preview of the next invoice yet
     names = list(dict.fromkeys(each.id for each, _ in bill.parts))
     return Preview(_of(who, external_ids=names), _said(bill))
 

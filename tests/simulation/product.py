@@ -307,6 +307,24 @@ class Product:
         body = {"external_id": action["customer"], "billing_entity_code": action["entity"]}
         self.api.post("/customers", {"customer": body})
 
+    def _campaign(self, action: Action) -> None:
+        thresholds = [{"currency": action["currency"], "amount_cents": action["threshold"]}]
+        body = {
+            "code": action["code"],
+            "name": action["code"],
+            "thresholds": thresholds,
+            "days_between_attempts": action["days"],
+            "max_attempts": action["attempts"],
+        }
+        self.api.post("/dunning_campaigns", {"dunning_campaign": body})
+
+    def _dun_by(self, action: Action) -> None:
+        chosen = {"dunning_campaign_code": action["campaign"]}
+        if action["of"] == "customer":
+            self.api.post("/customers", {"customer": {"external_id": action["name"], **chosen}})
+        else:
+            self.api.put(f"/billing_entities/{action['name']}", {"billing_entity": chosen})
+
     def _request(self, action: Action) -> None:
         known = self.rows()
         ids = [str(known[place][0]) for place in action["places"]]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from . import days, gates
+from . import days, dunning, gates
 
 if TYPE_CHECKING:
     from .oracle import Action, Customer, Oracle, Subscription
@@ -19,6 +19,7 @@ class Entity:
 
     term: int = 0
     taxes: list[Tax] = field(default_factory=list)
+    campaign: str | None = None
 
 
 def taxes_of(oracle: Oracle, who: Customer, entity: str = "") -> list[Tax]:
@@ -44,19 +45,18 @@ def issue(oracle: Oracle, who: Customer, bill: Bill, entity: str = "") -> None:
     bill.overdue_at = days.opens(day + timedelta(days=1), who.zone)
 
 
-def ends(oracle: Oracle) -> list[datetime]:
-    """When invoices become overdue."""
-    return [bill.overdue_at for _, bill in _to_mark(oracle) if bill.overdue_at is not None]
+def ends(oracle: Oracle) -> list[tuple[Customer, datetime]]:
+    """When invoices become overdue, and whose."""
+    found = [each for each in oracle.bills() if each[1].due > 0 and not each[1].is_lost]
+    return [
+        (who, bill.overdue_at) for who, bill in found if bill.overdue_at is not None and not bill.was_overdue
+    ]
 
 
-def mark_due(oracle: Oracle) -> None:
-    for _, bill in _to_mark(oracle):
-        if bill.overdue_at is not None and bill.overdue_at <= oracle.now:
+def mark_due(who: Customer, at: datetime) -> None:
+    for bill in who.bills:
+        if bill.overdue_at is not None and bill.overdue_at <= at and bill.due > 0 and not bill.is_lost:
             bill.was_overdue = True
-
-
-def _to_mark(oracle: Oracle) -> list[tuple[Customer, Bill]]:
-    return [each for each in oracle.bills() if each[1].due > 0 and not each[1].is_lost]
 
 
 def is_overdue(bill: Bill) -> bool:
@@ -93,7 +93,9 @@ def move(oracle: Oracle, action: Action) -> bool:
     for bill in who.bills:
         if bill.status == "draft" and bill.entity == who.entity and _named(bill) == {""}:
             bill.entity = action["entity"]
+    before = dunning.campaigns(oracle)
     who.entity = action["entity"]
+    dunning.restart(oracle, before)
     return True
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from .additions import Catalogue, Fees, Gates, OneOffs, Previews, Receivables, Schedules, below
+from .additions import Catalogue, Dunning, Fees, Gates, OneOffs, Previews, Receivables, Schedules, below
 
 ZONES = ("UTC", "Asia/Tokyo", "America/New_York", "Europe/Paris", "Asia/Kolkata")
 CURRENCIES = ("EUR", "JPY", "USD", "KWD", "BHD", "CLP")
@@ -49,6 +49,7 @@ class Script:
         self.receivables = Receivables(seed)
         self.one_offs = OneOffs(seed)
         self.fees = Fees(seed)
+        self.dunning = Dunning(seed)
         self.previews = Previews(seed)
         self.strangers = Random(f"who is offered a plan {seed}")
         self.names = 0
@@ -64,6 +65,7 @@ class Script:
         self.plans = ["one", "two", "three"]
         self.actions: list[dict[str, Any]] = [*TAXES, *METRICS, *ADD_ONS, *self.catalogue.begins()]
         self.actions += [*self.receivables.begins(), *self.one_offs.begins(self.currency)]
+        self.actions += self.dunning.begins(self.currency)
         self.actions += [self._plan(code) for code in self.plans]
         self.actions += [self._customer(name) for name in self.customers]
         self.actions += [self._subscribe() for _ in self.customers]
@@ -81,6 +83,8 @@ class Script:
             if more := self.receivables.names_another(self.subscriptions):
                 self.actions.append(more)
             if more := self.previews.then(self.subscriptions, self.plans, self.customers, self._stranger()):
+                self.actions.append(more)
+            if more := self.dunning.then(self.customers):
                 self.actions.append(more)
             if more := self.fees.then(self.plans):
                 self.actions.append(more)

@@ -198,6 +198,8 @@ class Bill:
     """The billing entity that issues it."""
     overdue_at: datetime | None = None
     was_overdue: bool = False
+    is_dunned: bool = False
+    """Whether a campaign has asked for it."""
     is_lost: bool = False
     """Whether a dispute about it was lost."""
     replaced: bool = False

@@ -50,6 +50,8 @@ BESIDES = (
     "fees_of_own_plans",
     "changes_made_by_a_fee",
     "changes_called_off_by_a_fee",
+    "dunned",
+    "dunned_again",
     "preview_of_next",
     "preview_of_end",
     "preview_of_change",
