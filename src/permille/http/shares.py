@@ -37,7 +37,7 @@ HELD_SECONDS = 1.0
 
 
 _owner_at_work: ContextVar[Hashable] = ContextVar("owner_at_work", default=None)
-"""Of whom a task does a piece of work now."""
+"""Whose piece of work a task does now."""
 
 
 @dataclass(slots=True)
