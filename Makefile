@@ -4,6 +4,8 @@ BIN := .venv/bin
 SHARED ?= ../shared
 # One more than the two cores of a small machine: tests with real servers wait most of their time.
 WORKERS ?= 3
+# Beside the tests, which leave a quarter of two cores: twice as long for the requests that it sends alone.
+BESIDE_SECONDS := 120
 # Where bytecode is not kept, each of the hundreds of programs that tests start compiles all that it imports.
 export PYTHONDONTWRITEBYTECODE :=
 
@@ -33,7 +35,8 @@ check: setup lint types contracts ## what can be known in a minute: format, lint
 
 test: setup ## everything; this is what CI runs
 	@$(MAKE) -j2 types lint contracts setup-clients browser bytecode
-	@$(MAKE) unit fuzz conformance
+	@$(MAKE) -j2 unit fuzz SECONDS=$(BESIDE_SECONDS)
+	@$(MAKE) conformance
 
 lint: ## format and lint, without changing anything
 	$(BIN)/ruff format --check .

@@ -29,6 +29,7 @@ SHORT = {
     "lists": ("benchmarks.lists", "--short"),
     "llm": ("benchmarks.llm", "--calls", "3000", "--rounds", "2"),
     "invoices": ("benchmarks.invoices", "--short", "--subscriptions", "12000"),
+    "credits": ("benchmarks.invoices.credits", "--subscriptions", "2000"),
     "webhooks": ("benchmarks.webhooks", "--invoices", "1500"),
     "start": ("benchmarks.start", "--starts", "3"),
 }

@@ -61,6 +61,19 @@ def _of_process(file: Path) -> str:
         return ""
 
 
+class AsksAgain(httpx2.HTTPTransport):
+    """Sends a GET again that is answered 503, as every client may."""
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        until = time.monotonic() + PATIENCE_SECONDS
+        while (answer := super().handle_request(request)).status_code == 503:
+            if request.method != "GET" or time.monotonic() > until:
+                break
+            answer.close()
+            time.sleep(0.2)
+        return answer
+
+
 class LiveServer:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -117,14 +130,24 @@ class LiveServer:
         body = {"organization": {"name": "Test AI", **fields}}
         headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
         answer = httpx2.post(
-            f"{self.url}/admin/v1/organizations", json=body, headers=headers, timeout=30, verify=PLAIN
+            f"{self.url}/admin/v1/organizations",
+            json=body,
+            headers=headers,
+            timeout=PATIENCE_SECONDS,
+            verify=PLAIN,
         )
         assert answer.status_code == 200, answer.text
         return answer.json()["organization"]
 
-    def client(self, key: str) -> httpx2.Client:
-        headers = {"Authorization": f"Bearer {key}"}
-        return httpx2.Client(base_url=f"{self.url}/api/v1", headers=headers, timeout=60, verify=PLAIN)
+    def client(self, key: str, *, asks_again: bool = False) -> httpx2.Client:
+        """For a key. With `asks_again` a read is sent again while the database is not to be had."""
+        return httpx2.Client(
+            base_url=f"{self.url}/api/v1",
+            headers={"Authorization": f"Bearer {key}"},
+            timeout=PATIENCE_SECONDS,
+            verify=PLAIN,
+            transport=AsksAgain(verify=PLAIN) if asks_again else None,
+        )
 
 
 @contextmanager

@@ -122,7 +122,7 @@ def test_a_server_logs_each_request_as_json_and_nothing_that_was_sent(
     event = {"transaction_id": "t", "code": "c", "external_subscription_id": "s", "properties": {"p": SECRET}}
     try:
         wait_until(lambda: is_healthy(url))
-        with httpx2.Client(base_url=url, timeout=30) as client:
+        with httpx2.Client(base_url=url, timeout=PATIENCE_SECONDS) as client:
             client.post("/api/v1/events", content=f'{{"event": "{SECRET}', headers=good)
             client.post("/api/v1/plans", content=f'{{"plan": {SECRET}', headers=good)
             client.post("/api/v1/events", json={"event": event}, headers=good)

@@ -123,7 +123,7 @@ class Tree:
 
 
 def wait_until(claim: Callable[[], bool], log: Path | None = None) -> None:
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_SECONDS
     while not claim():
         assert time.monotonic() < until, log.read_text() if log else "waited in vain"
         time.sleep(0.02)
@@ -294,14 +294,14 @@ def test_a_forked_child_has_its_own_end_and_its_own_signals() -> None:
     asked: list[int] = []
     before = signal.signal(signal.SIGTERM, lambda number, _frame: asked.append(number))
     try:
-        assert fork(lambda: 3, last_signal=signal.SIGTERM).wait(10) == 3
+        assert fork(lambda: 3, last_signal=signal.SIGTERM).wait(PATIENCE_SECONDS) == 3
         for end, status in ((Forked.terminate, -signal.SIGTERM), (Forked.kill, -signal.SIGKILL)):
             child = fork(sleep, last_signal=signal.SIGTERM)
             with pytest.raises(subprocess.TimeoutExpired):
                 child.wait(0.05)
             wait_until(functools.partial(leads_a_session, child.pid))
             end(child)
-            assert child.wait(10) == child.returncode == status
+            assert child.wait(PATIENCE_SECONDS) == child.returncode == status
     finally:
         signal.signal(signal.SIGTERM, before)
     assert asked == []

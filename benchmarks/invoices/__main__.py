@@ -1,6 +1,6 @@
 """The invoice run: 100,000 subscriptions with four token prices each, all due at the same instant.
 
-    .venv/bin/python -m benchmarks.invoices [--subscriptions N] [--short]
+    .venv/bin/python -m benchmarks.invoices [--subscriptions N] [--short | --product]
 
 As the worker runs it, in one database of its own; against the same run for one subscription at a time and
 against a loop of queries; killed half-way and resumed. Every total is compared with a sum in SQL.
@@ -114,6 +114,7 @@ def measure_size(dsn: str, conn: Connection, subscriptions: int) -> dict[str, An
 
     billed, seconds = timed(work)
     assert billed == subscriptions, billed
+    console.print(f"{subscriptions:,} subscriptions: {seconds:.1f} s, {billed / seconds:,.0f} invoices/s")
     check(conn, population)
     return {"subscriptions": subscriptions, "seconds": seconds, "per_second": billed / seconds}
 
@@ -220,10 +221,15 @@ def show(result: dict[str, Any]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--subscriptions", type=int, default=100_000)
-    parser.add_argument("--short", action="store_true", help="one size, nothing killed")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--short", action="store_true", help="one size, nothing killed")
+    form.add_argument("--product", action="store_true", help="how long all of them take, nothing beside it")
     given = parser.parse_args()
     most = given.subscriptions
     with database() as dsn, connected(dsn) as conn:
+        if given.product:
+            measure_size(dsn, conn, most)
+            return
         one, loop = one_at_a_time(conn), naive(conn)
         sizes = [measure_size(dsn, conn, most // part) for part in ((4, 1) if given.short else (4, 2, 1))]
         rate = sizes[-1]["per_second"]

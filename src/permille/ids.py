@@ -51,11 +51,6 @@ def id_texts(at: datetime) -> Iterator[str]:
         yield from new_id_texts(at, _LOT)
 
 
-def dashed(text: str) -> str:
-    """The usual form of an id of 32 hexadecimal digits."""
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
 def _numbers(at: datetime, count: int) -> list[int]:
     """Counted up by a step of chance from a start of chance.
 

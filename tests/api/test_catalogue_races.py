@@ -21,6 +21,7 @@ from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.events.postgres.writer import Memory, open_connection, store
 from permille.store import plans
+from tests.live import PATIENCE_SECONDS
 
 from .conftest import START, Api, charge
 
@@ -59,7 +60,7 @@ def beside_an_edit(api: Api, dsn: str, work: Callable[[], Any]) -> Any:
         worker = threading.Thread(target=lambda: answers.append(work()))
         worker.start()
         waits = "select count(*) from pg_locks where not granted and relation = 'series'::regclass"
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE_SECONDS
         while not (watch.execute(waits).fetchone() or (0,))[0]:
             assert worker.is_alive(), "it reads no series"
             assert time.monotonic() < until, "it reads no series"
@@ -78,7 +79,7 @@ def beside_an_edit(api: Api, dsn: str, work: Callable[[], Any]) -> Any:
             patch.setattr(plans, "subscribed_among", lambda *_: set())
             update_billable_metric(cast("Call", call))
         conn.commit()
-        worker.join(20)
+        worker.join(PATIENCE_SECONDS)
     (answer,) = answers
     assert [each["values"] for each in api.get("/plans/pro/charges/tokens/filters")["filters"]] == [
         {"model": ["a"]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,6 +15,7 @@ from permille.core.errors import Refusal
 from permille.http.shares import Workshop
 from permille.out.pdf import typesetting
 from permille.store import invoice_documents
+from tests.live import PATIENCE_SECONDS
 
 from .conftest import Api
 
@@ -30,15 +32,21 @@ def test_one_document_of_an_organization_at_once_and_a_short_queue() -> None:
             running.append(owner)
             most = max(most, len(running))
             assert running.count(owner) == 1
-            assert go_on.wait(10)
+            assert go_on.wait(PATIENCE_SECONDS)
             running.remove(owner)
             return owner
 
         async def made(owner: str) -> str:
             return await workshop.make(owner, lambda: work(owner))
 
+        async def until(holds: Callable[[], bool]) -> None:
+            for _ in range(100 * PATIENCE_SECONDS):
+                if holds():
+                    return
+                await asyncio.sleep(0.01)
+
         many = [asyncio.create_task(made("many")) for _ in range(10)]
-        await asyncio.sleep(0.05)
+        await until(lambda: sum(task.done() for task in many) == 6 and running == ["many"])
         refused = [task for task in many if task.done()]
         assert len(refused) == 6
         for task in refused:
@@ -46,7 +54,7 @@ def test_one_document_of_an_organization_at_once_and_a_short_queue() -> None:
             assert isinstance(error, Refusal)
             assert (error.status, error.code) == (503, "too_many_documents")
         others = [asyncio.create_task(made(name)) for name in ("a", "b")]
-        await asyncio.sleep(0.05)
+        await until(lambda: len(running) == 2)
         assert running == ["many", "a"], "another has the second place at once"
         go_on.set()
         assert await asyncio.gather(*others) == ["a", "b"]

@@ -243,6 +243,34 @@ def test_a_minimum_takes_late_usage_in(api: Api, send: Any, review: Review) -> N
     assert more["amount_cents"] == 400, "3,100 events at 0.01 are above the minimum of 27.00"
 
 
+@pytest.mark.parametrize("amount", ["0.5", "2"])
+def test_a_minimum_that_was_billed_takes_late_usage_in_whatever_has_become_of_other_prices(
+    api: Api, send: Any, review: Review, amount: str
+) -> None:
+    found = api.metric(filters=[{"key": "model", "values": ["a", "b"]}])
+
+    def terms(of_a: str) -> dict[str, Any]:
+        prices = {"a": of_a, "b": "0.05"}
+        filters = [{"values": {"model": [key]}, "properties": {"amount": prices[key]}} for key in prices]
+        return {"properties": {"amount": "0"}, "min_amount_cents": 1_000, "filters": filters}
+
+    api.plan(charges=[charge(found, code="tokens", **terms("1"))])
+    api.customer()
+    api.subscribe()
+    send(START, tokens=1, model="a")
+    move(api, 2024, 4, 2)
+    least = billed(api, START)
+    api.put("/plans/pro/charges/tokens", {"charge": terms(amount)})
+    send(ts(2024, 3, 20), tokens=1, model="b")
+    review()
+    (proposal,) = proposals(api)
+    assert [line["amount_cents"] for line in proposal["lines"]] == [5, -5]
+    send(ts(2024, 3, 20), tokens=200, model="b")
+    review()
+    (proposal,) = proposals(api)
+    assert proposal["amount_cents"] == 100 + 201 * 5 - least
+
+
 def test_a_recurring_metric_lacks_it_in_every_billed_period(api: Api, send: Any, review: Review) -> None:
     ready(api, recurring=True)
     move(api, 2024, 5, 2)

@@ -12,6 +12,7 @@ import pytest
 from psycopg import Connection
 
 from permille.usecases.catalogue import customers, plans
+from tests.live import PATIENCE_SECONDS
 
 from .conftest import START, Api
 from .test_activation_rules import RULE
@@ -49,7 +50,7 @@ def test_it_holds_nothing_while_it_waits_for_the_customer(
         billing.execute(f"select from customer where {of} for no key update", own)
         thread = threading.Thread(target=remove, args=(removing, api))
         thread.start()
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE_SECONDS
         with psycopg.connect(dsn, autocommit=True) as watch:
             while not waits(watch, removing.info.backend_pid):
                 assert thread.is_alive(), "it waits for nobody"

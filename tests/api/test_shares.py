@@ -34,6 +34,7 @@ from permille.http.shares import (
 from permille.niceness import NICE
 from permille.store import api_keys, organizations
 from permille.usecases.key_use import KeyUse
+from tests.live import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.usefixtures("two_processors")
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
@@ -63,7 +64,7 @@ class Doors:
     def slow(self, _call: Call) -> dict[str, Any]:
         """It has a connection, and waits until it is let go."""
         self.begun.release()
-        assert self.go_on.wait(20)
+        assert self.go_on.wait(PATIENCE_SECONDS)
         return {}
 
     def quick(self, _call: Call) -> dict[str, Any]:

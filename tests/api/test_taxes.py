@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from io import BytesIO
 from typing import Any
+from uuid import UUID
 
 import pytest
 from pypdf import PdfReader
 
+from permille.api.taxes import render_fee_taxes
 from permille.core.instants import microseconds
+from permille.core.invoice.draft import Line
+from permille.core.record import replace
+from permille.core.tax import Tax, tax_fee
 from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.events.postgres.writer import Memory, open_connection, store
+from permille.store import fees
+from tests.core.test_invoice_draft import AT, customer, draft, fee, plan
 
 from .conftest import START, Api, charge
 
@@ -221,3 +229,23 @@ def test_two_taxes_add_up_to_the_total_on_every_document(api: Api, send: Any) ->
     listed = sum(each["amount_cents"] for each in note["applied_taxes"])
     assert listed == note["taxes_amount_cents"]
     assert note["total_amount_cents"] == note["sub_total_excluding_taxes_amount_cents"] + listed
+
+
+def test_a_tax_on_a_fee_has_one_id_and_old_rows_keep_theirs() -> None:
+    vat = Tax(
+        id=UUID(int=1),
+        code="vat",
+        name="VAT",
+        description=None,
+        rate=Decimal(20),
+        applied_to_organization=False,
+        created_at=AT,
+    )
+    line = Line(fee(100), plan(), taxed=tax_fee(100, Decimal(100), [vat]))
+    (row,) = fees.unsaved(draft(line, customer=customer(organization_id=UUID(int=9))))
+    (shown,) = render_fee_taxes(row)
+    assert (shown.tax_code, shown.amount_cents, shown.amount_currency) == ("vat", 20, row.amount_currency)
+    assert render_fee_taxes(row) == [shown]
+    assert render_fee_taxes(replace(row, id=UUID(int=2)))[0].lago_id != shown.lago_id
+    old = replace(row, applied_taxes=[{**row.applied_taxes[0], "lago_id": "kept"}])
+    assert render_fee_taxes(old)[0].lago_id == "kept"

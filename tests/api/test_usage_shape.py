@@ -19,6 +19,7 @@ from permille.core.metering.usage import Partial
 from permille.core.money import exact
 from permille.core.period import Period
 from permille.core.rating import rate as rating
+from permille.core.rating.linear import has_one_price
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.pricing_unit import AppliedPricingUnit, PricingUnit
 from permille.core.rating.proration import rated_period
@@ -459,3 +460,43 @@ def test_what_is_priced_by_its_units_is_priced_as_all_else(series: Any, model: s
         found = list(price_usage(compiled, series, rated=rated))
         patch.setattr(rating, "_is_priced_by_units", lambda *_: False)
         assert found == list(price_usage(compiled, series, rated=rated))
+
+
+priced_by_one = st.fixed_dictionaries({"amount": st.decimals(0, 10**9, places=7).map(str)})
+
+
+@settings(max_examples=60)
+@given(
+    used_series,
+    st.lists(priced_by_one, min_size=2, max_size=2),
+    st.sampled_from([(), ("user",), ("region", "user")]),
+    st.sampled_from(["count_agg", "sum_agg"]),
+    st.sampled_from(list(UnlistedValues)),
+)
+def test_what_all_groups_pay_alike_is_priced_by_columns_as_all_else(
+    series: Any,
+    prices: list[dict[str, str]],
+    keys: tuple[str, ...],
+    aggregation: str,
+    unlisted: UnlistedValues,
+):
+    own, by_region = ({**each, "pricing_group_keys": list(keys)} for each in prices)
+    filters = [price(None, by_region, region=("a", "b", "0"))]
+    of = replace(charge(metric(aggregation, region=("a", "b", "0")), own, *filters), unlisted_values=unlisted)
+    compiled = compile_searched(of, PLAIN, currency="EUR")
+    assert has_one_price(compiled)
+
+    def lines() -> Any:
+        return charge_usage(
+            of,
+            compiled,
+            series,
+            search=PLAIN,
+            subscription_id=UUID(int=5),
+            rated=rated_period(MARCH, MARCH, "UTC"),
+        ).lines
+
+    found = lines()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("permille.usecases.usage.usage.has_one_price", lambda _: False)
+        assert found == lines()

@@ -13,13 +13,13 @@ import httpx2
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect
 
-from tests.live import ADMIN_KEY, LiveServer
+from tests.live import ADMIN_KEY, PATIENCE_SECONDS, LiveServer
 
 SCREENSHOTS = Path(__file__).parent.parent.parent / "screenshots"
 CLOCK = "2026-10-01T12:00:00Z"
 DESKTOP: Any = {"width": 1280, "height": 900}
 PHONE: Any = {"width": 390, "height": 844}
-PATIENCE = 45_000  # milliseconds: a busy machine is slow, not wrong
+PATIENCE = PATIENCE_SECONDS * 1_000  # milliseconds
 # The browser tells the console of a form that is shown again (422), and of a link that is over (410).
 EXPECTED = re.compile(r"status of 4(22|10)\b")
 
@@ -76,7 +76,7 @@ def first_link(live: LiveServer) -> str:
 def administer(live: LiveServer, path: str, body: dict[str, Any]) -> dict[str, Any]:
     """What whoever runs the server asks for."""
     headers = {"Authorization": f"Bearer {ADMIN_KEY}"}
-    answer = httpx2.post(f"{live.url}/admin/v1{path}", json=body, headers=headers, timeout=60)
+    answer = httpx2.post(f"{live.url}/admin/v1{path}", json=body, headers=headers, timeout=PATIENCE_SECONDS)
     assert answer.status_code == 200, answer.text
     return answer.json()
 

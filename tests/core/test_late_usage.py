@@ -7,6 +7,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from hypothesis import given, strategies as st
+
 from permille.core.invoice.late_usage import (
     Line,
     adjustment_fee,
@@ -65,14 +67,10 @@ def test_events_that_cost_nothing_are_late_all_the_same() -> None:
 
 
 def test_lines_that_only_cost_something_else_are_no_usage() -> None:
-    lines = [
-        line("0", 5, events=0),
-        line("2", 0, events=0),
-        line("0", 0),
-        line("0", 1, events=0, is_true_up=True),
-    ]
-    assert with_usage(lines) == lines[1:]
-    assert with_usage([lines[0], lines[3]]) == [], "a minimum has usage of its own only beside other usage"
+    lines = [line("0", 5, events=0), line("2", 0, events=0), line("0", 0)]
+    assert with_usage(lines, []) == lines[1:]
+    least = line("0", 7, events=0, to=None, is_true_up=True)
+    assert with_usage([lines[0], least], [least]) == [], "a minimum changes beside usage only"
 
 
 def test_usage_at_corrected_prices_is_no_late_usage_whatever_dates_split_it() -> None:
@@ -80,14 +78,41 @@ def test_usage_at_corrected_prices_is_no_late_usage_whatever_dates_split_it() ->
         line("1", cents, grouped_by={"model": "m", "price_since": since})
         for since, cents in (("2024-03-01", 8), ("2024-03-20", 6))
     ]
-    assert with_changed_usage(split) == []
+    assert with_changed_usage(split, []) == []
     other = line("1", 0, grouped_by={"model": "other"})
-    assert with_changed_usage([*split, other]) == [other]
+    assert with_changed_usage([*split, other], []) == [other]
     more = [*split, line("1", 5, grouped_by={"model": "m", "price_since": "2024-03-20"})]
-    assert with_changed_usage([*more, other]) == [*more, other]
+    assert with_changed_usage([*more, other], []) == [*more, other]
     least = line("0", 6, events=0, is_true_up=True)
-    assert with_changed_usage([*split, other, least]) == [*split, other, least]
-    assert with_changed_usage([*split, least]) == []
+    assert with_changed_usage([*split, other, least], [least]) == [other]
+    assert with_changed_usage([*split, least], []) == []
+
+
+@given(
+    minimum=st.integers(0, 100),
+    billed=st.integers(0, 150),
+    late=st.lists(st.integers(-20, 60), min_size=1, max_size=4),
+    repriced=st.integers(-50, 50),
+)
+def test_what_is_late_beside_another_price_comes_to_the_minimum_or_all_usage_as_it_was_priced(
+    minimum: int, billed: int, late: list[int], repriced: int
+) -> None:
+    """Each late amount is decided before the next one comes; the price of what was billed has changed by `repriced`."""
+    least = line("0", max(minimum - billed, 0), events=0, to=None, is_true_up=True)
+    before, used = [line("9", billed), least], billed
+    for number, cents in enumerate(late):
+        lines = [
+            line("0", repriced, events=0),
+            line("1", cents, to=str(number)),
+            replace(least, amount_cents=3),
+        ]
+        found = with_usage(lines, before)
+        assert [each.charge_filter_id for each in found if not each.is_true_up] == [str(number)]
+        before += found
+        was, used = used, used + cents
+        if was >= minimum and used < was:  # what was above the minimum is not known any more
+            return
+        assert sum(each.amount_cents for each in before) == max(minimum, used)
 
 
 def test_differences_add_up_whatever_is_decided_first() -> None:

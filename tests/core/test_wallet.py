@@ -22,6 +22,7 @@ from permille.core.wallet import (
     Lot,
     Spending,
     Wallet,
+    Worth,
     credits_to_take,
     cut_credits,
     spend,
@@ -90,14 +91,14 @@ def test_credits_snap_to_whole_cents(
     given_credits: str, rate: str, currency: str, cents: int, credits_: str
 ) -> None:
     worth = worth_of(cut_credits(Decimal(given_credits)), Decimal(rate), currency)
-    assert worth == (cents, Decimal(credits_))
+    assert worth == Worth(cents, Decimal(credits_))
 
 
 def test_voided_credits_stay_exact_and_all_of_them_are_all_the_money() -> None:
     full = wallet(1, 10_000)
-    assert worth_to_void(full, cut_credits(Decimal("14.28444999"))) == (1428, Decimal("14.28444"))
+    assert worth_to_void(full, cut_credits(Decimal("14.28444999"))) == Worth(1428, Decimal("14.28444"))
     odd = wallet(1, 8572, credits_balance=Decimal("85.71556"))
-    assert worth_to_void(odd, Decimal("85.71556")) == (8572, Decimal("85.71556"))
+    assert worth_to_void(odd, Decimal("85.71556")) == Worth(8572, Decimal("85.71556"))
     assert credits_to_take(odd, 8572) == Decimal("85.71556")
     assert credits_to_take(odd, 2200) == 22
     assert credits_to_take(

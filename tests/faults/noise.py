@@ -105,6 +105,8 @@ class Noise:
             "too large": _body(batch("heavy", 5, lambda _: {"a": "x" * 1_000_000, "group": "y" * 900_000})),
         }
         found = self.client.get("/invoices", params={"per_page": 1_000}).json()["invoices"]
+        clock = self.client.get("/test_clock").json()["test_clock"]
+        self.year = max(2030, int((clock["moving_to"] or clock["now"])[:4]) + 1)
         self.invoice = max(found, key=lambda each: int(each["fees_amount_cents"]))["lago_id"]
 
     def once(self, front: str) -> httpx2.Response:
@@ -115,7 +117,7 @@ class Noise:
                 again = body.replace(prefix, uuid.uuid4().hex.encode())
                 return self.client.post("/events/batch", content=again)
             case "clock":
-                year = 2030 + next(self.numbers) % 5
+                year = self.year + next(self.numbers) % 5
                 clock = {"now": f"{year}-01-01T00:00:00Z"}
                 return self.client.put("/test_clock", json={"test_clock": clock})
             case "documents":

@@ -13,7 +13,7 @@ import psycopg
 
 from permille.clock import system_now
 from permille.usecases.organizations import add_key
-from tests.live import free_port, is_healthy, wait_until
+from tests.live import PATIENCE_SECONDS, free_port, is_healthy, wait_until
 from tests.usecases.world import make_world
 
 from .test_two_of_each import program
@@ -57,7 +57,7 @@ def test_a_call_for_two_subscriptions_by_two_servers_counts_once(
     def race(url: str, subscription: str) -> Counter[str]:
         """All rounds for one subscription, each at the same time as that of the other."""
         statuses: Counter[str] = Counter()
-        with httpx2.Client(base_url=f"{url}/api/v1", headers=headers, timeout=60) as client:
+        with httpx2.Client(base_url=f"{url}/api/v1", headers=headers, timeout=PATIENCE_SECONDS) as client:
             for nth in range(ROUNDS):
                 start.wait(60)
                 answer = client.post("/llm/usage", json={"usages": _usages(nth, subscription)})
@@ -69,7 +69,7 @@ def test_a_call_for_two_subscriptions_by_two_servers_counts_once(
         for port in ports:
             stack.enter_context(program(dsn, "serve", "--port", str(port)))
         wait_until(lambda: all(map(is_healthy, urls)))
-        with httpx2.Client(base_url=f"{urls[0]}/api/v1", headers=headers, timeout=60) as client:
+        with httpx2.Client(base_url=f"{urls[0]}/api/v1", headers=headers, timeout=PATIENCE_SECONDS) as client:
             _two_subscriptions(client)
         with ThreadPoolExecutor(2) as pool:
             found = list(pool.map(race, urls, ("one", "two")))

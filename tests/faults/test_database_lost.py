@@ -20,7 +20,7 @@ import pytest
 from permille.database.migrate import migrate
 from permille.embedded.postgres import EmbeddedPostgres
 from tests.conftest import FAST
-from tests.live import ADMIN_KEY, PATIENCE_SECONDS, PLAIN, free_port
+from tests.live import ADMIN_KEY, PATIENCE_SECONDS, PLAIN, free_port, wait_until
 
 RESTARTS = ("orderly", "backends terminated")
 
@@ -49,7 +49,7 @@ class Installation:
     def ask(self, method: str, path: str, key: str | None = None, body: Any = None) -> httpx2.Response:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         return httpx2.request(
-            method, f"{self.url}{path}", headers=headers, json=body, timeout=30, verify=PLAIN
+            method, f"{self.url}{path}", headers=headers, json=body, timeout=PATIENCE_SECONDS, verify=PLAIN
         )
 
     def send(self, transaction: str, code: str = "c") -> httpx2.Response:
@@ -101,9 +101,9 @@ def restart(installation: Installation, how: str) -> None:
         return
     with psycopg.connect(installation.postgres.superuser_dsn) as conn:
         conn.execute(
-            "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'permille-%'"
+            "select pg_terminate_backend(pid, %s) from pg_stat_activity where application_name like 'permille-%%'",
+            [PATIENCE_SECONDS * 1_000],
         )
-    time.sleep(0.3)  # they end by and by
 
 
 def use_everything(installation: Installation, name: str) -> float:
@@ -142,12 +142,14 @@ def test_while_it_is_away_every_door_says_when_to_try_again(installation: Instal
         "write": lambda: installation.ask("POST", "/api/v1/customers", key, {"customer": {"external_id": "c"}}),
         "admin": lambda: installation.ask("POST", "/admin/v1/organizations", ADMIN_KEY, {"organization": {"name": "P"}}),
         "health": lambda: installation.ask("GET", "/health"),
-        "page": lambda: httpx2.get(f"{installation.url}/app", cookies={"permille_session": "x"}, timeout=30),
+        "page": lambda: httpx2.get(f"{installation.url}/app", cookies={"permille_session": "x"}, timeout=PATIENCE_SECONDS),
         "link": lambda: installation.ask("GET", "/app/link/abc"),
     }  # fmt: skip
     installation.postgres.stop()
-    time.sleep(1.2)  # health is looked at once a second
     try:
+        wait_until(
+            lambda: installation.ask("GET", "/health").status_code == 503
+        )  # it is looked at once a second
         with ThreadPoolExecutor(len(doors)) as threads:
             answers = dict(zip(doors, threads.map(lambda door: door(), doors.values()), strict=True))
     finally:

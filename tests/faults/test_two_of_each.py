@@ -42,14 +42,14 @@ def test_one_of_each_is_killed_and_the_others_go_on(dsn: str, db: psycopg.Connec
     def send(url: str, name: str) -> int:
         event = {"transaction_id": name, "code": "t", "external_subscription_id": "s", "properties": {"n": 1}}
         return httpx2.post(
-            f"{url}/api/v1/events", json={"event": event}, headers=headers, timeout=30
+            f"{url}/api/v1/events", json={"event": event}, headers=headers, timeout=PATIENCE_SECONDS
         ).status_code
 
     def counted(url: str) -> int:
         answer = httpx2.get(
             f"{url}/api/v1/customers/c/current_usage?external_subscription_id=s",
             headers=headers,
-            timeout=30,
+            timeout=PATIENCE_SECONDS,
         )
         assert answer.status_code == 200, answer.text
         return int(float(answer.json()["customer_usage"]["charges_usage"][0]["units"]))
@@ -65,7 +65,7 @@ def test_one_of_each_is_killed_and_the_others_go_on(dsn: str, db: psycopg.Connec
         servers = [stack.enter_context(program(dsn, "serve", "--port", str(port))) for port in ports]
         workers = [stack.enter_context(program(dsn, "work")) for _ in range(2)]
         wait_until(lambda: all(map(is_healthy, urls)))
-        with httpx2.Client(base_url=f"{urls[0]}/api/v1", headers=headers, timeout=30) as client:
+        with httpx2.Client(base_url=f"{urls[0]}/api/v1", headers=headers, timeout=PATIENCE_SECONDS) as client:
             a_month(client)
         assert [send(url, "same") for url in urls] == [200, 422], "once, whichever server took it"
         assert send(urls[1], "other") == 200

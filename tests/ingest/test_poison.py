@@ -19,6 +19,7 @@ from permille.events.log import ChangingError, Request, UnacceptableError
 from permille.events.postgres import writer as writing
 from permille.events.postgres.metering import INGESTION_LOCK, new_version
 from permille.ingest import queue
+from tests.live import PATIENCE_SECONDS
 
 from .test_asgi import Client, event, keys, post, talk
 
@@ -31,7 +32,7 @@ async def post_as(client: Client, key: str, name: str) -> tuple[int, float]:
     begun = time.monotonic()
     body = json.dumps({"event": event(name)}).encode()
     answer = await client.post(
-        "/api/v1/events", content=body, headers={"Authorization": f"Bearer {key}"}, timeout=30
+        "/api/v1/events", content=body, headers={"Authorization": f"Bearer {key}"}, timeout=PATIENCE_SECONDS
     )
     return answer.status_code, time.monotonic() - begun
 
@@ -178,7 +179,7 @@ def test_a_session_that_holds_the_lock_of_all_inserts_and_hangs_stops_nothing_fo
             status, seconds = await post_as(client, keys["live"], "during")
             assert status == 503
             assert seconds < 2
-            end = time.monotonic() + 10
+            end = time.monotonic() + PATIENCE_SECONDS
             while (await post_as(client, keys["live"], "after"))[0] != 200:
                 assert time.monotonic() < end
             holder.close()

@@ -23,6 +23,7 @@ from permille.out.logos import Fetched, NotFetched, current_logo
 from permille.out.pdf.invoice import render_invoice
 from permille.out.pictures import UnusablePicture, printable
 from permille.store import billing_entities, logos as store
+from tests.live import PATIENCE_SECONDS
 from tests.out.test_invoice_pdf import document
 from tests.usecases.world import make_world
 
@@ -75,6 +76,13 @@ def site() -> Iterator[Site]:
     yield made
     made.server.shutdown()
     made.server.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine gets its picture, too."""
+    monkeypatch.setattr(logos, "SECONDS_MAX", PATIENCE_SECONDS)
+    monkeypatch.setattr(pictures, "TRIAL_SECONDS_MAX", PATIENCE_SECONDS)
 
 
 @pytest.fixture
@@ -254,7 +262,7 @@ def test_a_server_that_never_ends_its_headers_leaves_no_thread_behind(
     site.answers["/headers"] = dripping
     monkeypatch.setattr(logos, "SECONDS_MAX", 0.5)
     assert current(db, entity, f"{site.url}/headers") is None
-    until = time.monotonic() + 5
+    until = time.monotonic() + 20  # the server goes on for 30
     while time.monotonic() < until and any(each.name == "logo" for each in threading.enumerate()):
         time.sleep(0.05)
     assert not [each for each in threading.enumerate() if each.name == "logo"]

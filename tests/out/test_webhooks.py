@@ -32,6 +32,7 @@ from permille.out.kind import Context, Renderers
 from permille.out.signing import draw_private_key, public_pem
 from permille.out.webhooks import AT_ONCE, deliver
 from permille.store import fences, organizations, webhook_endpoints, webhook_log, webhooks
+from tests.live import PATIENCE_SECONDS
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
 
@@ -52,11 +53,11 @@ class Receiver:
     def wait_if_held(self) -> None:
         held, self._held = self._held, None
         if held:
-            held.wait(10)
+            held.wait(PATIENCE_SECONDS)
 
 
 def until(condition: Callable[[], Any]) -> None:
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.02)
@@ -517,13 +518,14 @@ def test_a_stop_cuts_attempts_short_that_are_made_again(
     organization = world.organization()
     world.listen(organization)
     world.happen(organization)
-    world.receiver.hold_first()
+    held = world.receiver.hold_first()
     thread = threading.Thread(target=world.deliver)
     thread.start()
     until(lambda: world.receiver.received)
     world.stopping.set()
     begun = time.monotonic()
     thread.join()
+    held.set()
     assert time.monotonic() - begun < 5
     assert [row[:2] for row in world.rows()] == [("pending", 0)]
     world.stopping.clear()

@@ -9,13 +9,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx2
 
+from tests.live import PATIENCE_SECONDS
+
 
 class Relay(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self, target: str) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.client = httpx2.Client(base_url=target, timeout=60)
+        self.client = httpx2.Client(base_url=target, timeout=PATIENCE_SECONDS)
         self.statuses: list[int] = []
         """What the server answered, in the order in which it did."""
 

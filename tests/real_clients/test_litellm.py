@@ -14,7 +14,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.live import LiveServer, free_port, is_healthy, wait_until
+from tests.live import PATIENCE_SECONDS, LiveServer, free_port, is_healthy, wait_until
 from tests.real_clients.conftest import ROOT, is_installed, new_billing
 from tests.real_clients.model_server import ModelServer
 from tests.real_clients.relay import relay
@@ -57,7 +57,7 @@ def proxy(folder: Path, config: str, settings: Mapping[str, str]) -> Iterator[ht
     headers = {"authorization": f"Bearer {MASTER_KEY}"}
     try:
         wait_until(is_ready)
-        with httpx2.Client(base_url=address, headers=headers, timeout=60) as client:
+        with httpx2.Client(base_url=address, headers=headers, timeout=PATIENCE_SECONDS) as client:
             yield client
     finally:
         process.terminate()

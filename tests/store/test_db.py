@@ -12,12 +12,13 @@ from psycopg_pool import PoolTimeout
 
 from permille.database import connections as under_test
 from permille.database.connections import is_alive, is_passing, is_unavailable, open_pool
+from tests.live import PATIENCE_SECONDS
 
 
 def terminate(db: psycopg.Connection[Any], name: str) -> None:
-    db.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = %s", [name])
+    query = "select pg_terminate_backend(pid, %s) from pg_stat_activity where application_name = %s"
+    db.execute(query, [PATIENCE_SECONDS * 1_000, name])
     db.commit()
-    time.sleep(0.3)  # they end by and by
 
 
 def test_a_pool_gives_none_of_the_connections_that_were_lost_while_idle(

@@ -65,15 +65,8 @@ def test_taxes_in_lines_of_copy_are_those_that_are_shown(
     taxed = tax_fee(cents, Decimal(cents), known)
     texts = fees.TaxTexts()
     db.execute("create temporary table shown (applied jsonb) on commit drop")
-    copy_lines(db, "shown", "applied", [texts.of(taxed, "EUR", AT) + "\n" for _ in range(2)])
+    copy_lines(db, "shown", "applied", [texts.of(taxed) + "\n" for _ in range(2)])
     found = [row for (row,) in db.execute("select applied from shown").fetchall()]
     db.rollback()
-    ids = [each.pop("lago_id") for row in found for each in row]
-    assert [str(UUID(each)) for each in ids] == ids
-    assert len(set(ids)) == 2 * len(known)
-    wanted = json.loads(
-        exact_json(fees.applied_taxes_json(taxed, "EUR", AT)), parse_float=Decimal, parse_int=Decimal
-    )
-    assert found == 2 * [
-        [{name: value for name, value in each.items() if name != "lago_id"} for each in wanted]
-    ]
+    wanted = json.loads(exact_json(fees.applied_taxes_json(taxed)), parse_float=Decimal, parse_int=Decimal)
+    assert found == 2 * [wanted]

@@ -14,6 +14,7 @@ from permille.config import from_environment
 from permille.database import migrate as runner
 from permille.database.migrate import UnableToMigrateError, available, migrate, pending
 from permille.embedded.binaries import locate_binaries
+from tests.live import PATIENCE_SECONDS
 
 SCHEMA = Path(runner.__file__).parent / "schema.sql"
 
@@ -164,7 +165,7 @@ def test_the_lock_of_a_migration_keeps_others_waiting(empty_dsn: str, tmp_path: 
         assert not done.is_set()
         assert tables(empty_dsn) == set()
         conn.execute("select pg_advisory_unlock(%s)", (runner._LOCK,))
-    thread.join(10)
+    thread.join(PATIENCE_SECONDS)
     assert done.is_set()
 
 

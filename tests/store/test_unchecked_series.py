@@ -11,6 +11,7 @@ import psycopg
 
 from permille.events.postgres import rollup, series
 from permille.store import organizations
+from tests.live import PATIENCE_SECONDS
 
 NOW = datetime(2026, 10, 1, tzinfo=UTC)
 _WAITS = "select exists (select from pg_locks where not granted and locktype = 'transactionid')"
@@ -38,7 +39,7 @@ def test_who_waits_for_another_to_note_a_series_has_noted_none_after_it(
     other = threading.Thread(target=note)
     other.start()
     with psycopg.connect(dsn, autocommit=True) as watch:
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE_SECONDS
         while watch.execute(_WAITS).fetchone() != (True,):
             assert time.monotonic() < until
             time.sleep(0.01)

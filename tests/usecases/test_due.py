@@ -35,6 +35,7 @@ from permille.usecases.due import due
 from permille.usecases.invoices import run
 from tests.conftest import fresh_database
 from tests.core.given import in_period
+from tests.live import PATIENCE_SECONDS
 
 from .world import World, bills, check_invariants, make_world, move, ts
 
@@ -257,7 +258,7 @@ def test_two_runs_at_once_bill_nobody_twice_and_forget_nobody(
     monkeypatch.setattr(due, "BATCH", 8)
     with ThreadPoolExecutor(3) as threads:
         runs = [threads.submit(due.run_live, pool, NOW) for _ in range(3)]
-        counts = [each.result(timeout=60) for each in runs]
+        counts = [each.result(timeout=PATIENCE_SECONDS) for each in runs]
     assert sum(counts) + due.run_live(pool, NOW) == 120
     _check_crowd(live)
 
@@ -270,7 +271,7 @@ def test_two_runs_share_the_numbers_of_the_billing_entity(
     monkeypatch.setattr(due, "BATCH", 8)
     with ThreadPoolExecutor(2) as threads:
         for each in [threads.submit(due.run_live, pool, NOW) for _ in range(2)]:
-            each.result(timeout=60)
+            each.result(timeout=PATIENCE_SECONDS)
     due.run_live(pool, NOW)
     _check_crowd(live)
     assert live.rows(

@@ -287,14 +287,14 @@ def test_late_usage_of_one_customer_that_fails_is_left_alone_and_tried_again(
         world.use(payer, "tokens", 3, at=ts(2024, 1, 10))
     mark(world)
     ((bad,),) = world.rows("select id from customer where external_id = 'bad'")
-    real = late_usage._differences
+    real = late_usage._priced_again
 
     def failing(conn: Any, marks: Any) -> Any:
         if any(each.customer_id == bad for each in marks):
             raise error
         return real(conn, marks)
 
-    monkeypatch.setattr(late_usage, "_differences", failing)
+    monkeypatch.setattr(late_usage, "_priced_again", failing)
     for seconds in (0, 1):
         late_usage.review_live(pool, NOW.replace(second=seconds))
     db.rollback()

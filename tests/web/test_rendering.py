@@ -10,27 +10,27 @@ from typing import Any
 import jinja2
 import pytest
 
-from permille.web import rendering
+from permille.web import rendering, templating
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Where temporary folders are made; nothing was compiled yet."""
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    rendering._environment.cache_clear()
+    templating.environment.cache_clear()
     yield tmp_path
-    rendering._environment.cache_clear()
+    templating.environment.cache_clear()
 
 
 def use_all() -> None:
-    environment = rendering._environment()
+    environment = templating.environment(rendering.static_url)
     for name in environment.list_templates():
         environment.get_template(name)
 
 
 def test_what_was_compiled_is_read_at_the_next_start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_all()
-    rendering._environment.cache_clear()
+    templating.environment.cache_clear()
     compiled: list[str] = []
     real: Any = jinja2.Environment.compile
 

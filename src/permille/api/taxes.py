@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from msgspec import UNSET, UnsetType
 from psycopg import Connection
@@ -138,7 +139,9 @@ def render_invoice_taxes(invoice: StoredInvoice) -> list[objects.InvoiceAppliedT
     """The `applied_taxes` of an invoice, as they were when it was made."""
     return [
         objects.InvoiceAppliedTax(
-            **{**each, "tax_rate": float(each["tax_rate"]), "lago_invoice_id": invoice.id}
+            **_applied(each, invoice.id, invoice.currency, invoice.created_at),
+            fees_amount_cents=each["fees_amount_cents"],
+            lago_invoice_id=invoice.id,
         )
         for each in invoice.applied_taxes
     ]
@@ -148,16 +151,22 @@ def render_fee_taxes(fee: StoredFee) -> list[objects.FeeAppliedTax]:
     """The `applied_taxes` of a fee, as they were when it was made."""
     return [
         objects.FeeAppliedTax(
-            lago_id=each["lago_id"],
-            lago_tax_id=each["lago_tax_id"],
-            tax_name=each["tax_name"],
-            tax_code=each["tax_code"],
-            tax_rate=float(each["tax_rate"]),
-            tax_description=each["tax_description"],
-            amount_cents=each["amount_cents"],
-            amount_currency=each["amount_currency"],
-            created_at=each["created_at"],
-            lago_fee_id=fee.id,
+            **_applied(each, fee.id, fee.amount_currency, fee.created_at), lago_fee_id=fee.id
         )
         for each in fee.applied_taxes
     ]
+
+
+def _applied(each: Mapping[str, Any], owner_id: UUID, currency: str, at: datetime) -> dict[str, Any]:
+    """What an invoice or a fee shows of a tax. Old rows have an id of their own; of others it follows from both."""
+    return {
+        "lago_id": each.get("lago_id") or str(uuid5(owner_id, each["lago_tax_id"])),
+        "lago_tax_id": each["lago_tax_id"],
+        "tax_name": each["tax_name"],
+        "tax_code": each["tax_code"],
+        "tax_rate": float(each["tax_rate"]),
+        "tax_description": each["tax_description"],
+        "amount_cents": each["amount_cents"],
+        "amount_currency": currency,
+        "created_at": instant(at),
+    }

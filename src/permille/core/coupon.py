@@ -11,7 +11,7 @@ from decimal import ROUND_FLOOR, ROUND_HALF_UP, Decimal
 from enum import StrEnum
 from uuid import UUID
 
-from permille.core.money import exact, round_cents
+from permille.core.money import PERCENT, exact, whole_cents
 from permille.core.record import Record, replace
 
 _FIVE_DECIMALS = Decimal("0.00001")
@@ -183,7 +183,7 @@ def taken_off(coupon: AppliedCoupon, base_cents: Decimal | int, currency: str) -
     with exact():
         at_most = int(Decimal(base_cents).to_integral_value(ROUND_FLOOR))
         if discount.percentage_rate is not None:
-            return max(min(round_cents(base_cents * discount.percentage_rate / 100), at_most), 0)
+            return max(min(whole_cents(base_cents * discount.percentage_rate * PERCENT), at_most), 0)
     if discount.amount_currency != currency or discount.amount_cents is None:
         return 0
     left = coupon.amount_left_cents

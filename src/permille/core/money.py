@@ -42,6 +42,8 @@ PRECISE_DIGITS = 15
 _PRECISE = Decimal(1).scaleb(-PRECISE_DIGITS)
 _WHOLE = Decimal(1)
 ZERO = Decimal(0)
+PERCENT = Decimal("0.01")
+"""To multiply with: dividing exactly takes ten times as long."""
 
 _TWO_DECIMALS = """
     AED AFN ALL AMD ANG AOA ARS AUD AWG AZN BAM BBD BDT BGN BMD BND BOB BRL BSD BTN BWP BYN BZD CAD CDF CHF

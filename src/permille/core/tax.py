@@ -10,14 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
-from permille.core.money import ZERO, apportion, exact, precise_cents, whole_cents
+from permille.core.money import PERCENT, ZERO, apportion, exact, precise_cents, whole_cents
 from permille.core.record import Record
 
 _RATE_DIGITS = Decimal("0.00001")
-_PERCENT = Decimal(100)
 
 
 class Tax(Record, kw_only=True):
@@ -32,7 +31,7 @@ class Tax(Record, kw_only=True):
     created_at: datetime
 
 
-class AppliedTax(NamedTuple):
+class AppliedTax(Record):
     """A tax on a fee or an invoice; `fees_amount_cents` is what it was taken of, rounded."""
 
     tax: Tax
@@ -40,8 +39,8 @@ class AppliedTax(NamedTuple):
     fees_amount_cents: int
 
 
-class Taxed(NamedTuple):
-    """What the taxes of a fee, or of an invoice, come to: a tuple, as there are as many as fees."""
+class Taxed(Record):
+    """What the taxes of a fee, or of an invoice, come to."""
 
     amount_cents: int
     precise_amount_cents: Decimal
@@ -73,7 +72,7 @@ def taxed_exactly(base_cents: Decimal | int, precise_base_cents: Decimal, taxes:
         base = Decimal(base_cents)
         applied = apply_taxes([(tax, base) for tax in taxes])
     rate = _rate_of(taxes)
-    return Taxed(sum_of(applied), precise_cents(precise_base_cents * rate / _PERCENT), rate, applied)
+    return Taxed(sum_of(applied), precise_cents(precise_base_cents * rate * PERCENT), rate, applied)
 
 
 def tax_invoice(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Taxed:
@@ -94,9 +93,7 @@ def tax_invoice(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Taxed:
         applied = apply_taxes(bases)
         return Taxed(
             amount_cents=sum_of(applied),
-            precise_amount_cents=precise_cents(
-                sum([base * tax.rate / _PERCENT for tax, base in bases], ZERO)
-            ),
+            precise_amount_cents=precise_cents(sum([base * tax.rate * PERCENT for tax, base in bases], ZERO)),
             rate=rate,
             applied=applied,
         )
@@ -128,7 +125,7 @@ def apply_taxes(
     with exact():
         if len(bases) == 1 and not correction:
             return (_apply_alone(*bases[0]),)
-        exactly = [base * tax.rate / _PERCENT for tax, base in bases]
+        exactly = [base * tax.rate * PERCENT for tax, base in bases]
         if exactly and correction:
             exactly[exactly.index(max(exactly))] += correction
         amounts = apportion(exactly)
@@ -142,7 +139,7 @@ def apply_taxes(
 
 def _apply_alone(tax: Tax, base: Decimal | int) -> AppliedTax:
     cents = base if isinstance(base, int) else whole_cents(base)
-    return AppliedTax(tax, whole_cents(base * tax.rate / _PERCENT), cents)
+    return AppliedTax(tax, whole_cents(base * tax.rate * PERCENT), cents)
 
 
 def sum_of(applied: Sequence[AppliedTax]) -> int:
@@ -180,8 +177,8 @@ def add_up_taxes(
     )
 
 
-def tax_of_json(applied: Mapping[str, Any]) -> Tax:
-    """The tax as it was when it was put on a fee or an invoice."""
+def tax_of_json(applied: Mapping[str, Any], at: datetime) -> Tax:
+    """The tax as it was when it was put on a fee or an invoice, at that instant."""
     return Tax(
         id=UUID(applied["lago_tax_id"]),
         code=applied["tax_code"],
@@ -189,7 +186,7 @@ def tax_of_json(applied: Mapping[str, Any]) -> Tax:
         description=applied["tax_description"],
         rate=Decimal(str(applied["tax_rate"])),
         applied_to_organization=False,
-        created_at=datetime.fromisoformat(applied["created_at"]),
+        created_at=at,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from permille.core.fee_kind import FeeKind
@@ -142,14 +142,14 @@ class Lot(Record, kw_only=True):
     """Whether it was given for nothing."""
 
 
-class LotPart(NamedTuple):
+class LotPart(Record):
     """What is taken of a lot."""
 
     lot: Lot
     amount_cents: int
 
 
-class Worth(NamedTuple):
+class Worth(Record):
     """Credits, and the money that they are."""
 
     amount_cents: int
@@ -245,7 +245,7 @@ def take(lots: Iterable[Lot], amount_cents: int) -> tuple[LotPart, ...]:
     return tuple(parts)
 
 
-class FeeBucket(NamedTuple):
+class FeeBucket(Record):
     """Fees that the same wallets pay for, and what they come to with taxes, unrounded."""
 
     fee_type: FeeKind
@@ -280,10 +280,12 @@ def spend(wallets: Sequence[FilledWallet], buckets: Sequence[FeeBucket], total_c
 
 def _take_of(buckets: Sequence[FeeBucket], left: list[Decimal], wallet: Wallet, total_cents: int) -> Decimal:
     """What a wallet pays of all buckets, of which so much is left; call it under exact()."""
-    taken = ZERO
+    taken, most = ZERO, min(wallet.balance_cents, total_cents)
     for place, bucket in enumerate(buckets):
+        if taken == most:
+            break
         if bucket.is_paid_by(wallet):
-            part = min(left[place], wallet.balance_cents - taken, total_cents - taken)
+            part = min(left[place], most - taken)
             left[place] -= part
             taken += part
     return taken

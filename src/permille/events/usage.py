@@ -108,25 +108,13 @@ class UsageQuery(Record, kw_only=True):
         name, text = self.mark
         return [each._replace(dimensions={**each.dimensions, name: text}) for each in found]
 
-    def partial_of(self, sums: Sums) -> Partial:
-        """What is kept of some of its events."""
-        partial = Partial(*sums)
+    def partial_of(self, partial: Partial) -> Partial:
+        """What it asks for of some of its events."""
         return carried_over_to(partial, self.to) if self.is_carried_over else partial
 
 
 def _utc_date(at: datetime) -> str:
     return at.astimezone(UTC).date().isoformat()
-
-
-class Sums(NamedTuple):
-    """What events add up to: the fields of a Partial, in the order in which statements answer them."""
-
-    events_count: int
-    values_count: int
-    sum: Decimal
-    max: Decimal | None
-    precise_amount_cents: Decimal
-    moment: Decimal
 
 
 class UsageEvent(NamedTuple):

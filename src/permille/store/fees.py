@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeVar
 from uuid import UUID
@@ -40,7 +39,7 @@ from permille.database.bulk import (
 )
 from permille.database.connections import exact_json
 from permille.database.typed_rows import typed_row
-from permille.ids import dashed, id_texts, new_id_texts, new_ids
+from permille.ids import new_id_texts, new_ids
 
 
 class StoredFee(Record, kw_only=True):
@@ -111,7 +110,7 @@ class StoredFee(Record, kw_only=True):
             rate=self.taxes_rate,
             applied=tuple(
                 AppliedTax(
-                    tax=tax_of_json(each),
+                    tax=tax_of_json(each, self.created_at),
                     amount_cents=each["amount_cents"],
                     fees_amount_cents=each["fees_amount_cents"],
                 )
@@ -277,7 +276,7 @@ def unsaved(draft: InvoiceDraft) -> list[StoredFee]:
             taxes_amount_cents=line.taxed.amount_cents,
             taxes_precise_amount_cents=line.taxed.precise_amount_cents,
             taxes_rate=line.taxed.rate,
-            applied_taxes=applied_taxes_json(line.taxed, draft.currency, draft.at),
+            applied_taxes=applied_taxes_json(line.taxed),
             precise_coupons_amount_cents=line.discount_cents,
             amount_details=line.fee.amount_details,
             grouped_by=line.fee.grouped_by,
@@ -303,35 +302,28 @@ def unsaved(draft: InvoiceDraft) -> list[StoredFee]:
 
 
 class TaxTexts:
-    """Applied taxes as JSON in lines of COPY: what is the same of a tax in all lines of an instant is rendered once.
+    """Applied taxes as JSON in lines of COPY: what is the same of a tax in all lines is rendered once.
 
     It knows taxes by their objects: its owner keeps these.
     """
 
     def __init__(self) -> None:
-        self._beginnings: dict[tuple[int, str, datetime], str] = {}
-        self._ids: dict[datetime, Iterator[str]] = {}
+        self._beginnings: dict[int, str] = {}
 
-    def of(self, taxed: Taxed, currency: str, at: datetime) -> str:
+    def of(self, taxed: Taxed) -> str:
         """The taxes as they are now: they stay on the invoice whatever becomes of them."""
         if not taxed.applied:
             return "[]"
-        ids = self._ids.get(at)
-        if ids is None:
-            ids = self._ids[at] = id_texts(at)
         shown = [
-            f'{self._beginning(tax, currency, at)},"lago_id":"{dashed(next(ids))}"'
-            f',"amount_cents":{amount},"fees_amount_cents":{base}}}'
-            for tax, amount, base in taxed.applied
+            f'{self._beginnings.get(id(each.tax)) or self._begin(each.tax)},"amount_cents":{each.amount_cents}'
+            f',"fees_amount_cents":{each.fees_amount_cents}}}'
+            for each in taxed.applied
         ]
         return f"[{','.join(shown)}]"
 
-    def _beginning(self, tax: Tax, currency: str, at: datetime) -> str:
-        key = id(tax), currency, at
-        found = self._beginnings.get(key)
-        if found is None:
-            text = line_text(exact_json(_tax_json(tax, currency, at)))
-            found = self._beginnings[key] = text.removesuffix("}")
+    def _begin(self, tax: Tax) -> str:
+        found = line_text(exact_json(_tax_json(tax))).removesuffix("}")
+        self._beginnings[id(tax)] = found
         return found
 
 
@@ -383,14 +375,14 @@ def _fee_lines(draft: InvoiceDraft, ids: Sequence[str], texts: _FeeTexts) -> Ite
             f"\t{or_null(fee.total_aggregated_units)}\t{or_null(fee.events_count)}\t{fee.amount_cents}"
             f"\t{currency}\t{fee.precise_amount_cents!s}\t{fee.unit_amount_cents}\t{fee.precise_unit_amount!s}"
             f"\t{_json(fee.amount_details)}\t{_json(fee.grouped_by)}\t{period}\t{parents.get(position, NULL)}"
-            f"\t{_taxes(line.taxed, draft, texts)}\t{line.discount_cents!s}\t{_rest(fee)}\t{at}\n"
+            f"\t{_taxes(line.taxed, texts)}\t{line.discount_cents!s}\t{_rest(fee)}\t{at}\n"
         )
 
 
-def _taxes(taxed: Taxed, draft: InvoiceDraft, texts: _FeeTexts) -> str:
+def _taxes(taxed: Taxed, texts: _FeeTexts) -> str:
     if taxed is UNTAXED:
         return "0\t0\t0\t[]"
-    applied = texts.taxes.of(taxed, draft.currency, draft.at)
+    applied = texts.taxes.of(taxed)
     return f"{taxed.amount_cents}\t{taxed.precise_amount_cents!s}\t{taxed.rate!s}\t{applied}"
 
 
@@ -488,22 +480,19 @@ def in_unit_of_json(kept: Mapping[str, Any]) -> InUnit:
     return InUnit(AppliedPricingUnit(unit=unit, conversion_rate=Decimal(kept["conversion_rate"])), amounts)
 
 
-def applied_taxes_json(taxed: Taxed, currency: str, at: datetime) -> list[dict[str, Any]]:
-    """The taxes of a fee or an invoice as they are kept on it."""
-    ids = new_ids(at, len(taxed.applied))
+def applied_taxes_json(taxed: Taxed) -> list[dict[str, Any]]:
+    """The taxes of a fee or an invoice as they are kept on it, which has their currency and instant."""
     return [
         {
-            **_tax_json(each.tax, currency, at),
-            "lago_id": str(applied_id),
+            **_tax_json(each.tax),
             "amount_cents": each.amount_cents,
             "fees_amount_cents": each.fees_amount_cents,
         }
-        for applied_id, each in zip(ids, taxed.applied, strict=True)
+        for each in taxed.applied
     ]
 
 
-@lru_cache(maxsize=1024)
-def _tax_json(tax: Tax, currency: str, at: datetime) -> Mapping[str, Any]:
+def _tax_json(tax: Tax) -> Mapping[str, Any]:
     """What all fees of a run say of a tax."""
     return {
         "lago_tax_id": str(tax.id),
@@ -511,8 +500,6 @@ def _tax_json(tax: Tax, currency: str, at: datetime) -> Mapping[str, Any]:
         "tax_code": tax.code,
         "tax_rate": tax.rate,
         "tax_description": tax.description,
-        "amount_currency": currency,
-        "created_at": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
 
 

@@ -244,7 +244,7 @@ def add(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> list[list[str]
     on_invoices = [draft for draft in drafts if draft.is_on_invoice]
     if on_invoices:
         rows, tax_texts = [_columns(draft) for draft in on_invoices], fees.TaxTexts()
-        taxes = (tax_texts.of(draft.taxed, draft.currency, draft.at) for draft in on_invoices)
+        taxes = (tax_texts.of(draft.taxed) for draft in on_invoices)
         columns = ", ".join([*rows[0], "applied_taxes"])
         copy_lines(conn, "invoice", columns, map(_copy_line, rows, taxes))
         billed = (_billing_line(draft.id, billing) for draft in on_invoices for billing in draft.billings)
@@ -255,10 +255,7 @@ def add(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> list[list[str]
 
 def _row(draft: InvoiceDraft) -> dict[str, Any]:
     """The columns of an invoice that is saved, its taxes as JSON."""
-    return {
-        **_columns(draft),
-        "applied_taxes": fees.applied_taxes_json(draft.taxed, draft.currency, draft.at),
-    }
+    return {**_columns(draft), "applied_taxes": fees.applied_taxes_json(draft.taxed)}
 
 
 def _columns(draft: InvoiceDraft) -> dict[str, Any]:

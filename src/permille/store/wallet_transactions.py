@@ -11,6 +11,7 @@ from uuid import UUID
 from psycopg import Connection
 from psycopg.rows import class_row
 
+from permille.core.money import exact
 from permille.core.record import Record, asdict, names_of
 from permille.core.wallet import (
     LOWEST_PRIORITY,
@@ -130,10 +131,7 @@ def consume(conn: Connection[Any], parts: Sequence[tuple[WalletTransaction, LotP
             uuid_array(part.lot.id for _, part in parts),
             uuid_array(taker.id for taker, _ in parts),
             int_array(part.amount_cents for _, part in parts),
-            decimal_array(
-                credits_of_share(taker.credit_amount, part.amount_cents, of_cents=taker.amount_cents)
-                for taker, part in parts
-            ),
+            decimal_array(_shares(parts)),
             instant_array(taker.created_at for taker, _ in parts),
         ],
     )
@@ -143,6 +141,15 @@ def consume(conn: Connection[Any], parts: Sequence[tuple[WalletTransaction, LotP
         ") p where t.id = p.id",
         [uuid_array(part.lot.id for _, part in parts), int_array(part.amount_cents for _, part in parts)],
     )
+
+
+def _shares(parts: Sequence[tuple[WalletTransaction, LotPart]]) -> list[Decimal]:
+    """The credits that go with each part."""
+    with exact():
+        return [
+            credits_of_share(taker.credit_amount, part.amount_cents, of_cents=taker.amount_cents)
+            for taker, part in parts
+        ]
 
 
 def _select(conn: Connection[Any], condition: str, values: Any) -> list[WalletTransaction]:

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from jinja2 import Environment, FileSystemBytecodeCache, PackageLoader, StrictUndefined, select_autoescape
-from jinja2.bccache import Bucket
 from starlette.responses import Response
 
-from permille.http.words import in_words
 from permille.web.security import HEADERS
-from permille.web.shown import FILTERS, with_query
 from permille.web.visit import ADMINS, OWNERS, WRITERS, HtmlPage, Visit
 
 NOTICES = {
@@ -64,43 +59,11 @@ def static_url(name: str) -> str:
     return f"/app/static/{name}?v={hashlib.sha256(static_file(name)).hexdigest()[:12]}"
 
 
-class _CompiledTemplates(FileSystemBytecodeCache):
-    """Compiled templates of earlier looks, up to 0.1 s for a page; in a temporary folder of this user's own.
-
-    A page's are loaded when it is first looked at: all of them take 10 MiB.
-    """
-
-    def dump_bytecode(self, bucket: Bucket) -> None:
-        with suppress(OSError):  # a full disk is no reason to show no page
-            super().dump_bytecode(bucket)
-
-
-def _compiled() -> _CompiledTemplates | None:
-    try:
-        return _CompiledTemplates()
-    except (OSError, RuntimeError):  # there can be no such folder
-        return None
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("permille.web"),
-        autoescape=select_autoescape(default=True, default_for_string=True),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        auto_reload=False,
-        bytecode_cache=_compiled(),
-    )
-    environment.filters |= FILTERS | {"in_words": in_words}
-    environment.globals |= {"static_url": static_url, "with_query": with_query}
-    return environment
-
-
 def html(template: str, context: dict[str, Any], status: int = 200) -> Response:
+    from permille.web.templating import environment
+
     noted: dict[str, Any] = {"labels": {}, "unread": {}}
-    text = _environment().get_template(template).render({**noted, **context})
+    text = environment(static_url).get_template(template).render({**noted, **context})
     return Response(text, status, headers=HEADERS, media_type="text/html; charset=utf-8")
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from permille.core.contract.plan import Plan
@@ -88,8 +88,8 @@ class InvoiceStatus(StrEnum):
     DELETED = "deleted"
 
 
-class Line(NamedTuple):
-    """A fee on an invoice, with what is taken off and added to it: a tuple, as steps make it again and again."""
+class Line(Record):
+    """A fee on an invoice, with what is taken off and added to it."""
 
     fee: Fee
     plan: Plan | None = None
@@ -104,24 +104,6 @@ class Line(NamedTuple):
     """Taken off before taxes, to five decimals."""
     fee_id: UUID | None = None
     """The id of the fee where it exists already, without an invoice."""
-
-    def changed(
-        self,
-        *,
-        taxes: tuple[Tax, ...] | None = None,
-        taxed: Taxed | None = None,
-        discount_cents: Decimal | None = None,
-    ) -> Line:
-        """The line with other taxes or another discount, at a fraction of the cost of _replace."""
-        return Line(
-            self.fee,
-            self.plan,
-            self.own_taxes,
-            self.taxes if taxes is None else taxes,
-            self.taxed if taxed is None else taxed,
-            self.discount_cents if discount_cents is None else discount_cents,
-            self.fee_id,
-        )
 
     @property
     def taxable_cents(self) -> Decimal | int:
@@ -354,8 +336,8 @@ class InvoiceDraft(Record, kw_only=True, dict=True):
         )
 
 
-_COMPUTED_OF_LINES = ("fees_amount_cents", "waits_for_price")
-"""What is computed of the lines alone."""
+_COMPUTED_OF_FEES = ("fees_amount_cents", "waits_for_price")
+"""What is computed of the fees of the lines alone."""
 _PRINTED = frozenset({"dates", "number", "custom_sections", "price_retry_at"})
 """What nothing is computed of."""
 
@@ -367,8 +349,21 @@ def changed(draft: InvoiceDraft, **changes: Any) -> InvoiceDraft:
     if changes.keys() <= _PRINTED:
         made.__dict__.update(known)
     elif "lines" not in changes:
-        made.__dict__.update((name, known[name]) for name in _COMPUTED_OF_LINES if name in known)
+        _keep_computed_of_fees(known, made)
     return made
+
+
+def with_same_fees(draft: InvoiceDraft, lines: Sequence[Line], **changes: Any) -> InvoiceDraft:
+    """As `changed`, for lines with the same fees, whose discounts or taxes are others."""
+    made = replace(draft, lines=tuple(lines), **changes)
+    _keep_computed_of_fees(draft.__dict__, made)
+    return made
+
+
+def _keep_computed_of_fees(known: Mapping[str, Any], made: InvoiceDraft) -> None:
+    for name in _COMPUTED_OF_FEES:
+        if name in known:
+            made.__dict__[name] = known[name]
 
 
 def _place(line: Line, places: Mapping[Id, int]) -> int:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from enum import StrEnum
+from functools import reduce
 from typing import Any
 from uuid import UUID
 
@@ -152,10 +153,37 @@ def _added(to: Line | None, line: Line, sign: int) -> Line:
         )
 
 
-def with_usage(lines: Sequence[Line]) -> list[Line]:
-    """The lines of which usage has come late, and the minimum's with them: not those that another price alone has changed."""
-    kept = [line for line in lines if line.units or line.events_count or line.is_true_up]
-    return kept if any(line.units or line.events_count for line in kept) else []
+def with_usage(lines: Iterable[Line], before: Iterable[Line]) -> list[Line]:
+    """The lines of which usage has come late, and what of a minimum they take: not those that another price alone has changed.
+
+    `before` is all that was billed or decided.
+    """
+    used = [line for line in lines if not line.is_true_up and (line.units or line.events_count)]
+    return _with_minimum(used, before)
+
+
+def _with_minimum(used: list[Line], before: Iterable[Line]) -> list[Line]:
+    """With what the line that made a charge up to its minimum changes by these others, at the prices that it was made up with."""
+    filled = [line for line in before if line.is_true_up]
+    filling = reduce(_and, filled, None)
+    more = reduce(_and, used, None)
+    if more is None or filling is None or filling.amount_cents <= 0:
+        return used
+    taken = min(more, filling, key=lambda line: line.amount_cents)
+    change = replace(
+        _added(None, taken, -1),
+        charge_filter_id=filling.charge_filter_id,
+        grouped_by=filling.grouped_by,
+        is_true_up=True,
+        units=ZERO,
+        events_count=0,
+        is_unpriced=False,
+    )
+    return used if change.is_nothing else [*used, change]
+
+
+def _and(to: Line | None, line: Line) -> Line:
+    return _added(to, line, 1)
 
 
 UsagePlace = tuple[Any, ...]
@@ -177,15 +205,14 @@ def usage_by_place(lines: Iterable[Line]) -> dict[UsagePlace, tuple[Decimal, int
     return {place: used for place, used in found.items() if any(used)}
 
 
-def with_changed_usage(lines: Sequence[Line]) -> list[Line]:
-    """The lines of which usage has come late: what corrected prices alone change is no late usage.
+def with_changed_usage(lines: Sequence[Line], before: Iterable[Line]) -> list[Line]:
+    """The lines of which usage has come late, and what of a minimum they take: what corrected prices alone change is no late usage.
 
-    A minimum belongs to all lines of a charge, so beside one none is left out.
+    `before` is all that was billed or decided.
     """
     changed = usage_by_place(lines)
-    if changed and any(line.is_true_up for line in lines):
-        return list(lines)
-    return [line for line in lines if usage_place(line) in changed]
+    used = [line for line in lines if not line.is_true_up and usage_place(line) in changed]
+    return _with_minimum(used, before)
 
 
 def waits_for_price(lines: Iterable[Line], charge: CompiledCharge) -> bool:

@@ -6,14 +6,17 @@ A line is units times a price that all lines of a place have. They are rounded a
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, Inexact, getcontext
+from typing import NamedTuple
 
 from permille.core.metering.aggregations import COUNT, SUM
+from permille.core.metering.usage import Partial
 from permille.core.money import ZERO, apportion, exact, precise_cents, whole_cents
-from permille.core.rating.charge import CompiledCharge, Place
+from permille.core.rating.charge import Bucket, CompiledCharge, Dimensions, Place
+from permille.core.rating.filters import Group
 from permille.core.rating.models import Quantity, model_of
-from permille.core.rating.rate import by_texts
+from permille.core.rating.rate import by_texts, usage_by_bucket
 from permille.core.rating.rounding import Rounding
 
 Used = tuple[Sequence[int], Sequence[Decimal]]
@@ -31,6 +34,31 @@ def is_linear(charge: CompiledCharge) -> bool:
         and not (charge.prorated or charge.pay_in_advance or charge.is_renewal)
         and all(model_of(bucket.model).is_linear for bucket in charge.buckets)
     )
+
+
+class Column(NamedTuple):
+    """What the groups of a bucket have used and owe, in the order of their fees."""
+
+    bucket: Bucket
+    groups: Sequence[Group]
+    units: Sequence[Decimal]
+    events_counts: Sequence[int]
+    cents: Sequence[int]
+
+
+def has_one_price(charge: CompiledCharge) -> bool:
+    """Whether `price_columns` prices it: it is linear, and all groups of a bucket pay the same for a unit."""
+    return is_linear(charge) and not any(model_of(bucket.model).priced_by for bucket in charge.buckets)
+
+
+def price_columns(charge: CompiledCharge, series: Iterable[tuple[Dimensions, Partial]]) -> Iterator[Column]:
+    """What `price_usage` finds of a charge of which that is true, each line rounded by itself. Call under exact()."""
+    for i, bucket, found in usage_by_bucket(charge, series, with_idle=True):
+        groups = [group for group, _ in found]
+        events_counts = [charge.aggregation.events_counted(partial) for _, partial in found]
+        units = [max(charge.aggregation.units(partial), ZERO) for _, partial in found]
+        cents = [whole_cents(each) for each in _amounts(charge, (i, ()), units)]
+        yield Column(bucket, groups, units, events_counts, cents)
 
 
 def units_of(charge: CompiledCharge, events_counts: Iterable[int], sums: Iterable[Decimal]) -> list[Decimal]:

@@ -128,9 +128,8 @@ def price_usage(
     """What `rate` makes fees of, in their order, each by itself. Go through it under exact()."""
     if charge.is_renewal:
         rated = replace(rated, proration=replace(rated.proration, spares_last_day=False))
-    usage = _usage_by_bucket(charge, series, paid_from=rated.period.from_ if charge.pay_in_advance else None)
-    for i, bucket in enumerate(charge.buckets):
-        found = usage.get(i) or _unused(charge, bucket, with_idle=with_idle)
+    paid_from = rated.period.from_ if charge.pay_in_advance else None
+    for i, bucket, found in usage_by_bucket(charge, series, with_idle=with_idle, paid_from=paid_from):
         if _is_priced_by_units(charge, bucket):
             yield from _priced_by_units(charge, bucket, found)
             continue
@@ -185,10 +184,23 @@ def _unused(charge: CompiledCharge, bucket: Bucket, *, with_idle: bool) -> list[
     return []
 
 
-def _usage_by_bucket(
+def usage_by_bucket(
+    charge: CompiledCharge,
+    series: Iterable[tuple[Dimensions, Partial]],
+    *,
+    with_idle: bool,
+    paid_from: datetime | None = None,
+) -> Iterator[tuple[int, Bucket, Sequence[tuple[Group, Partial]]]]:
+    """What the groups of each bucket have used, in the order of their fees; `paid_from` is the period's beginning in advance."""
+    used = _used(charge, series, paid_from=paid_from)
+    for i, bucket in enumerate(charge.buckets):
+        yield i, bucket, used.get(i) or _unused(charge, bucket, with_idle=with_idle)
+
+
+def _used(
     charge: CompiledCharge, series: Iterable[tuple[Dimensions, Partial]], *, paid_from: datetime | None
 ) -> dict[int, list[tuple[Group, Partial]]]:
-    found: dict[int, dict[Group, Partial]] = {}
+    found: dict[int, dict[Group, Partial]] = defaultdict(dict)
     several: dict[Place, list[Partial]] = {}
     counted = charge.aggregation.events_counted
     for dimensions, events in series:
@@ -196,7 +208,7 @@ def _usage_by_bucket(
         if not counted(partial):
             continue
         i, group = series_place(charge, dimensions)
-        groups = found.setdefault(i, {})
+        groups = found[i]
         if group in groups:
             several.setdefault((i, group), [groups[group]]).append(partial)
         else:
@@ -207,11 +219,7 @@ def _usage_by_bucket(
         found = {
             i: _folded(charge.aggregator, charge.buckets[i], groups, paid_from) for i, groups in found.items()
         }
-    return {
-        i: sorted(groups.items(), key=_by_group_texts) if len(groups) > 1 else list(groups.items())
-        for i, groups in found.items()
-        if groups
-    }
+    return {i: _in_order(groups) for i, groups in found.items() if groups}
 
 
 def _folded(
@@ -225,13 +233,17 @@ def _folded(
     return {group: partial for group, partial in folded.items() if partial.events_count}
 
 
-def _by_group_texts(item: tuple[Group, Partial]) -> Any:
-    """As by_texts; most groups are by one key."""
-    group = item[0]
-    if len(group) == 1:
-        text = group[0][1]
-        return text is None, text or ""
-    return by_texts(group)
+def _in_order(groups: Mapping[Group, Partial]) -> list[tuple[Group, Partial]]:
+    """In the order of by_texts. Most groups are by one key, of which only None is no text: it would be first."""
+    found = list(groups.items())
+    if len(found) < 2:
+        return found
+    if len(found[0][0]) > 1:
+        return sorted(found, key=lambda item: by_texts(item[0]))
+    found.sort(key=lambda item: item[0][0][1] or "")
+    if found[0][0][0][1] is None:
+        found.append(found.pop(0))
+    return found
 
 
 def by_texts(group: Group) -> list[tuple[bool, str]]:

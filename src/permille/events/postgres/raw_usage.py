@@ -23,7 +23,7 @@ from permille.core.metering.usage import Operation, Partial, epoch_seconds
 from permille.core.money import ZERO, exact
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 from permille.events.postgres.metering import PROPERTIES
-from permille.events.usage import BEGINNING, SeriesUsage, Sums, UsageEvent, UsageQuery
+from permille.events.usage import BEGINNING, SeriesUsage, UsageEvent, UsageQuery
 
 _SERIES = """
 from unnest(%(keys)s::int[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[],
@@ -132,7 +132,7 @@ def _summed(
             name: value for name, value in zip(how.keys, key_values, strict=True) if is_dimension(value)
         }
         properties |= {name: dimensions[name] for name in how.keys if name in dimensions}
-        partial = windows[key].partial_of(Sums(*sums))
+        partial = windows[key].partial_of(Partial(*sums))
         used = SeriesUsage(
             series_id=series_id, code=code, dimensions=property_texts(properties), partial=partial
         )
@@ -183,7 +183,7 @@ def _partial(window: UsageQuery, code: str, events: Sequence[_Event]) -> Partial
     valued = sorted((each.at, each.seq, each.value) for each in events if each.value is not None)
     with exact():
         partial = window.partial_of(
-            Sums(
+            Partial(
                 len(events),
                 len(valued),
                 sum((value for _, _, value in valued), ZERO),

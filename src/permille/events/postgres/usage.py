@@ -17,18 +17,19 @@ from typing import Any
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+import msgspec
 from psycopg import Connection
 
 from permille.core.metering.encoding import SeriesLayout
 from permille.core.metering.event import property_texts
-from permille.core.metering.usage import Instance, Operation
+from permille.core.metering.usage import Instance, Operation, Partial
 from permille.core.money import ZERO, exact
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 from permille.database.connections import exact_value
 from permille.events.postgres.custom_usage import CustomWindow, custom_events
 from permille.events.postgres.metering import being_rebuilt, under_one_version
 from permille.events.postgres.raw_usage import raw_usage
-from permille.events.usage import BEGINNING, SeriesUsage, Sums, UsageQuery
+from permille.events.usage import BEGINNING, SeriesUsage, UsageQuery
 
 _END = datetime.max.replace(tzinfo=UTC)
 _TEXTS_REMEMBERED = 4096
@@ -116,15 +117,17 @@ def _after(at: datetime, span: timedelta) -> datetime:
 # Lateral with "offset 0": as a join the planner expects one row, and then pairs all windows with all pieces.
 WANTED = """
 with wanted as materialized (
-    select w.key, s.id as series_id
+    select w.key, s.id as series_id, w.code, s.dimensions
     from unnest(%(keys)s::int[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[])
         as w (key, organization_id, external_subscription_id, code)
     cross join lateral (
-        select id from series where organization_id = w.organization_id
+        select id, dimensions from series where organization_id = w.organization_id
             and external_subscription_id = w.external_subscription_id and code = w.code offset 0
     ) s
     union all
-    select * from unnest(%(series_keys)s::int[], %(series_ids)s::bigint[])
+    select w.key, w.series_id, s.code, s.dimensions
+    from unnest(%(series_keys)s::int[], %(series_ids)s::bigint[]) as w (key, series_id)
+    cross join lateral (select code, dimensions from series where id = w.series_id offset 0) s
 ), bound as (
     select * from unnest(%(bound_keys)s::int[], %(froms)s::timestamptz[], %(tos)s::timestamptz[])
         as b (key, from_at, to_at)
@@ -171,6 +174,8 @@ PARTS = """
 )
 """
 
+# A full join has no nested loop, which the planner takes where it expects few series of a subscription that has thousands;
+# the condition on what it finds is one that doesn't make an ordinary join of it.
 _SUMS = (
     WANTED
     + PARTS
@@ -180,12 +185,14 @@ _SUMS = (
         sum(sum) as sum, max(max) as max, sum(precise_amount_cents) as precise_amount_cents, sum(moment) as moment
     from part group by key, series_id
 )
-select t.key, t.series_id, s.code, s.dimensions::text, t.events_count, t.values_count, t.sum, t.max,
-    t.precise_amount_cents, t.moment, m.rolled_up_to
+select s.*, m.rolled_up_to
 from metering_state m
 left join (
-    total t cross join lateral (select code, dimensions from series where id = t.series_id offset 0) s
-) on true
+    select t.key, t.series_id, w.code, w.dimensions::text, t.events_count, t.values_count, t.sum, t.max,
+        t.precise_amount_cents, t.moment
+    from total t full join wanted w on w.key = t.key and w.series_id = t.series_id
+    where coalesce(t.key, -1) >= 0
+) s on true
 """
 )
 
@@ -431,7 +438,7 @@ def _from_cells(
     details = _details(conn, windows) if any(map(_needs_details, windows)) else {}
     found: list[list[SeriesUsage]] = [[] for _ in windows]
     for key, series_id, code, dimensions, events, values, total, greatest, amount, moment, _ in totals:
-        partial = windows[key].partial_of(Sums(events, values, total, greatest, amount, moment))
+        partial = windows[key].partial_of(Partial(events, values, total, greatest, amount, moment))
         extra = details.get((key, series_id)) if details else None
         found[key].append(
             SeriesUsage(
@@ -441,10 +448,16 @@ def _from_cells(
     return found
 
 
+_decode_texts = msgspec.json.Decoder(dict[str, str | None]).decode
+
+
 @lru_cache(maxsize=_TEXTS_REMEMBERED)
 def _texts_of(dimensions: str) -> Mapping[str, str | None]:
     """The texts of dimensions as JSON: thousands of series have the same. Nobody changes them."""
-    return property_texts(exact_value(dimensions))
+    try:
+        return _decode_texts(dimensions)
+    except msgspec.ValidationError:
+        return property_texts(exact_value(dimensions))
 
 
 def _needs_details(window: UsageQuery) -> bool:

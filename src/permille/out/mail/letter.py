@@ -7,11 +7,13 @@ from email.headerregistry import Address
 from email.message import EmailMessage
 from email.utils import format_datetime
 from functools import cache
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from typing import TYPE_CHECKING
 
 from permille.core.record import Record
 from permille.store.mails import Mail
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 class Attachment(Record, kw_only=True):
@@ -78,6 +80,8 @@ def _line(text: str) -> str:
 
 @cache
 def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+
     return Environment(
         loader=PackageLoader("permille.out.mail", "templates"),
         autoescape=select_autoescape(["html"]),

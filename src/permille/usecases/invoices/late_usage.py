@@ -162,21 +162,22 @@ def _propose(
     The customers are locked.
     """
     seen_to = event_log.arrival(conn).seen_to
-    found = usage.under_one_metering(conn, [organization_id], lambda: _differences(conn, marks))
+    found = usage.under_one_metering(conn, [organization_id], lambda: _priced_again(conn, marks))
     known = _decided(conn, {mark.subscription_id for mark in marks})
     changed = store.changed_since(
-        conn, [(period.basis.charge.id, period.mark.invoice_id) for period, _ in found]
+        conn, [(period.basis.charge.id, period.mark.invoice_id) for period, _, _ in found]
     )
     corrected = catalogue_corrections.corrected_since_final(conn, {mark.invoice_id for mark in marks})
     proposals, gone = [], []
-    for period, lines in found:
+    for period, lines, billed in found:
         open_now = [each for each in known[period.key] if each.status == LateUsageStatus.OPEN]
         settled = [each for each in known[period.key] if each.status != LateUsageStatus.OPEN]
-        missing = difference(lines, [line for each in settled for line in store.lines_of(each)])
+        decided = [line for each in settled for line in store.lines_of(each)]
+        missing = difference(difference(lines, billed), decided)
         if (period.basis.charge.id, period.mark.invoice_id) in changed:
-            missing = with_usage(missing)
+            missing = with_usage(missing, [*billed, *decided])
         if period.has_catalogue_prices and period.mark.invoice_id in corrected:
-            missing = with_changed_usage(missing)
+            missing = with_changed_usage(missing, [*billed, *decided])
         if any(abs(line.amount_cents) > AMOUNT_MAX for line in missing):
             log.error("Late usage of subscription %s is out of range", period.mark.subscription_id)
         elif missing:
@@ -218,8 +219,10 @@ def _key(fee: StoredFee) -> Key | None:
     return fee.subscription_id, fee.charge_id, fee.from_at, fee.to_at
 
 
-def _differences(conn: Connection[Any], marks: Sequence[Mark]) -> list[tuple[_Period, list[Line]]]:
-    """What each charge comes to now, less what its invoice has billed."""
+def _priced_again(
+    conn: Connection[Any], marks: Sequence[Mark]
+) -> list[tuple[_Period, list[Line], list[Line]]]:
+    """What each charge comes to now, and what its invoice has billed."""
     periods = _periods(conn, marks)
     windows = [(period.key, window) for period in periods for window in period.basis.windows]
     read: dict[Key, list[Any]] = defaultdict(list)
@@ -234,10 +237,8 @@ def _differences(conn: Connection[Any], marks: Sequence[Mark]) -> list[tuple[_Pe
     return [
         (
             period,
-            difference(
-                [line_of(fee) for fee in fees_now(period.basis, read[period.key])],
-                [less(billed_line(fee), credited.get(fee.id, 0)) for fee in billed[period.key]],
-            ),
+            [line_of(fee) for fee in fees_now(period.basis, read[period.key])],
+            [less(billed_line(fee), credited.get(fee.id, 0)) for fee in billed[period.key]],
         )
         for period in periods
     ]

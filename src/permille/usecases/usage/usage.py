@@ -34,6 +34,7 @@ from permille.core.period import (
 from permille.core.rating.charge import CompiledCharge, Dimensions, Place, shown_group
 from permille.core.rating.fee import Breakdown, Fee
 from permille.core.rating.level import PaidLevel
+from permille.core.rating.linear import Column, has_one_price, price_columns
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.models.group_keys import PRICING, TARGET_WALLET, pricing_keys
 from permille.core.rating.pricing_unit import InUnit
@@ -412,8 +413,11 @@ def charge_usage(
     filters: dict[Any, UsedFilter] = {each.id: _used_filter(each) for each in charge.filters}
     if elapsed is None and compiled.rounding is Rounding.PER_FEE and not compiled.presentation_keys.names:
         with exact():
-            priced = price_usage(compiled, series, rated=rated, paid_levels=paid_levels)
-            lines = tuple(_priced_lines(compiled, priced, filters))
+            if has_one_price(compiled):
+                lines = tuple(_lines_of_columns(price_columns(compiled, series), filters))
+            else:
+                priced = price_usage(compiled, series, rated=rated, paid_levels=paid_levels)
+                lines = tuple(_priced_lines(compiled, priced, filters))
     else:
         fees = rate(compiled, series, subscription_id=subscription_id, rated=rated, paid_levels=paid_levels)
         lines = tuple(_fee_lines(charge, compiled, fees, filters, search=search, elapsed=elapsed))
@@ -484,6 +488,16 @@ def _priced_lines(
             None,
             each.is_unpriced,
         )
+
+
+def _lines_of_columns(columns: Iterable[Column], filters: Mapping[Any, UsedFilter]) -> Iterator[UsageLine]:
+    """The same of a charge that is priced by columns: there may be ten thousand groups."""
+    for bucket, *column in columns:
+        used, is_unpriced = filters.get(bucket.charge_filter_id), bucket.is_unpriced
+        for group, units, events_count, cents in zip(*column, strict=True):
+            shown = dict(group)
+            has_no_price = is_unpriced and bool(units or events_count)
+            yield UsageLine(used, shown, units, units, events_count, cents, None, (), None, has_no_price)
 
 
 def _line(fee: Fee, used: UsedFilter | None) -> UsageLine:

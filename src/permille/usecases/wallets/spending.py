@@ -9,7 +9,7 @@ from psycopg import Connection
 
 from permille.core.invoice.draft import InvoiceDraft, InvoiceKind
 from permille.store import wallets
-from permille.usecases.wallets.changes import announce, changed
+from permille.usecases.wallets.changes import announce, ongoing_changed
 
 
 def take(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
@@ -20,5 +20,5 @@ def take(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
     made = wallets.take(conn, on_invoices)
     if made:
         announce(conn, "created", made, made[0].created_at)
-        changed(conn, {each.wallet_id for each in made}, now=made[0].created_at)
+        ongoing_changed(conn, {each.wallet_id for each in made}, now=made[0].created_at)
     wallets.set_out_of_date(conn, {draft.customer.id for draft in on_invoices}, at=on_invoices[0].made_at)

@@ -10,7 +10,7 @@ from permille.core.contract.plan import sold_plan_id
 from permille.core.contract.price_versions import versions_of
 from permille.core.coupon import AppliedCoupon, CouponCredit, spread, taken_off, used
 from permille.core.fee_kind import FeeKind
-from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus, Line, changed
+from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus, Line, with_same_fees
 from permille.core.invoice.facts import Facts
 from permille.core.money import ZERO, exact
 from permille.core.record import replace
@@ -44,9 +44,9 @@ def _less(draft: InvoiceDraft, coupon: AppliedCoupon) -> InvoiceDraft:
     discounts = spread(amount, base, [(line.fee.amount_cents, line.discount_cents) for line in chosen])
     lines = list(draft.lines)
     for place, line, discount in zip(places, chosen, discounts, strict=True):
-        lines[place] = line.changed(discount_cents=discount)
+        lines[place] = replace(line, discount_cents=discount)
     credit = CouponCredit(amount_cents=amount, left=used(coupon, amount))
-    return changed(draft, lines=tuple(lines), coupons=(*draft.coupons, credit))
+    return with_same_fees(draft, lines, coupons=(*draft.coupons, credit))
 
 
 def _is_for(coupon: AppliedCoupon, line: Line) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from uuid import UUID
 
-from permille.core.invoice.draft import InvoiceDraft, changed
+from permille.core.invoice.draft import InvoiceDraft, with_same_fees
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.progressive import BilledBefore, ProgressiveCredit, key_of_fee, spread_credit
+from permille.core.record import replace
 
 
 def progressive_credit(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
@@ -48,11 +49,11 @@ def _less(draft: InvoiceDraft, subscription_id: UUID, before: BilledBefore) -> I
     )
     lines = list(draft.lines)
     for place, line, share in zip(places, matched, spread, strict=True):
-        lines[place] = line.changed(discount_cents=line.discount_cents + share)
+        lines[place] = replace(line, discount_cents=line.discount_cents + share)
     credit = ProgressiveCredit(
         subscription_id=subscription_id,
         invoice_id=before.invoice_id,
         amount_cents=amount,
         excess_cents=before.left_cents - amount,
     )
-    return changed(draft, lines=tuple(lines), progressive_credits=(*draft.progressive_credits, credit))
+    return with_same_fees(draft, lines, progressive_credits=(*draft.progressive_credits, credit))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from permille.core.invoice.draft import InvoiceDraft, Line, changed
+from permille.core.invoice.draft import InvoiceDraft, Line, changed, with_same_fees
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.tax_choice import TaxChoice, tax_choice
 from permille.core.money import exact
+from permille.core.record import replace
 from permille.core.tax import UNTAXED, add_up_taxes, tax_invoice, taxed_exactly
 
 
@@ -25,11 +26,11 @@ def line_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
             taxes = choice(line.fee)
         if taxes:
             taxed = taxed_exactly(line.taxable_cents, line.precise_taxable_cents, taxes)
-            lines.append(line.changed(taxes=taxes, taxed=taxed))
+            lines.append(replace(line, taxes=taxes, taxed=taxed))
             is_taxed = True
         else:
             lines.append(line)
-    return changed(draft, lines=tuple(lines)) if is_taxed else draft
+    return with_same_fees(draft, lines) if is_taxed else draft
 
 
 def invoice_taxes(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
