@@ -114,16 +114,33 @@ def test_a_termination_is_paid_with_the_days_that_are_left(billed: Api) -> None:
 @pytest.mark.parametrize("in_advance", [True, False])
 def test_a_change_of_plan(billed: Api, amount_cents: int, when: Any, in_advance: bool) -> None:
     metric = billed.metric("calls")
-    billed.plan("early", [charge(metric)], amount_cents=31_000, pay_in_advance=True, tax_codes=["vat"])
-    billed.plan("other", amount_cents=amount_cents, pay_in_advance=in_advance, tax_codes=["city"])
+    desks = fixed_charges(billed)
+    billed.plan(
+        "early", [charge(metric)], amount_cents=31_000, pay_in_advance=True, tax_codes=["vat"], **desks
+    )
+    billed.plan("other", amount_cents=amount_cents, pay_in_advance=in_advance, tax_codes=["city"], **desks)
     billed.subscribe("sub", "early")
     move(billed, 2024, 3, 11, 15)
     found = preview(billed, subscriptions={"external_ids": ["sub"], "plan_code": "other"})
-    assert found["fees"] or not in_advance
+    assert len([fee for fee in found["fees"] if fee["item"]["type"] == "fixed_charge"]) >= 2
     billed.subscribe("sub", "other")
     if when:
+        waits = preview(billed, subscriptions={"external_ids": ["sub"]})
         move(billed, *when)
+        assert bare(waits) == bare(newest(billed))
     assert bare(found) == bare(newest(billed))
+
+
+def fixed_charges(api: Api) -> dict[str, Any]:
+    """Desks that are paid before and after their period."""
+    add_on = {"name": "Desk", "code": "desk", "amount_cents": 700, "amount_currency": "EUR"}
+    api.post("/add_ons", {"add_on": add_on})
+    own = {"add_on_code": "desk", "charge_model": "standard", "properties": {"amount": "7"}}
+    return {
+        "fixed_charges": [
+            {**own, "code": f"desk-{units}", "units": units, "pay_in_advance": units > 3} for units in (3, 4)
+        ]
+    }
 
 
 @pytest.mark.parametrize("in_advance", [True, False])

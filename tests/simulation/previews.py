@@ -86,12 +86,11 @@ def _next(world: Oracle, action: Action) -> Preview | None:
         return None
     who, at = row.customer, world.next_due(row)
     count = len(who.bills)
-    changes = [each for each in world.rows if each.customer is who and each.next_plan is not None]
-    if any(each.changes_at == at for each in changes) or not _waits_calmly(world, who, at):
-        return None  # a change of plan that waits for this instant is in no preview of the next invoice yet
+    if not _waits_calmly(world, who, at):
+        return None
     _move(world, at)
     bill = _first(who, count)
-    if bill is None or any(why not in {"period", "trial"} for _, why in bill.parts):
+    if bill is None or any(why not in {"period", "trial", "downgrade", "follow"} for _, why in bill.parts):
         return None
     names = list(dict.fromkeys(each.id for each, _ in bill.parts))
     return Preview(_of(who, external_ids=names), _said(bill))

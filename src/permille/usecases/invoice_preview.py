@@ -14,7 +14,7 @@ from psycopg import Connection
 
 from permille.core.contract.plan import Plan, sold_plan_id, yearly_amount_cents
 from permille.core.contract.price_versions import in_force
-from permille.core.contract.subscription import Subscription, due, owes_at_start, plan_period_end
+from permille.core.contract.subscription import Subscription, as_unbilled, due, owes_at_start, plan_period_end
 from permille.core.coupon import Coupon, applied_to, in_order as applied_in_order
 from permille.core.custom_section import SectionChoice
 from permille.core.customer import Customer
@@ -30,13 +30,14 @@ from permille.core.invoice.billing import (
 from permille.core.invoice.draft import InvoiceDraft, changed
 from permille.core.invoice.kinds import make
 from permille.core.period import local_date
-from permille.core.record import Record, replace
+from permille.core.record import Record, asdict, replace
 from permille.events.engine import usage
 from permille.ids import new_id
+from permille.store import subscriptions
 from permille.store.credit_notes import NewCreditNote
 from permille.usecases.invoices.credit_notes import unused_credits
 from permille.usecases.invoices.facts import Contracts, draft_of, load_contracts, load_facts
-from permille.usecases.subscriptions import SubscriptionTerms, pending
+from permille.usecases.subscriptions import SubscriptionTerms, note_on_termination, pending
 
 
 class InvoicePreview(Record, kw_only=True):
@@ -55,19 +56,44 @@ def preview_next(
     conn: Connection[Any], rows: Sequence[Subscription], *, coupons: Coupons = None
 ) -> InvoicePreview:
     """The next invoice of running subscriptions, with the events that there are by now. Raises Invalid."""
-    requests = [_next_request(row) for row in rows]
+    waiting = {
+        each.previous_subscription_id: each
+        for each in subscriptions.following(conn, [row.id for row in rows])
+    }
+    contracts = load_contracts(conn, [*rows, *waiting.values()])
+    requests = [request for row in rows for request in _next_requests(contracts, row, waiting.get(row.id))]
     if len({request.at for request in requests}) > 1:
         raise Invalid({"base": ["billing_periods_does_not_match"]})
-    return _preview(conn, load_contracts(conn, rows), requests, coupons=coupons)
+    return _preview(conn, contracts, requests, coupons=coupons)
 
 
-def _next_request(row: Subscription) -> BillingRequest:
-    """Its end is billed where that comes first."""
+def _next_requests(
+    contracts: Contracts, row: Subscription, waiting: Subscription | None
+) -> list[BillingRequest]:
+    """Its end is billed where that comes first, and another plan that waits for its place."""
     at = row.next_billing_at
     assert at is not None, "a running subscription is due some day"
     if row.ends_at is not None and row.ends_at <= at:
-        return _termination(row, row.ends_at)
-    return BillingRequest(subscription=row, at=at)
+        return [_termination(row, row.ends_at)]
+    if waiting is not None and waiting.activates_at is not None and waiting.activates_at <= at:
+        at = waiting.activates_at
+        ended = replace(row, status="terminated", terminated_at=at)
+        started = replace(waiting, status="active", started_at=at, activated_at=at)
+        return _change_requests(contracts, ended, started, at=at)
+    return [BillingRequest(subscription=row, at=at)]
+
+
+def _change_requests(
+    contracts: Contracts, ended: Subscription, started: Subscription, *, at: datetime
+) -> list[BillingRequest]:
+    owes = owes_at_start(
+        started,
+        contracts.plans[started.plan_id],
+        timezone=contracts.payers[started.id].applicable_timezone,
+        first_started_at=contracts.first_starts.get(started.id),
+        now=at,
+    )
+    return change_requests(ended, started, at=at, owes_at_start=owes)
 
 
 def preview_termination(
@@ -92,14 +118,9 @@ def _billed_before(contracts: Contracts, row: Subscription, until: datetime) -> 
     timezone = contracts.payers[row.id].applicable_timezone
     while row.next_billing_at and local_date(row.next_billing_at, timezone) < local_date(until, timezone):
         billing = contracts.billing(BillingRequest(subscription=row, at=row.next_billing_at))
-        after = progress_after(billing)
-        row = replace(
-            row,
-            next_billing_at=after.next_billing_at,
-            fee_billed_until=after.fee_billed_until,
-            charges_billed_until=after.charges_billed_until,
-            trial_ended_at=after.trial_ended_at,
-        )
+        progress = asdict(progress_after(billing))
+        del progress["subscription_id"]
+        row = replace(row, **progress)
     return row
 
 
@@ -121,7 +142,7 @@ def preview_change(
         _billed_before(contracts, row, at), status="terminated", terminated_at=at, upgraded=upgraded
     )
     started = replace(
-        row,
+        as_unbilled(row),
         id=new_id(at),
         plan_id=plan.id,
         previous_subscription_id=row.id,
@@ -129,8 +150,7 @@ def preview_change(
         activated_at=at,
         created_at=now,
         trial_ended_at=None,
-        fee_billed_until=None,
-        charges_billed_until=None,
+        on_termination_credit_note=note_on_termination(None, plan),
     )
     first = contracts.first_starts.get(row.id, row.started_at)
     contracts = replace(
@@ -138,9 +158,8 @@ def preview_change(
         payers={**contracts.payers, started.id: payer},
         first_starts={**contracts.first_starts, **({started.id: first} if first else {})},
     )
-    owes = owes_at_start(started, plan, timezone=timezone, first_started_at=first, now=at)
     notes = unused_credits(conn, [ended], at=at) if ended.on_termination_credit_note is not None else []
-    requests = change_requests(ended, started, at=at, owes_at_start=owes)
+    requests = _change_requests(contracts, ended, started, at=at)
     return _preview(conn, contracts, requests, notes, coupons=coupons)
 
 

@@ -162,7 +162,7 @@ def _sell_another(
     columns = {
         "plan_id": plan.id,
         "name": waiting.name if terms.name is None else terms.name,
-        "on_termination_credit_note": _note(waiting.on_termination_credit_note, plan),
+        "on_termination_credit_note": note_on_termination(waiting.on_termination_credit_note, plan),
         "billing_entity_id": terms.billing_entity_id or waiting.billing_entity_id,
     }
     fixed_charges.set_own_units(conn, waiting.id, terms.own_units)
@@ -349,7 +349,7 @@ def follow_amounts(conn: Connection[Any], plan_id: UUID, *, now: datetime) -> No
             _take_over(conn, old, row, now=now, upgraded=True)
 
 
-def _note(wanted: str | None, plan: Plan) -> str | None:
+def note_on_termination(wanted: str | None, plan: Plan) -> str | None:
     """What happens at the end to a fee paid in advance; there is none on a plan that is paid in arrears."""
     return (wanted or "credit") if plan.pay_in_advance else None
 
@@ -398,7 +398,7 @@ def pending(customer: Customer, plan: Plan, terms: SubscriptionTerms, now: datet
         ending_at=terms.ending_at,
         terminated_at=None,
         canceled_at=None,
-        on_termination_credit_note=_note(terms.on_termination_credit_note, plan),
+        on_termination_credit_note=note_on_termination(terms.on_termination_credit_note, plan),
         on_termination_invoice=terms.on_termination_invoice,
         consolidate_invoice=terms.consolidate_invoice,
         purchase_order_number=terms.purchase_order_number,

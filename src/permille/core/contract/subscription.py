@@ -22,7 +22,7 @@ from permille.core.period import (
     period_containing,
     start_of_day,
 )
-from permille.core.record import Record
+from permille.core.record import Record, replace
 
 
 class Start(StrEnum):
@@ -160,6 +160,17 @@ def start_of(subscription_at: datetime, *, now: datetime, timezone: str) -> Star
     if wanted == today:
         return Start.TODAY
     return Start.PAST if wanted < today else Start.FUTURE
+
+
+def as_unbilled(row: Subscription) -> Subscription:
+    """The subscription as if nothing of it were billed yet."""
+    return replace(
+        row,
+        fee_billed_until=None,
+        charges_billed_until=None,
+        fixed_charges_billed_until=None,
+        fixed_charges_paid_until=None,
+    )
 
 
 def facts_of(

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.contract.subscription import Subscription
+from permille.core.contract.subscription import Subscription, as_unbilled
 from permille.core.contract.timeline import BillingPeriods
 from permille.core.errors import Unpriced
 from permille.core.invoice.billing import BillingRequest, InvoicingReason, SubscriptionBilling, in_order
@@ -268,13 +268,7 @@ def _billing(rebilled: _Rebilled, contracts: Contracts) -> SubscriptionBilling:
     ends = reason is InvoicingReason.TERMINATING and row.upgraded
     billing = contracts.billing(
         BillingRequest(
-            subscription=replace(
-                rebilled.row_then,
-                fee_billed_until=rebilled.fee_billed_before,
-                charges_billed_until=None,
-                fixed_charges_billed_until=None,
-                fixed_charges_paid_until=None,
-            ),
+            subscription=replace(as_unbilled(rebilled.row_then), fee_billed_until=rebilled.fee_billed_before),
             at=on.billed_at,
             reason=reason,
             next_plan_id=rebilled.next_plan_id if ends else None,
