@@ -131,8 +131,11 @@ def test_every_writing_operation_that_changes_something_leaves_an_entry(settled:
             body = ROOTS.get("/" + path.split("/")[1]) if method != "DELETE" else None
             answer = settled.call(method, one, body)
             after, found = state(settled), entries(settled)
-            if after != before and len(found) == count:
-                silent.append((method, one, [name for name in after if after[name] != before[name]]))
+            changed = {name for name in after if after[name] != before[name]}
+            if f"{method} {path}" in CHANGES_NOTHING:
+                changed -= {"webhook"}  # a document is announced once it is there
+            if changed and len(found) == count:
+                silent.append((method, one, changed))
             if len(found) > count:
                 assert answer.status_code == 200, (method, one)
                 assert found[-1]["operation"] == f"{method} /api/v1{path}"
