@@ -158,6 +158,17 @@ def test_versions_without_outliers_are_approved_by_themselves_where_that_is_want
     assert "approved_by" in changed
 
 
+def test_no_version_approved_by_itself_takes_the_place_of_one_that_is_to_come(api: Api) -> None:
+    """It is the 5 March. The prices that were approved for April would never hold."""
+    approved(api, imported(api, "first", file(a="1")), _all_shipped(), valid_from="2024-03-01")
+    coming = imported(api, "coming", file(a="2"))
+    approved(api, coming, valid_from="2024-04-01")
+    api.put("/organizations", {"organization": {"auto_approve_prices": True}})
+    assert imported(api, "waits", file(a="3"))["status"] == "pending"
+    move(api, 2024, 4, 1)
+    assert imported(api, "by itself", file(a="4"))["status"] == "approved"
+
+
 def _all_shipped() -> list[str]:
     return [
         f"{provider.id}/{model.id}"

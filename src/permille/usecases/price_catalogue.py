@@ -54,9 +54,14 @@ def adopt_shipped(conn: Connection[Any], *, now: datetime) -> None:
 def _approved_by_itself(
     conn: Connection[Any], version: CatalogueVersion, *, now: datetime
 ) -> CatalogueVersion:
-    """The version, approved from today on where it has no outlier and its source has been approved before."""
+    """The version, approved from today on where it has no outlier and replaces the prices of its source that hold today.
+
+    Prices that were approved for a date to come would never hold.
+    """
     last = catalogue_versions.approved_last(conn, version.organization_id, version.source)
-    if last is None or outlier.models(changes_of(conn, version, on=now.date())):
+    if last is None or (last.valid_from and last.valid_from > now.date()):
+        return version
+    if outlier.models(changes_of(conn, version, on=now.date())):
         return version
     return approve(conn, version.organization_id, version.id, who=catalogue_versions.BY_ITSELF, now=now)
 
