@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import lru_cache
 
 from permille.core.record import Record, replace
+from permille.core.remembered import remembered
 
 PROVIDERS = {
     "azure.ai.openai": "azure",
@@ -94,7 +94,7 @@ class ModelName(Record, kw_only=True):
     fine_tune: str | None = None
 
 
-@lru_cache(maxsize=_NAMES_REMEMBERED)
+@remembered(_NAMES_REMEMBERED)
 def provider_name(sent: str) -> str:
     """The provider under the name that it has here, whatever a client or a trace calls it."""
     name = sent.strip().lower()
@@ -139,7 +139,7 @@ def _meant(provider: str, own: str) -> ModelName:
     return replace(named, model=named.model or name)
 
 
-@lru_cache(maxsize=_NAMES_REMEMBERED)
+@remembered(_NAMES_REMEMBERED)
 def _named(provider: str, name: str) -> ModelName:
     if provider == "openrouter":
         base, _, variant = name.partition(":")

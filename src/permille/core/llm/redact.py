@@ -101,7 +101,8 @@ COUNTS = frozenset(
 )
 """Fields of which all numbers are kept."""
 
-NAME = re.compile(r"[\w.:/@+,~-]{1,256}\Z")
+NAME_MAX = 256
+NAME = re.compile(rf"[\w.:/@+,~-]{{1,{NAME_MAX}}}\Z")
 LIST_MAX = 1_000
 
 
@@ -128,7 +129,7 @@ def counts_kept(value: Mapping[str, Any]) -> dict[str, Any]:
     """What of an object of counts may be kept, however deep."""
     found: dict[str, Any] = {}
     for name, each in value.items():
-        if not _is_key(name):
+        if len(name) > NAME_MAX or not _is_key(name):
             continue
         if type(each) is int:
             found[name] = each

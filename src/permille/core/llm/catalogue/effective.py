@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import lru_cache
 from itertools import chain
 from typing import NamedTuple
 
 from permille.core.llm.catalogue.prices import Catalogue, FoundPrice
 from permille.core.llm.catalogue.rows import Conditions, Measure
+from permille.core.remembered import remembered
 
 _PRICES_REMEMBERED = 16_384
 
@@ -47,7 +47,7 @@ class EffectiveCatalogue:
         object.__setattr__(self, "sources", tuple(in_force(each) for each in self.sources if each))
         dates = set(chain.from_iterable(each.catalogue.price_dates for each in self._all()))
         object.__setattr__(self, "price_dates", frozenset(dates | self._beginnings()))
-        object.__setattr__(self, "price", lru_cache(maxsize=_PRICES_REMEMBERED)(self.price))
+        object.__setattr__(self, "price", remembered(_PRICES_REMEMBERED)(self.price))
 
     def price(
         self, provider: str, name: str, measure: Measure, conditions: Conditions, *, on: date

@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence, Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from permille.core.llm import fold
@@ -28,6 +27,7 @@ from permille.core.llm.catalogue.rows import (
 )
 from permille.core.llm.parts import CallType, MeasureType
 from permille.core.record import Record
+from permille.core.remembered import remembered
 
 PARENTS: Mapping[str, str] = {
     **{str(kind): str(parent) for kind, parent in fold.PARENTS.items()},
@@ -210,7 +210,7 @@ class Catalogue:
         """Remember what names mean, and when prices change."""
         models = (model for provider in self.providers for model in provider.models)
         object.__setattr__(self, "price_dates", frozenset(at for each in models for at in each.changes()))
-        object.__setattr__(self, "model", lru_cache(maxsize=_NAMES_REMEMBERED)(self.model))
+        object.__setattr__(self, "model", remembered(_NAMES_REMEMBERED)(self.model))
 
     def provider(self, name: str) -> ProviderPrices | None:
         """The provider of a name or an alias of it."""
