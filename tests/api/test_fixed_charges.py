@@ -132,6 +132,23 @@ def test_units_change_from_the_next_period_on_or_at_once(sold: Api) -> None:
     assert billed(sold)[3:] == [[]]
 
 
+@pytest.mark.parametrize("place", ["/plans/pro", "/subscriptions/sub"])
+def test_units_that_are_to_come_count_at_once_where_that_is_asked_for(sold: Api, place: str) -> None:
+    sold.plan("pro", fixed_charges=[fixed(sold, units=4, amount="3", pay_in_advance=True)])
+    at(sold, "2024-04-01T10:00:00Z")
+    sold.subscribe("sub", "pro")
+    path, body = f"{place}/fixed_charges/seat", {"units": 9}
+    at(sold, "2024-04-05T10:00:00Z")
+    sold.put(path, {"fixed_charge": body})
+    at(sold, "2024-04-06T10:00:00Z")
+    for _ in range(2):
+        sold.put(path, {"fixed_charge": {**body, "apply_units_immediately": True}})
+    assert billed(sold) == [[("seat", 4.0, 1_200)], [("seat", 5.0, 1_500)]]
+    sold.put(path, {"fixed_charge": body})
+    at(sold, "2024-05-01T01:00:00Z")
+    assert billed(sold)[2:] == [[("seat", 9.0, 2_700)]]
+
+
 def test_units_that_are_changed_at_the_instant_of_the_start_were_billed_before(sold: Api) -> None:
     """The audit after the test finds nothing wrong with that."""
     sold.plan("pro", fixed_charges=[fixed(sold, units=10, amount="1", pay_in_advance=True)])

@@ -131,6 +131,23 @@ def test_a_change_of_plan(billed: Api, amount_cents: int, when: Any, in_advance:
     assert bare(found) == bare(newest(billed))
 
 
+def test_a_plan_that_waits_for_its_payment_too_takes_over_on_no_next_invoice(billed: Api) -> None:
+    """Until it is paid, the plan before it goes on."""
+    billed.plan("early", amount_cents=31_000, pay_in_advance=True, tax_codes=["vat"])
+    billed.plan("other", amount_cents=100, pay_in_advance=True)
+    billed.subscribe("sub", "early")
+    billed.subscribe("sub", "other", activation_rules=[{"type": "payment", "timeout_hours": 48}])
+    found = preview(billed, subscriptions={"external_ids": ["sub"]})
+    assert [fee["amount_cents"] for fee in found["fees"]] == [31_000]
+    move(billed, 2024, 4, 1)
+    bills = [
+        billed.get(f"/invoices/{each['lago_id']}")["invoice"]
+        for each in billed.get("/invoices")["invoices"]
+        if each["status"] == "finalized" and each["issuing_date"] == "2024-04-01"
+    ]
+    assert [bare(found)] == [bare(each) for each in bills]
+
+
 def fixed_charges(api: Api) -> dict[str, Any]:
     """Desks that are paid before and after their period."""
     add_on = {"name": "Desk", "code": "desk", "amount_cents": 700, "amount_currency": "EUR"}

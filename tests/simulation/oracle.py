@@ -217,6 +217,8 @@ class Oracle:
         self.events: dict[str, Event] = {}
         self.numbers = 0
         self.played: set[str] = set()
+        self.excess: list[tuple[Bill, int]] | None = None
+        """What the invoices of a turn have billed too much before, while they are made: none of them is paid with it."""
         """The actions and components that it has met."""
         self.marked: set[str] = set()
         """Subscriptions with events that nobody has looked at for thresholds."""
@@ -999,6 +1001,8 @@ class Oracle:
             return False
         first, after = row.period(row.day(self.now))
         units = Fraction(action["units"])
+        if row.in_effect(action["code"])[-1][0] == units and row.in_effect(action["code"])[-1][1] <= self.now:
+            return True
         row.seats[action["code"]].append((units, self.now if action["now"] else days.opens(after, row.zone)))
         charge = sold[action["code"]]
         if action["now"] and charge["advance"]:
@@ -1251,10 +1255,14 @@ class Oracle:
     def _bill(self, customer: Customer, turn: list[tuple[Subscription, str]]) -> None:
         """Bill what belongs together: what another billing entity bills is on another invoice."""
         together = receivables.apart(turn)
+        self.excess = []
         for parts in together:
             if len(together) > 1:
                 self.played.add("own_entities_apart")
             self._bill_together(customer, parts, turn)
+        for each in self.excess:  # it is for later instants
+            progressive.give_back(self, customer, *each)
+        self.excess = None
 
     def _bill_together(
         self,
@@ -1290,6 +1298,9 @@ class Oracle:
         """Take all credits, and give back what was billed too much before."""
         excess = [found for row, why in bill.parts if (found := progressive.take_off(self, row, why, bill))]
         self.settle(customer, bill)
+        if self.excess is not None:
+            self.excess += excess
+            return
         for each in excess:
             progressive.give_back(self, customer, *each)
 

@@ -160,12 +160,13 @@ def shortened(server: Server, actions: Sequence[Action]) -> list[Action]:
 def run(server: Server, seed: int) -> str:
     """What goes wrong in the world of a seed, with the shortest list of actions that shows it; nothing if all is well."""
     actions = Script(seed).actions
-    if play(server, actions) is None:
+    first = play(server, actions)
+    if first is None:
         return ""
     short = shortened(server, actions)
     found = play(server, short)
     listed = "\n".join(f"  {dict(action)}" for action in short)
-    return f"seed {seed}: {found.what if found else 'does not show again'}\n{listed}\nagain: make simulate SEED={seed}"
+    return f"seed {seed}: {found.what if found else f'{first.what}, which does not show again'}\n{listed}\nagain: make simulate SEED={seed}"
 
 
 def run_with_deaths(server: Server, seed: int, kind: type[Deaths] = Deaths) -> str:

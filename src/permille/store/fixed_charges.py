@@ -165,6 +165,20 @@ def units_of(
     return found
 
 
+def still_to_come(
+    conn: Connection[Any], subscription_ids: Collection[UUID], *, at: datetime
+) -> set[tuple[UUID, UUID]]:
+    """(Subscription, fixed charge) whose units that were set last do not count yet at an instant."""
+    rows = conn.execute(
+        "select subscription_id, fixed_charge_id from ("
+        "select distinct on (subscription_id, fixed_charge_id) subscription_id, fixed_charge_id, effective_at"
+        " from fixed_charge_units where subscription_id = any(%s) order by subscription_id, fixed_charge_id, id desc"
+        ") last where effective_at > %s",
+        [list(subscription_ids), at],
+    ).fetchall()
+    return {(subscription_id, charge_id) for subscription_id, charge_id in rows}
+
+
 def with_own_units(conn: Connection[Any], charge_ids: Collection[UUID]) -> set[tuple[UUID, UUID]]:
     """(Subscription, fixed charge) of these charges where the subscription has units of its own."""
     rows = conn.execute(

@@ -5,7 +5,7 @@ Source: semantics-billing.md section 4.11.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -33,7 +33,7 @@ from permille.core.period import local_date
 from permille.core.record import Record, asdict, replace
 from permille.events.engine import usage
 from permille.ids import new_id
-from permille.store import subscriptions
+from permille.store import activation_rules, subscriptions
 from permille.store.credit_notes import NewCreditNote
 from permille.usecases.invoices.credit_notes import unused_credits
 from permille.usecases.invoices.facts import Contracts, draft_of, load_contracts, load_facts
@@ -56,44 +56,47 @@ def preview_next(
     conn: Connection[Any], rows: Sequence[Subscription], *, coupons: Coupons = None
 ) -> InvoicePreview:
     """The next invoice of running subscriptions, with the events that there are by now. Raises Invalid."""
-    waiting = {
-        each.previous_subscription_id: each
-        for each in subscriptions.following(conn, [row.id for row in rows])
-    }
+    following = subscriptions.following(conn, [row.id for row in rows])
+    gated = activation_rules.of_subscriptions(conn, [row.id for row in following])
+    waiting = {each.previous_subscription_id: each for each in following}
     contracts = load_contracts(conn, [*rows, *waiting.values()])
-    requests = [request for row in rows for request in _next_requests(contracts, row, waiting.get(row.id))]
+    requests = [
+        request for row in rows for request in _next_requests(contracts, row, waiting.get(row.id), gated)
+    ]
     if len({request.at for request in requests}) > 1:
         raise Invalid({"base": ["billing_periods_does_not_match"]})
     return _preview(conn, contracts, requests, coupons=coupons)
 
 
 def _next_requests(
-    contracts: Contracts, row: Subscription, waiting: Subscription | None
+    contracts: Contracts, row: Subscription, waiting: Subscription | None, gated: Collection[UUID]
 ) -> list[BillingRequest]:
-    """Its end is billed where that comes first, and another plan that waits for its place."""
+    """Its end is billed where that comes first, and another plan that waits for its place.
+
+    One that is `gated` takes over once it is paid: until then the old plan goes on.
+    """
     at = row.next_billing_at
     assert at is not None, "a running subscription is due some day"
     if row.ends_at is not None and row.ends_at <= at:
         return [_termination(row, row.ends_at)]
     if waiting is not None and waiting.activates_at is not None and waiting.activates_at <= at:
-        at = waiting.activates_at
-        ended = replace(row, status="terminated", terminated_at=at)
-        started = replace(waiting, status="active", started_at=at, activated_at=at)
-        return _change_requests(contracts, ended, started, at=at)
+        takes_over_at = waiting.activates_at
+        ended = replace(row, status="terminated", terminated_at=takes_over_at)
+        started = replace(waiting, status="active", started_at=takes_over_at, activated_at=takes_over_at)
+        owes = _owes_at_start(contracts, started, at=takes_over_at)
+        if not owes or waiting.id not in gated:
+            return change_requests(ended, started, at=takes_over_at, owes_at_start=owes)
     return [BillingRequest(subscription=row, at=at)]
 
 
-def _change_requests(
-    contracts: Contracts, ended: Subscription, started: Subscription, *, at: datetime
-) -> list[BillingRequest]:
-    owes = owes_at_start(
+def _owes_at_start(contracts: Contracts, started: Subscription, *, at: datetime) -> bool:
+    return owes_at_start(
         started,
         contracts.plans[started.plan_id],
         timezone=contracts.payers[started.id].applicable_timezone,
         first_started_at=contracts.first_starts.get(started.id),
         now=at,
     )
-    return change_requests(ended, started, at=at, owes_at_start=owes)
 
 
 def preview_termination(
@@ -159,7 +162,8 @@ def preview_change(
         first_starts={**contracts.first_starts, **({started.id: first} if first else {})},
     )
     notes = unused_credits(conn, [ended], at=at) if ended.on_termination_credit_note is not None else []
-    requests = _change_requests(contracts, ended, started, at=at)
+    owes = _owes_at_start(contracts, started, at=at)
+    requests = change_requests(ended, started, at=at, owes_at_start=owes)
     return _preview(conn, contracts, requests, notes, coupons=coupons)
 
 
