@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,6 +12,7 @@ import pytest
 from permille.core.llm.call import PreparedCall, Problem, SentCall
 from permille.core.llm.read import SentUsage
 from permille.usecases import llm_usages
+from tests.live import wait_until
 
 from .conftest import NOW, Client, Talk
 from .test_planned import chat
@@ -61,16 +61,12 @@ def test_calls_that_two_keep_aside_in_different_orders_are_kept(
 
 
 def wait_for_a_lock(dsn: str) -> None:
+    waits = (
+        "select from pg_stat_activity where application_name = 'at-once' and datname = current_database()"
+        " and wait_event_type = 'Lock'"
+    )
     with psycopg.connect(dsn, autocommit=True) as conn:
-        for _ in range(1_000):
-            row = conn.execute(
-                "select wait_event_type from pg_stat_activity"
-                " where application_name = 'at-once' and datname = current_database()"
-            ).fetchone()
-            if row and row[0] == "Lock":
-                return
-            time.sleep(0.005)
-    raise AssertionError("nobody waits")
+        wait_until(lambda: conn.execute(waits).fetchone() is not None)
 
 
 @pytest.mark.parametrize("error", [psycopg.errors.DeadlockDetected, psycopg.errors.QueryCanceled])

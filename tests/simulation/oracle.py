@@ -1001,7 +1001,8 @@ class Oracle:
             return False
         first, after = row.period(row.day(self.now))
         units = Fraction(action["units"])
-        if row.in_effect(action["code"])[-1][0] == units and row.in_effect(action["code"])[-1][1] <= self.now:
+        had, since = row.in_effect(action["code"])[-1]
+        if had == units and since <= self.now:
             return True
         row.seats[action["code"]].append((units, self.now if action["now"] else days.opens(after, row.zone)))
         charge = sold[action["code"]]

@@ -137,12 +137,12 @@ def balances_of(oracle: Oracle) -> dict[str, str]:
     return found
 
 
-def shortened(server: Server, actions: Sequence[Action]) -> list[Action]:
-    """The actions without those that the difference does not need."""
-    found = play(server, actions)
-    left = [*actions]
-    if found is not None:
-        left = left[: left.index(found.action) + 1]
+def shortened(server: Server, actions: Sequence[Action], first: Difference) -> list[Action]:
+    """The actions up to the difference, without those that it does not need."""
+    end = next(
+        number for number, each in enumerate(actions, 1) if each is first.action
+    )  # another may be equal
+    left = [*actions[:end]]
     tries, size = 0, max(len(left) // 2, 1)
     while size and tries < TRIES_MAX:
         place = 0
@@ -163,10 +163,11 @@ def run(server: Server, seed: int) -> str:
     first = play(server, actions)
     if first is None:
         return ""
-    short = shortened(server, actions)
+    short = shortened(server, actions, first)
     found = play(server, short)
+    what = found.what if found else f"{first.what}, which does not show again"
     listed = "\n".join(f"  {dict(action)}" for action in short)
-    return f"seed {seed}: {found.what if found else f'{first.what}, which does not show again'}\n{listed}\nagain: make simulate SEED={seed}"
+    return f"seed {seed}: {what}\n{listed}\nagain: make simulate SEED={seed}"
 
 
 def run_with_deaths(server: Server, seed: int, kind: type[Deaths] = Deaths) -> str:

@@ -233,23 +233,23 @@ class Product:
             ),
         )
 
-    def _price(self, action: Action) -> None:
+    def _from_when(self, action: Action) -> dict[str, str]:
+        """The instant from which on an edit of prices counts, as it is asked for."""
+        if action["when"] == "next_period":
+            return {"effective": "next_period"}
         since = days.price_date(self.now, action["when"])
-        chosen: dict[str, Any] = {"effective": "next_period"} if action["when"] == "next_period" else {}
-        if action["when"] not in {"now", "next_period"} and since is not None:
-            chosen = {"effective_at": since.isoformat()}
+        return {} if action["when"] == "now" or since is None else {"effective_at": since.isoformat()}
+
+    def _price(self, action: Action) -> None:
+        chosen: dict[str, Any] = self._from_when(action)
         body = {"charge_model": action["model"], "properties": action["terms"]}
         if action["cascade"]:
             chosen["cascade_updates"] = True
         self.api.put(f"/plans/{action['plan']}/charges/{action['metric']}", {"charge": body, **chosen})
 
     def _fee(self, action: Action) -> None:
-        since = days.price_date(self.now, action["when"])
-        chosen: dict[str, Any] = {"effective": "next_period"} if action["when"] == "next_period" else {}
-        if action["when"] not in {"now", "next_period"} and since is not None:
-            chosen = {"effective_at": since.isoformat()}
         body = {"amount_cents": action["amount"], "cascade_updates": action["cascade"]}
-        self.api.put(f"/plans/{action['plan']}", {"plan": body, **chosen})
+        self.api.put(f"/plans/{action['plan']}", {"plan": body, **self._from_when(action)})
 
     def _price_back(self, action: Action) -> None:
         self._price(action)

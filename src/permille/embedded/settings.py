@@ -55,7 +55,7 @@ def bytes_below(folder: Path) -> int:
     for place, _, names in os.walk(folder):
         for name in names:
             with suppress(OSError):
-                found += Path(place, name).stat().st_size
+                found += Path(place, name).lstat().st_size
     return found
 
 

@@ -15,6 +15,7 @@ from permille.embedded.backup import BackupError, copy, counts, room_for
 from permille.embedded.binaries import Binaries, NoBinariesError, locate_binaries, locate_major
 from permille.embedded.postgres import EmbeddedPostgres, erase, sync_directory
 from permille.embedded.process import account_of
+from permille.embedded.settings import bytes_below
 
 WORKSHOP = "upgrade"
 """Folder in the data directory where the new cluster is made."""
@@ -87,7 +88,7 @@ def _clear(workshop: Path) -> None:
 def _make(data_dir: Path, workshop: Path, old: Binaries, *, bin_dir: Path | None, check: Check) -> None:
     """The new cluster, whole and checked. Raises BackupError where it differs from the old one."""
     cluster = (data_dir / "database" / "cluster").resolve()
-    room_for(cluster, _size(cluster))
+    room_for(cluster, bytes_below(cluster))
     owner = account_of(cluster.stat().st_uid).name
     with (
         EmbeddedPostgres(data_dir, bin_dir=old.directory) as source,
@@ -107,10 +108,6 @@ def _make(data_dir: Path, workshop: Path, old: Binaries, *, bin_dir: Path | None
             raise BackupError(f"The copy is not in order ({wrong[0]}): the old cluster stays in use.")
     (workshop / WHOLE).write_text(f"{sum(after.values())} rows\n")
     sync_directory(workshop)
-
-
-def _size(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
 
 
 def _put_in_place(home: Path, workshop: Path) -> str:

@@ -88,14 +88,20 @@ def brings_body(headers: Headers) -> bool:
     )
 
 
+def announced_length(headers: Headers) -> int | None:
+    """The length of the body that the headers announce; None for a body that is sent in chunks, which may be of any."""
+    announced = next((value for name, value in headers if name == b"content-length"), b"")
+    return int(announced) if announced.isdigit() else None
+
+
 async def read_body(headers: Headers, receive: Receive, limit: int, share: BodyShare) -> bytes:
     """The whole body, unpacked.
 
     Raises Refusal with 413 above the limit, 415 for an encoding that is not known, and what the share raises; BadRequest
     for broken gzip, ClientDisconnect when the client is gone before the end.
     """
-    announced = next((value for name, value in headers if name == b"content-length"), b"")
-    if announced.isdigit() and int(announced) > limit:
+    announced = announced_length(headers)
+    if announced is not None and announced > limit:
         raise too_large()
     unpack = _Gunzip(limit) if _is_packed(headers) else None
     chunks: list[bytes] = []

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import time
 from base64 import b64decode
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
@@ -34,7 +33,7 @@ from permille.core.record import Record, replace
 from permille.events.columns import OnDemand, UsualEvents
 from permille.events.draft import TOO_LONG, Draft
 from permille.events.log import ChangingError, Request, UnacceptableError, UnavailableError, Writer
-from permille.http.bodies import BodyMemory, read_body
+from permille.http.bodies import BodyMemory, announced_length, read_body
 from permille.http.query import query_flag
 from permille.http.refusals import STATUS_HEADERS, error_body, refusal_body, try_again
 from permille.http.requests import AT_ONCE
@@ -169,7 +168,8 @@ class EventIntake:
         sender.key.require("event", Mode.WRITE)
         organization = sender.key.organization
         telemetry.belongs_to(organization.id)
-        is_small = _content_length(scope["headers"]) <= LARGE_BODY_BYTES
+        length = announced_length(scope["headers"])
+        is_small = length is not None and length <= LARGE_BODY_BYTES
         piece = nullcontext() if is_small else self.queue.loads.piece(organization.id)
         async with piece:
             with self.bodies.of(organization.id) as share:
@@ -442,12 +442,6 @@ class EventIntake:
             if time.monotonic() > waiting.until or not self.queue.put(waiting):
                 waiting.request.failure = ChangingError([waiting.request.organization_id])
                 _decide([waiting])
-
-
-def _content_length(headers: Headers) -> float:
-    """The length of the body as it is announced: a body that is sent in chunks may be of any."""
-    announced = _header(headers, b"content-length")
-    return int(announced) if announced.isdigit() else math.inf
 
 
 def _header(headers: Headers, wanted: bytes) -> bytes:

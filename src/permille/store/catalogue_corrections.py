@@ -26,7 +26,7 @@ where i.id = any(%s) and exists (
     select from catalogue_version v
     where v.organization_id = i.organization_id and v.approved_at >= coalesce(i.finalized_at, i.created_at)
         and v.valid_from is not null and exists (
-            select from fee f where f.invoice_id = i.id and f.to_at > v.valid_from at time zone 'UTC'
+            select from fee f where f.invoice_id = i.id and f.to_at > v.valid_from::timestamp at time zone 'UTC'
         )
 )
 """

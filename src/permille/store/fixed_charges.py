@@ -166,15 +166,18 @@ def units_of(
 
 
 def still_to_come(
-    conn: Connection[Any], subscription_ids: Collection[UUID], *, at: datetime
+    conn: Connection[Any], subscription_ids: Collection[UUID], charge_ids: Collection[UUID], *, at: datetime
 ) -> set[tuple[UUID, UUID]]:
-    """(Subscription, fixed charge) whose units that were set last do not count yet at an instant."""
+    """(Subscription, fixed charge) of these charges whose units that were set last do not count yet at an instant."""
+    if not charge_ids:
+        return set()
     rows = conn.execute(
         "select subscription_id, fixed_charge_id from ("
         "select distinct on (subscription_id, fixed_charge_id) subscription_id, fixed_charge_id, effective_at"
-        " from fixed_charge_units where subscription_id = any(%s) order by subscription_id, fixed_charge_id, id desc"
+        " from fixed_charge_units where subscription_id = any(%s) and fixed_charge_id = any(%s)"
+        " order by subscription_id, fixed_charge_id, id desc"
         ") last where effective_at > %s",
-        [list(subscription_ids), at],
+        [list(subscription_ids), list(charge_ids), at],
     ).fetchall()
     return {(subscription_id, charge_id) for subscription_id, charge_id in rows}
 

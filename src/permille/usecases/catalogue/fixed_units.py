@@ -62,25 +62,25 @@ def follow_plan(
 
     `at_once` are the charges whose units count from now on; for what waits for its payment they never do.
     """
-    was = {charge.id: charge.units for charge in before.fixed_charges}
+    was, now_asked = {charge.id: charge.units for charge in before.fixed_charges}, set(at_once)
     changed = {charge.id for charge in after.fixed_charges if was.get(charge.id) != charge.units}
     asked = [
         charge
         for charge in after.fixed_charges
-        if charge.id in changed or not set(at_once).isdisjoint(charge.ids)
+        if charge.id in changed or not now_asked.isdisjoint(charge.ids)
     ]
     if not asked:
         return
     rows = subscriptions.started_of_plan(conn, after.id)
     own = fixed_charges.with_own_units(conn, [charge.id for charge in asked])
-    coming = fixed_charges.still_to_come(conn, [row.id for row in rows], at=now)
+    coming = _still_to_come(conn, rows, [each for each in asked if each.id not in changed], now=now)
     following = [
         (
             row,
             [
                 each
                 for each in asked
-                if (row.id, each.id) not in own and (each.id in changed or _is_to_come(row, each, coming))
+                if (row.id, each.id) not in own and (each.id in changed or (row.id, each.id) in coming)
             ],
         )
         for row in rows
@@ -95,23 +95,34 @@ def set_own(
     known = {named(plan, charge_id).id: each for charge_id, each in wanted.items()}
     had = with_own_units(plan, fixed_charges.own_units(conn, row.id))
     fixed_charges.set_own_units(conn, row.id, {charge_id: each.units for charge_id, each in known.items()})
-    coming = fixed_charges.still_to_come(conn, [row.id], at=now)
+    again = [
+        charge
+        for charge in had.fixed_charges
+        if (each := known.get(charge.id)) and each.at_once and each.units == charge.units
+    ]
+    coming = _still_to_come(conn, [row], again, now=now)
     changed = [
         replace(charge, units=known[charge.id].units)
         for charge in had.fixed_charges
-        if charge.id in known
-        and (
-            known[charge.id].units != charge.units
-            or (known[charge.id].at_once and _is_to_come(row, charge, coming))
-        )
+        if charge.id in known and (known[charge.id].units != charge.units or (row.id, charge.id) in coming)
     ]
     if row.status in ("active", "incomplete") and changed:
         at_once = [charge_id for charge_id, each in known.items() if each.at_once]
         _set(conn, plan, [(row, changed)], at_once=at_once, now=now)
 
 
-def _is_to_come(row: Subscription, charge: FixedCharge, coming: Collection[tuple[UUID, UUID]]) -> bool:
-    return any((row.id, each) in coming for each in charge.ids)
+def _still_to_come(
+    conn: Connection[Any], rows: Sequence[Subscription], charges: Sequence[FixedCharge], *, now: datetime
+) -> set[tuple[UUID, UUID]]:
+    """(Subscription, fixed charge) whose units that were set last do not count yet."""
+    ids = [each for charge in charges for each in charge.ids]
+    coming = fixed_charges.still_to_come(conn, [row.id for row in rows], ids, at=now)
+    return {
+        (row.id, charge.id)
+        for row in rows
+        for charge in charges
+        if any((row.id, each) in coming for each in charge.ids)
+    }
 
 
 def _set(

@@ -167,17 +167,19 @@ def _propose(
     changed = store.changed_since(
         conn, [(period.basis.charge.id, period.mark.invoice_id) for period, _, _ in found]
     )
-    corrected = catalogue_corrections.corrected_since_final(conn, {mark.invoice_id for mark in marks})
+    corrected = catalogue_corrections.corrected_since_final(
+        conn, {period.mark.invoice_id for period, _, _ in found if period.has_catalogue_prices}
+    )
     proposals, gone = [], []
     for period, lines, billed in found:
         open_now = [each for each in known[period.key] if each.status == LateUsageStatus.OPEN]
         settled = [each for each in known[period.key] if each.status != LateUsageStatus.OPEN]
         decided = [line for each in settled for line in store.lines_of(each)]
-        missing = difference(difference(lines, billed), decided)
+        before, missing = [*billed, *decided], difference(difference(lines, billed), decided)
         if (period.basis.charge.id, period.mark.invoice_id) in changed:
-            missing = with_usage(missing, [*billed, *decided])
+            missing = with_usage(missing, before)
         if period.has_catalogue_prices and period.mark.invoice_id in corrected:
-            missing = with_changed_usage(missing, [*billed, *decided])
+            missing = with_changed_usage(missing, before)
         if any(abs(line.amount_cents) > AMOUNT_MAX for line in missing):
             log.error("Late usage of subscription %s is out of range", period.mark.subscription_id)
         elif missing:
