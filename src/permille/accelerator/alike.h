@@ -4,7 +4,7 @@
 enum { A_NAME, A_COUNT, A_ID, A_FREE, A_OBJECT, A_PRESENT };
 
 #define ALIKE_NAMES_MAX 64 /* attributes that are read */
-#define ALIKE_KEY_MAX 8192 /* bytes */
+#define ALIKE_KEY_MAX 4096 /* bytes */
 #define SPAN_ID_MAX 32
 #define NANO 1000000000
 
