@@ -76,16 +76,23 @@ def receiver() -> Iterator[tuple[int, dict[str, float]]]:
 
 
 class Neighbour:
-    """Sends an event, reads, looks at usage and moves its clock by a month, over and over."""
+    """Two quiet organizations, over and over: a live one sends an event, reads and looks at usage, one in test mode moves its clock by a month."""
 
-    def __init__(self, client: httpx2.Client, arrived: dict[str, float]) -> None:
-        self.client, self.arrived = client, arrived
+    def __init__(self, client: httpx2.Client, testing: httpx2.Client, arrived: dict[str, float]) -> None:
+        self.client, self.testing, self.arrived = client, testing, arrived
         self.now = datetime(2024, 1, 1, tzinfo=UTC)
         self.number = 0
 
     def set_up(self, webhook_port: int) -> None:
+        for client in (self.client, self.testing):
+            self._sell(client)
+        hook = {"webhook_url": f"http://127.0.0.1:{webhook_port}/"}
+        answer = self.testing.post("/webhook_endpoints", json={"webhook_endpoint": hook})
+        assert answer.status_code == 200, answer.text
+
+    def _sell(self, client: httpx2.Client) -> None:
         def post(path: str, **body: Any) -> Any:
-            answer = self.client.post(path, json=body)
+            answer = client.post(path, json=body)
             assert answer.status_code == 200, answer.text
             return answer.json()
 
@@ -107,8 +114,6 @@ class Neighbour:
         post("/customers", customer={"external_id": "c", "currency": "EUR"})
         subscription = {"external_customer_id": "c", "plan_code": "p", "external_id": "s"}
         post("/subscriptions", subscription=subscription)
-        hook = {"webhook_url": f"http://127.0.0.1:{webhook_port}/"}
-        post("/webhook_endpoints", webhook_endpoint=hook)
 
     def event(self) -> httpx2.Response:
         self.number += 1
@@ -124,7 +129,7 @@ class Neighbour:
 
     def bill(self) -> httpx2.Response:
         self.now = (self.now + MONTH).replace(day=1)
-        return self.client.put("/test_clock", json={"test_clock": {"now": self.now.isoformat()}})
+        return self.testing.put("/test_clock", json={"test_clock": {"now": self.now.isoformat()}})
 
     def measure(self, seconds: float) -> Times:
         """How long each kind of request took, and webhooks from the bill on."""
@@ -243,18 +248,17 @@ def _add(all_times: Times, more: Times) -> None:
 
 @contextmanager
 def neighbours(folder: Path) -> Iterator[tuple[Neighbour, int, str]]:
-    """A quiet organization on a server of its own, that server's port, and the key of a noisy one."""
+    """Quiet organizations on a server of their own, that server's port, and the key of a noisy one."""
     with live_server(folder) as server, receiver() as (port, arrived):
-        made = {
-            name: server.organization(name=name, test_mode=True, now="2024-01-01T00:00:00Z")
-            for name in ("noisy", "quiet")
-        }
-        with server.client(made["noisy"]["api_key"]) as client:
+        test = {"test_mode": True, "now": "2024-01-01T00:00:00Z"}
+        fields = {"noisy": test, "testing": test, "live": {}}
+        keys = {name: server.organization(name=name, **each)["api_key"] for name, each in fields.items()}
+        with server.client(keys["noisy"]) as client:
             noise.set_up(client)
-        with server.client(made["quiet"]["api_key"]) as client:
-            neighbour = Neighbour(client, arrived)
+        with server.client(keys["live"]) as live, server.client(keys["testing"]) as testing:
+            neighbour = Neighbour(live, testing, arrived)
             neighbour.set_up(port)
-            yield neighbour, server.port, made["noisy"]["api_key"]
+            yield neighbour, server.port, keys["noisy"]
 
 
 def main() -> None:
