@@ -8,7 +8,7 @@ from tests.faults.measurements import is_once_quick
 from tests.faults.neighbour import Neighbour, measure, neighbours, percentile
 
 QUIET_SECONDS, NOISY_SECONDS = 2.0, 4.0
-FLOOR = {"event": 1.0, "read": 1.0, "usage": 1.0, "bill": 2.0, "webhook": 2.5}
+FLOOR = {"event": 0.5, "read": 0.5, "usage": 0.7, "bill": 1.5, "webhook": 2.0}
 """Below it nothing is called slow: the machine may be busy with other things, and all the noise shares its cores."""
 
 
