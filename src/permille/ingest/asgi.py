@@ -313,20 +313,33 @@ class EventIntake:
     ) -> tuple[CallBatch, list[PreparedCall | PaidCall]]:
         """What came of each usage of a body: by plans, and where that doesn't go, read."""
         media_type = _media_type(scope["headers"])
-        batch = await self._read_calls(organization_id, lambda: wire.decode(body, media_type))
+        batch = await self._read_calls(
+            organization_id, lambda: self._call_batch(wire, organization_id, body, media_type, now)
+        )
         goes_by_plans = not batch.is_dry_run and self.writers[0].reads_usual
         found: list[PaidCall | None] = [None] * len(batch.usages)
         if goes_by_plans:
-            found = await self.planned.take(organization_id, wire, batch.usages, now=now)
-        left = [batch.usages[index] for index, call in enumerate(found) if call is None]
-        if not left:
+            found = await self.planned.take(organization_id, wire, batch, now=now)
+            if batch.shaped is None:
+                self.planned.plans.learn_spans(organization_id, wire, body, media_type, now)
+        if None not in found:
             return batch, [call for call in found if call is not None]
+        left = [batch.usages[index] for index, call in enumerate(found) if call is None]
         calls = await self._read_calls(organization_id, lambda: wire.calls(left, now))
         store = CallStore(desk=self.answers.calls, turns=self.lookups, store=self._store)
         read = iter(await store.take(organization_id, calls, now=now, is_dry_run=batch.is_dry_run))
         if goes_by_plans:
             await self.planned.learn(organization_id, left, now)
         return batch, [next(read) if call is None else call for call in found]
+
+    def _call_batch(
+        self, wire: UsageFormat, organization_id: UUID, body: bytes, media_type: str, now: datetime
+    ) -> CallBatch:
+        """The usages of a body, not decoded where that isn't needed."""
+        batch = None
+        if self.writers[0].reads_usual:
+            batch = self.planned.plans.alike(organization_id, wire, body, media_type, now)
+        return batch or wire.decode(body, media_type)
 
     def _note_calls(
         self,
