@@ -68,7 +68,7 @@ EVALUATIONS_WAITING = 20
 """Requests of an organization that wait for theirs."""
 LARGE_BODY_BYTES = 65_536
 LONG_BODY_BYTES = 262_144
-"""A longer one is read by a thread, if its events are usual."""
+"""A longer one is read by a thread."""
 READINGS_WAITING = 2_000
 """Large requests of an organization that wait to be read."""
 
@@ -252,7 +252,7 @@ class EventIntake:
             created_at=microseconds(batch.at),
             usual=batch.usual,
         )
-        if batch.usual is None and self.takes_long(request):
+        if batch.usual is None and self.may_take_long(request):
             await self._derive(request)
         await self._store([request])
         if not request.is_stored:
@@ -381,7 +381,9 @@ class EventIntake:
         """The drafts of a large body. Those of an organization are read one at a time, with others' requests in between."""
         async with self.readings.turn(organization_id):
             await asyncio.sleep(0)
-            return wire.decode(body, now, self.batch_max)
+            if len(body) <= LONG_BODY_BYTES:
+                return wire.decode(body, now, self.batch_max)
+            return await asyncio.to_thread(wire.decode, body, now, self.batch_max)
 
     async def _raise_unevaluable(self, organization_id: UUID, faulty: Faulty) -> None:
         """Raise Unevaluable where events have no value for their expressions: that is said before other errors."""
@@ -391,23 +393,29 @@ class EventIntake:
             said = {str(index): text for index, text in problems.items()}
             raise Unevaluable({**faulty.errors, **said} if faulty.is_batch else problems[0])
 
-    def takes_long(self, request: Request) -> bool:
-        """Whether its expressions are too long for a writer to evaluate."""
+    def may_take_long(self, request: Request) -> bool:
+        """Whether its expressions are too long for a writer to evaluate, or not known yet."""
         if len(request.drafts) * EXPRESSION_LENGTH_MAX <= EXPRESSION_WORK_AT_ONCE:
             return False
-        return self.writers[0].words(request) > EXPRESSION_WORK_AT_ONCE
+        words = self.writers[0].words(request)
+        return words is None or words > EXPRESSION_WORK_AT_ONCE
 
     async def _derive(self, request: Request) -> None:
-        """Evaluate long expressions in a process beside this one, one request of an organization at a time.
+        """Evaluate expressions that are long in a process beside this one, one request of an organization at a time.
 
         Their time counts as their organization's, though that process may have waited: it gives way to all others.
         """
         async with self.evaluations.turn(request.organization_id):
             began = time.monotonic()
-            await asyncio.get_running_loop().run_in_executor(
-                self.evaluating, self.writers[0].derive, request, self.evaluators.evaluate
-            )
+            await asyncio.get_running_loop().run_in_executor(self.evaluating, self._evaluate, request)
             self.queue.loads.add(request.organization_id, time.monotonic() - began)
+
+    def _evaluate(self, request: Request) -> None:
+        writer = self.writers[0]
+        if writer.words(request) is None:
+            writer.learn(request)
+        if self.may_take_long(request):
+            writer.derive(request, self.evaluators.evaluate)
 
     async def _store(self, requests: Sequence[Request]) -> None:
         """Wait until each is decided; one that fails is sent again by its client."""
