@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,9 +14,11 @@ from permille import accelerator
 from permille.core.llm.otlp.alike import PREFIXES, USES
 from permille.core.record import replace
 from permille.ingest.alike import PAUSE_MAX, SpanMemory
+from permille.ingest.decoders import traces
 from permille.ingest.decoders.traces import JSON, PROTOBUF, TRACES
 from permille.ingest.shaped import shaped
 
+from .conftest import Client, Talk
 from .test_spans_of import message_of
 
 pytestmark = pytest.mark.skipif(not accelerator.IS_BUILT, reason="no C compiler")
@@ -227,3 +230,38 @@ def test_what_is_never_alike_is_looked_at_ever_less_and_json_never() -> None:
             memory.learn(wire, content, PROTOBUF, NOW)
     assert 4 < tried < 30
     assert WIRE.alike(content, JSON) is None
+
+
+def test_a_request_of_known_spans_is_answered_without_being_decoded(
+    talk: Callable[[Talk], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoded: list[int] = []
+    real = traces.calls_in
+
+    def noted(spans: Any) -> Any:
+        found = real(spans)
+        decoded.append(len(found.usages))
+        return found
+
+    monkeypatch.setattr(traces, "calls_in", noted)
+
+    async def conversation(client: Client) -> None:
+        for number in range(6):
+            decoded.clear()
+            call = [(name, "sub" if name == "permille.subscription" else value) for name, value in CALL]
+            spans = [
+                [(name, f"msg_{number}-{each}" if name == "gen_ai.response.id" else value) for name, value in call]
+                for each in range(3)
+            ]  # fmt: skip
+            content = message_of([([], "", [("any", "", [{"attributes": each} for each in spans])])])
+            answer = await client.http.post(WIRE.path, content=content, headers={"Content-Type": PROTOBUF})
+            assert (answer.status_code, answer.content) == (200, b"")
+        assert decoded == []
+        stored = (await client.get("/events?per_page=1000"))["events"]
+        assert (
+            len({each["transaction_id"] for each in stored})
+            == len(stored)
+            == 6 * 3 * len({each["transaction_id"] for each in stored if "msg_5-0" in each["transaction_id"]})
+        )
+
+    talk(conversation)
