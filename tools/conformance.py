@@ -56,6 +56,7 @@ def main() -> int:
     environment = {**os.environ, "PERMILLE_ADMIN_KEY": ADMIN_KEY, "PERMILLE_URL": URL}
     permille = [sys.executable, "-m", "permille"]
     pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-n", "3"]
+    pytest += ["-p", "tests.conformance.patient_clock"]
     extra = [argument for argument in arguments if argument != "--all"]
     is_roomy = MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_MIN
     with tempfile.TemporaryDirectory(dir=MEMORY if is_roomy else None) as folder:
@@ -72,6 +73,7 @@ def main() -> int:
             no_certificates.mkdir()
             environment.pop("SSL_CERT_FILE", None)
             environment["SSL_CERT_DIR"] = str(no_certificates)
+            environment["PYTHONPATH"] = str(ROOT)  # of the plugin
             return subprocess.run(command, env=environment, cwd=folder, check=False).returncode
         finally:
             server.terminate()

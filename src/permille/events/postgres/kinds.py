@@ -133,7 +133,7 @@ def usage_of_kinds(
 
 def _dates(cut: Cut | None, kind: KindUsage) -> frozenset[date]:
     """The dates that matter to a kind."""
-    return frozenset(cut.dates_of(kind.dimensions)) if cut else frozenset()
+    return cut.dates_of(kind.dimensions) if cut else frozenset()
 
 
 def _by_mark(kind: KindUsage, of: Sequence[_Variant], places: Sequence[int]) -> Iterable[KindUsage]:
