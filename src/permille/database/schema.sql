@@ -2098,6 +2098,15 @@ create index held_usage_open on held_usage (organization_id, created_at desc, id
 create index held_usage_newest on held_usage (organization_id, created_at desc, id desc);
 create index held_usage_of_payer on held_usage using gin (payer_names jsonb_path_ops) where counted_at is null;
 
+-- Calls that are counted now may have been kept aside when they came before: noted with their events, in one statement.
+create function note_counted(owners uuid[], names text[], payers text[], counted_ats timestamptz[]) returns void language plpgsql as $$
+begin
+    update held_usage h set counted_at = c.at, counted_for = c.payer
+    from unnest(owners, names, payers, counted_ats) as c (owner, name, payer, at)
+    where h.organization_id = c.owner and h.identity = c.name and h.counted_at is null;
+end
+$$;
+
 -- What of an organization decides the events of a call, beside the call: what its metrics list, and its names of models.
 create function call_terms(owner uuid) returns text stable language plpgsql as $$
 begin
@@ -2147,9 +2156,10 @@ begin
     if stale is not null then
         raise exception 'calls are to be looked at' using errcode = 'PM003', detail = stale;
     end if;
-    update held_usage h set counted_at = counted_ats[c.request], counted_for = c.payer
-    from unnest(requests, names, payers) as c (request, name, payer)
-    where h.organization_id = owners[c.request] and h.identity = c.name and h.counted_at is null;
+    perform note_counted(
+        array(select owners[request] from unnest(requests) as request), names, payers,
+        array(select counted_ats[request] from unnest(requests) as request)
+    );
 end
 $$;
 

@@ -44,10 +44,9 @@ begin
     if stale is not null then
         raise exception 'calls are to be looked at' using errcode = 'PM003', detail = stale;
     end if;
-    update held_usage h set counted_at = counted_ats[c.request], counted_for = c.payer
-    from unnest(requests, names, payers) as c (request, name, payer)
-    where h.organization_id = owners[c.request] and h.identity = c.name and h.counted_at is null;
+    perform note_counted(
+        array(select owners[request] from unnest(requests) as request), names, payers,
+        array(select counted_ats[request] from unnest(requests) as request)
+    );
 end
 $$;
-
-drop function note_counted(uuid[], text[], text[], timestamptz[]);
