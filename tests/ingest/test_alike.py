@@ -12,6 +12,7 @@ import pytest
 
 from permille import accelerator
 from permille.core.llm.otlp.alike import PREFIXES, USES
+from permille.core.llm.otlp.calls import calls_in
 from permille.core.record import replace
 from permille.ingest.alike import PAUSE_MAX, SpanMemory
 from permille.ingest.decoders import traces
@@ -236,7 +237,7 @@ def test_a_request_of_known_spans_is_answered_without_being_decoded(
     talk: Callable[[Talk], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded: list[int] = []
-    real = traces.calls_in
+    real = calls_in
 
     def noted(spans: Any) -> Any:
         found = real(spans)
