@@ -2107,7 +2107,7 @@ begin
 end
 $$;
 
--- What of an organization decides the events of a call, beside the call: what its metrics list, and its names of models.
+-- What of an organization decides the events of a call, beside the call: what its metrics list, its names of models, payer rules.
 create function call_terms(owner uuid) returns text stable language plpgsql as $$
 begin
     return json_build_object(
