@@ -1694,7 +1694,7 @@ create index applied_coupon_newest on applied_coupon (organization_id, created_a
 create table coupon_credit (
     id uuid primary key,
     invoice_id uuid not null,
-    applied_coupon_id uuid not null references applied_coupon (id),
+    applied_coupon_id uuid not null,
     amount_cents bigint not null check (amount_cents <> 0),
     created_at timestamptz not null,
     position bigint generated always as identity
@@ -1878,7 +1878,7 @@ create index wallet_rule_to_expire on wallet_rule (organization_id, expiration_a
 create table wallet_transaction (
     id uuid primary key,
     organization_id uuid not null,
-    wallet_id uuid not null references wallet (id),
+    wallet_id uuid not null,
     transaction_type text not null, -- inbound, outbound
     transaction_status text not null, -- purchased, granted, voided, invoiced
     status text not null, -- pending, settled, failed
