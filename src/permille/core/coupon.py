@@ -16,7 +16,7 @@ from permille.core.money import PERCENT, exact, whole_cents
 from permille.core.record import Record, replace
 
 _PARTS = 100_000
-"""Of a cent: what discounts are whole in."""
+"""How many parts a cent has in which discounts are whole."""
 _PART = Decimal("0.00001")
 
 
