@@ -79,11 +79,12 @@ def _said(bill: Bill) -> tuple[Any, ...]:
     return (bill.entity, *amounts, sorted(fee_said(fee) for fee in bill.fees if fee.cents))
 
 
-def _first(who: Customer, count: int) -> Bill | None:
-    """The first invoice after so many, if it is final and for anything."""
+def _first(world: Oracle, who: Customer, count: int) -> Bill | None:
+    """The first invoice after so many, if it is final and for anything, and nothing that has to be paid first took credits at its instant."""
     made = who.bills[count:]
     is_fit = made and made[0].status == "finalized" and made[0].fees_cents and made[0].parts
-    return made[0] if is_fit else None
+    gates = [row.gate.made for row in world.rows if row.customer is who and row.gate is not None]
+    return made[0] if is_fit and made[0].made not in gates else None
 
 
 def _state(who: Customer) -> tuple[Any, ...]:
@@ -126,7 +127,7 @@ def _next(world: Oracle, action: Action) -> Preview | None:
     if not _waits_calmly(world, who, at):
         return None
     _move(world, at)
-    bill = _first(who, count)
+    bill = _first(world, who, count)
     if bill is None or any(why not in {"period", "trial", "downgrade", "follow"} for _, why in bill.parts):
         return None
     names = list(dict.fromkeys(each.id for each, _ in bill.parts))
@@ -146,7 +147,7 @@ def _end(world: Oracle, action: Action) -> Preview | None:
     if len(who.bills) > count:
         return None
     world.do({"do": "end", "subscription": row.id, "no_bill": False, "note": "credit"})
-    bill = _first(who, count)
+    bill = _first(world, who, count)
     asked = _of(who, external_ids=[row.id], terminated_at=at.isoformat())
     return Preview(asked, _said(bill)) if bill else None
 
@@ -162,7 +163,7 @@ def _change(world: Oracle, action: Action) -> Preview | None:
         if not _waits_calmly(world, who, row.changes_at):
             return None
         _move(world, row.changes_at)
-    bill = _first(who, count)
+    bill = _first(world, who, count)
     if bill is None or row not in [each for each, _ in bill.parts]:
         return None
     return Preview(_of(who, external_ids=[row.id], plan_code=action["plan"]), _said(bill))
@@ -192,7 +193,7 @@ def _offer(world: Oracle, action: Action) -> Preview | None:
         if not _waits_calmly(world, who, at):
             return None
         _move(world, at)
-    bill = _first(who, count)
+    bill = _first(world, who, count)
     if bill is None or [each for each, _ in bill.turn] != [row]:
         return None
     asked = {"plan_code": action["plan"], "billing_time": action["time"]}

@@ -120,6 +120,7 @@ def _proposal(
         billing_time=billing_time,
         subscription_at=subscription_at,
         coupons=coupons,
+        now=call.now,
     )
     return _render(found, customer, call)
 

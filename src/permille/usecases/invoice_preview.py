@@ -14,7 +14,15 @@ from psycopg import Connection
 
 from permille.core.contract.plan import Plan, sold_plan_id, yearly_amount_cents
 from permille.core.contract.price_versions import in_force
-from permille.core.contract.subscription import Subscription, as_unbilled, due, owes_at_start, plan_period_end
+from permille.core.contract.subscription import (
+    Start,
+    Subscription,
+    as_unbilled,
+    due,
+    owes_at_start,
+    plan_period_end,
+    start_of,
+)
 from permille.core.coupon import Coupon, applied_to, in_order as applied_in_order
 from permille.core.custom_section import SectionChoice
 from permille.core.customer import Customer
@@ -29,7 +37,7 @@ from permille.core.invoice.billing import (
 )
 from permille.core.invoice.draft import InvoiceDraft, changed
 from permille.core.invoice.kinds import make
-from permille.core.period import local_date
+from permille.core.period import local_date, start_of_day
 from permille.core.record import Record, asdict, replace
 from permille.events.engine import usage
 from permille.ids import new_id
@@ -175,9 +183,12 @@ def preview_proposal(
     billing_time: str,
     subscription_at: datetime,
     coupons: Coupons = None,
+    now: datetime,
 ) -> InvoicePreview:
-    """The first invoice of a subscription that the customer does not have. Raises Invalid."""
+    """The first invoice of a subscription that the customer does not have; one to come begins with its day. Raises Invalid."""
     timezone = customer.applicable_timezone
+    is_to_come = start_of(subscription_at, now=now, timezone=timezone) is Start.FUTURE
+    started_at = start_of_day(subscription_at, timezone) if is_to_come else subscription_at
     terms = SubscriptionTerms(
         external_id=str(new_id(subscription_at)),
         name=None,
@@ -193,15 +204,13 @@ def preview_proposal(
     row = replace(
         pending(customer, plan, terms, subscription_at),
         status="active",
-        started_at=subscription_at,
-        activated_at=subscription_at,
+        started_at=started_at,
+        activated_at=started_at,
     )
-    contracts = Contracts(
-        plans={plan.id: plan}, payers={row.id: customer}, first_starts={row.id: subscription_at}
-    )
-    request = BillingRequest(subscription=row, at=subscription_at, reason=InvoicingReason.STARTING)
-    if not owes_at_start(row, plan, timezone=timezone, first_started_at=subscription_at, now=subscription_at):
-        next_at = due(row, plan, timezone=timezone, now=subscription_at).next_billing_at
+    contracts = Contracts(plans={plan.id: plan}, payers={row.id: customer}, first_starts={row.id: started_at})
+    request = BillingRequest(subscription=row, at=started_at, reason=InvoicingReason.STARTING)
+    if not owes_at_start(row, plan, timezone=timezone, first_started_at=started_at, now=started_at):
+        next_at = due(row, plan, timezone=timezone, now=started_at).next_billing_at
         assert next_at is not None, "a running subscription is due some day"
         request = BillingRequest(subscription=row, at=next_at)
     return _preview(conn, contracts, [request], coupons=coupons)
