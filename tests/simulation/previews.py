@@ -108,10 +108,11 @@ def _move(world: Oracle, until: datetime) -> None:
     world.do({"do": "move", "seconds": (until - world.now).total_seconds(), "stops": False})
 
 
-def _is_settled(who: Customer) -> bool:
-    """Whether no draft waits that would take credits first. The invoices to come are no drafts either."""
+def _is_settled(world: Oracle, who: Customer) -> bool:
+    """Whether no draft waits that would take credits first, nor a period that is over. The invoices to come are no drafts either."""
     who.grace = 0
-    return all(bill.status != "draft" for bill in who.bills)
+    is_behind = any(row.behind for row in world.rows if row.customer is who and row.runs)
+    return not is_behind and all(bill.status != "draft" for bill in who.bills)
 
 
 def _of(who: Customer, **subscriptions: Any) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def _of(who: Customer, **subscriptions: Any) -> dict[str, Any]:
 
 def _next(world: Oracle, action: Action) -> Preview | None:
     row = world.active(action["subscription"])
-    if row is None or row.behind or not _is_settled(row.customer) or not _takes(world, row.customer, action):
+    if row is None or not _is_settled(world, row.customer) or not _takes(world, row.customer, action):
         return None
     who, at = row.customer, world.next_due(row)
     count = len(who.bills)
@@ -136,7 +137,7 @@ def _next(world: Oracle, action: Action) -> Preview | None:
 
 def _end(world: Oracle, action: Action) -> Preview | None:
     row = world.active(action["subscription"])
-    if row is None or row.behind or not _is_settled(row.customer) or not _takes(world, row.customer, action):
+    if row is None or not _is_settled(world, row.customer) or not _takes(world, row.customer, action):
         return None
     who, left = row.customer, world.next_due(row) - world.now
     at = world.now + timedelta(seconds=max(int(left.total_seconds() * Fraction(action["share"])), 1))
@@ -154,7 +155,7 @@ def _end(world: Oracle, action: Action) -> Preview | None:
 
 def _change(world: Oracle, action: Action) -> Preview | None:
     row = world.active(action["subscription"])
-    if row is None or row.behind or not _is_settled(row.customer) or not _takes(world, row.customer, action):
+    if row is None or not _is_settled(world, row.customer) or not _takes(world, row.customer, action):
         return None
     who, count = row.customer, len(row.customer.bills)
     if not world.do({"do": "change", "subscription": row.id, "plan": action["plan"]}):
@@ -175,7 +176,7 @@ def _offer(world: Oracle, action: Action) -> Preview | None:
     if stranger is not None and not world.do({"do": "customer", "id": OFFERED, "grace": 0, **stranger}):
         return None
     who = world.customers.get(OFFERED if stranger else action["customer"])
-    if who is None or not _is_settled(who) or not _takes(world, who, action):
+    if who is None or not _is_settled(world, who) or not _takes(world, who, action):
         return None
     count, asked_at = len(who.bills), world.now + timedelta(seconds=action["ahead"])
     taken = {"id": OFFERED, "customer": who.id, "plan": action["plan"], "time": action["time"]}
