@@ -188,7 +188,7 @@ def _offer(world: Oracle, action: Action) -> Preview | None:
             return None
         _move(world, row.started)
     if len(who.bills) == count:
-        if [*world.own_fee(row, "start"), *world.fixed(row, "start", [(row, "start")])]:
+        if row.fees:
             return None  # its first invoice is one of nothing
         at = world.next_due(row)
         if not _waits_calmly(world, who, at):
