@@ -34,7 +34,7 @@ SIZES = (10_000, 100_000, 1_000_000)
 MODELS, TYPES = 50, ("input", "cached_input", "output")
 PRICE_DATES = 3
 """How often a price of the catalogue has changed since the subscriptions began."""
-READS = 100
+READS = 300
 
 
 def priced_models(on: date) -> list[tuple[str, str]]:
@@ -165,9 +165,9 @@ def total(conn: psycopg.Connection[Any], size: int) -> Decimal:
 
 def measure(stack: Stack, reader: Reader, size: int) -> dict[str, Any]:
     assert stack.process is not None
-    pids = [stack.process.pid, *stack.children()]
     with psycopg.connect(stack.dsn, autocommit=True) as conn:
         charge, _ = reader.usage(size)
+        pids = [stack.process.pid, *stack.children()]
         before = cost_so_far(conn, pids, ["event"])
         times = [reader.usage(size)[1] for _ in range(READS)]
         cost = cost_so_far(conn, pids, ["event"]) - before

@@ -15,7 +15,7 @@ from hypothesis import given, strategies as st
 from starlette.requests import ClientDisconnect
 
 from permille.core.errors import BadRequest, Refusal
-from permille.http.bodies import MEMBERS_MAX, BodyMemory, read_body
+from permille.http.bodies import LONG_BYTES, MEMBERS_MAX, BodyMemory, read_body
 from tests.api.conftest import Api
 
 GZIP = [(b"content-encoding", b"gzip")]
@@ -45,6 +45,21 @@ def test_a_body_is_whole_however_it_is_cut_and_packed(parts: list[bytes], cuts: 
     assert read(cut(whole, cuts)) == whole
     packed = b"".join(gzip.compress(part) for part in parts)
     assert read(cut(packed, cuts), GZIP, limit=max(len(whole), len(packed))) == whole
+
+
+def test_a_long_body_is_put_together_by_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, by_a_thread = asyncio.to_thread, 0
+
+    async def noted(*args: Any) -> Any:
+        nonlocal by_a_thread
+        by_a_thread += 1
+        return await real(*args)
+
+    monkeypatch.setattr(asyncio, "to_thread", noted)
+    for size, threads in ((LONG_BYTES, 0), (LONG_BYTES + 1, 1)):
+        sent = b"x" * (size - 5) + b"y" * 5
+        assert read(cut(sent, [7, 1_000]), limit=20 * size) == sent
+        assert by_a_thread == threads
 
 
 @given(st.binary(min_size=1, max_size=2_000), st.data())

@@ -115,6 +115,39 @@ def test_a_changed_campaign_begins_again(dunning: Api) -> None:
     assert [amount for amount, _ in requests(dunning)] == [3_100]
 
 
+def test_another_name_asks_nobody_again(dunning: Api) -> None:
+    billed(dunning, cents=4_000)
+    move(dunning, 2024, 3, 20)
+    assert len(requests(dunning)) == 2
+    same = {"name": "Other", "bcc_emails": ["cfo@example.com"], "max_attempts": 2}
+    dunning.put("/dunning_campaigns/late", {"dunning_campaign": same})
+    move(dunning, 2024, 3, 30)
+    assert len(requests(dunning)) == 2
+
+
+def test_who_loses_its_own_campaign_is_asked_by_that_of_its_billing_entity(dunning: Api) -> None:
+    own = {**CAMPAIGN, "code": "own", "max_attempts": 1}
+    dunning.post("/dunning_campaigns", {"dunning_campaign": own})
+    billed(dunning, cents=4_000, dunning_campaign_code="own")
+    move(dunning, 2024, 3, 20)
+    assert len(requests(dunning)) == 1
+    dunning.delete("/dunning_campaigns/own")
+    move(dunning, 2024, 3, 30)
+    assert len(requests(dunning)) == 3
+
+
+def test_a_changed_campaign_begins_again_for_who_owes_nothing_at_that_moment(dunning: Api) -> None:
+    first = billed(dunning, cents=4_000)
+    move(dunning, 2024, 3, 20)
+    assert len(requests(dunning)) == 2
+    dunning.post(f"/invoices/{first['lago_id']}/void", {})
+    dunning.put("/dunning_campaigns/late", {"dunning_campaign": {"days_between_attempts": 1}})
+    dunning.plan("next", amount_cents=3_800, pay_in_advance=True)
+    dunning.subscribe("next", plan="next", billing_time="anniversary")
+    move(dunning, 2024, 3, 30)
+    assert [amount for amount, _ in requests(dunning)] == [4_000, 4_000, 3_800, 3_800]
+
+
 def test_a_campaign_that_cannot_be_is_refused_by_field(api: Api) -> None:
     body = {"dunning_campaign": {"code": "c", "thresholds": [{"currency": "XXX"}], "max_attempts": 0}}
     assert api.details("POST", "/dunning_campaigns", body) == {

@@ -14,6 +14,7 @@ from psycopg_pool import ConnectionPool
 
 from permille.core.instants import microseconds
 from permille.events.draft import Draft
+from permille.store import audit
 from permille.usecases import event_warnings
 from permille.usecases.invoices import advance
 from tests.late import is_all_checked, review_late_usage
@@ -269,6 +270,82 @@ def test_a_minimum_that_was_billed_takes_late_usage_in_whatever_has_become_of_ot
     review()
     (proposal,) = proposals(api)
     assert proposal["amount_cents"] == 100 + 201 * 5 - least
+
+
+def test_late_usage_is_paid_with_the_minimum_commitment_that_its_period_was_billed_up_to(
+    api: Api, send: Any, review: Review
+) -> None:
+    committed(api, send)
+    assert billed_for_march(api) == 2_700, "27 of 31 days of 31.00: 17.00 beside 10 tokens"
+    send(ts(2024, 3, 20), tokens=5)
+    send(ts(2024, 3, 20), code="calls", calls=15)
+    review()
+    both = proposals(api)
+    assert sum(each["amount_cents"] for each in both) == 300, "5.00 and 15.00, less 17.00"
+    lines = [line for each in both for line in each["lines"] if line["is_commitment"]]
+    assert sum(line["amount_cents"] for line in lines) == -1_700
+    for each in both:
+        api.post(f"/late_usage/{each['lago_id']}/bill", None)
+    move(api, 2024, 5, 2)
+    assert billed_for_march(api) == 3_000, "what was used is above the minimum now"
+    send(ts(2024, 3, 20), tokens=1)
+    review()
+    assert [each["amount_cents"] for each in proposals(api, status="open")] == [100]
+
+
+def test_late_usage_takes_nothing_of_a_minimum_commitment_that_was_given_back(
+    api: Api, send: Any, review: Review
+) -> None:
+    committed(api, send)
+    (invoice,) = invoices(api)
+    (fee,) = [each for each in invoice["fees"] if each["item"]["type"] == "commitment"]
+    items = [{"fee_id": fee["lago_id"], "amount_cents": 1_600}]
+    note = {"invoice_id": invoice["lago_id"], "credit_amount_cents": 1_600, "items": items}
+    api.post("/credit_notes", {"credit_note": note})
+    send(ts(2024, 3, 20), tokens=5)
+    review()
+    (proposal,) = proposals(api)
+    assert [line["amount_cents"] for line in proposal["lines"]] == [500, -100]
+    accepted = {"late_usage": {"reason": "Ours"}}
+    api.post(f"/late_usage/{proposal['lago_id']}/accept", accepted)
+    send(ts(2024, 3, 20), tokens=2)
+    review()
+    assert [each["amount_cents"] for each in proposals(api, status="open")] == [200]
+
+
+def test_what_a_minimum_commitment_has_paid_costs_nothing_after_the_subscription_with_its_taxes(
+    api: Api, send: Any, review: Review
+) -> None:
+    committed(api, send, tax_codes=["vat"])
+    api.delete("/subscriptions/sub")
+    send(ts(2024, 3, 20), tokens=12)
+    review()
+    (proposal,) = proposals(api)
+    assert proposal["amount_cents"] == 0
+    api.post(f"/late_usage/{proposal['lago_id']}/bill", None)
+    (made,) = [each for each in invoices(api) if len(each["fees"]) == 2 and each["total_amount_cents"] == 0]
+    assert sorted(each["amount_cents"] for each in made["fees"]) == [-1_200, 1_200]
+    assert sorted(each["taxes_amount_cents"] for each in made["fees"]) == [-240, 240]
+    assert list(audit.findings(api.conn, organization_id=api.organization.id)) == []
+
+
+def billed_for_march(api: Api) -> int:
+    """All fees of the plan's first period, on all invoices."""
+    (cents,) = api.row(
+        "select sum(amount_cents) from fee where organization_id = %(organization)s and to_at <= '2024-04-01Z'"
+    )
+    return int(cents)
+
+
+def committed(api: Api, send: Any, **customer: Any) -> None:
+    """A plan with a minimum commitment, whose first period was billed up to it beside 10 tokens at 1.00."""
+    metrics = [api.metric(), api.metric("calls", field_name="calls")]
+    api.plan(charges=[charge(each) for each in metrics], minimum_commitment={"amount_cents": 3_100})
+    api.post("/taxes", {"tax": {"name": "VAT", "code": "vat", "rate": "20"}})
+    api.customer(**customer)
+    api.subscribe()
+    send(START, tokens=10)
+    move(api, 2024, 4, 2)
 
 
 def test_a_recurring_metric_lacks_it_in_every_billed_period(api: Api, send: Any, review: Review) -> None:

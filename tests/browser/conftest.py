@@ -35,7 +35,7 @@ def chromium() -> Iterator[Browser]:
         launched.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def live(reachable_session_path: Path) -> Iterator[LiveServer]:
     folder = reachable_session_path / "browser"
     folder.mkdir(mode=0o711)
@@ -43,7 +43,7 @@ def live(reachable_session_path: Path) -> Iterator[LiveServer]:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def filled(live: LiveServer) -> Filled:
     return fill(live)
 

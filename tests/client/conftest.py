@@ -9,7 +9,7 @@ import pytest
 from tests.live import LiveServer, live_server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     with live_server(tmp_path_factory.mktemp("clients")) as server:
         yield server

@@ -13,8 +13,10 @@ from permille.core.invoice.late_usage import (
     Line,
     adjustment_fee,
     difference,
+    of_commitment,
     totals,
     with_changed_usage,
+    with_commitment,
     with_usage,
 )
 from permille.core.period import Period
@@ -113,6 +115,29 @@ def test_what_is_late_beside_another_price_comes_to_the_minimum_or_all_usage_as_
         if was >= minimum and used < was:  # what was above the minimum is not known any more
             return
         assert sum(each.amount_cents for each in before) == max(minimum, used)
+
+
+@given(st.lists(st.integers(-50, 100), max_size=6), st.integers(-20, 200))
+def test_late_usage_and_what_it_takes_of_a_commitment_come_to_what_is_above_it(
+    more: list[int], billed: int
+) -> None:
+    """`billed` is what the period was billed up to its commitment."""
+    left, owed = billed, 0
+    for cents in more:
+        found = with_commitment([line("1", cents)], left)
+        taken = of_commitment(found)
+        assert 0 <= taken <= max(left, 0)
+        left, owed = left - taken, owed + totals(found)[2]
+    above = sum(cents for cents in more if cents > 0) - max(billed, 0)
+    assert owed == max(above, 0) + sum(cents for cents in more if cents < 0)
+
+
+def test_what_is_less_of_a_commitment_is_a_fee_of_that_kind() -> None:
+    *_, taken = with_commitment([line("1", 300)], 200)
+    found = fee(taken)
+    assert (found.kind, found.units, found.amount_cents) == ("commitment", 1, -200)
+    assert (found.from_, found.to, found.late_usage_id) == (MARCH.from_, MARCH.to, "L")
+    assert (found.unit_amount_cents, found.precise_unit_amount) == (-200, Decimal(-2))
 
 
 def test_differences_add_up_whatever_is_decided_first() -> None:

@@ -7,21 +7,27 @@ from collections import defaultdict
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from permille.core.metering.aggregations import COUNT, MAX, SUM
 from permille.core.metering.usage import Partial, merged
+from permille.core.money import exact
 from permille.core.period import Period
 from permille.core.rating.charge import CompiledCharge, Place, compile_charge, series_place
 from permille.core.rating.filters import ChargeFilter
 from permille.core.rating.linear import is_linear, line_cents, units_of
 from permille.core.rating.models import ChargeModel
 from permille.core.rating.models.catalogue import with_prices
+from permille.core.rating.pricing_unit import AppliedPricingUnit, PricingUnit
 from permille.core.rating.proration import Proration, RatedPeriod
-from permille.core.rating.rate import rate
+from permille.core.rating.rate import owed_cents, price_usage, rate
 from permille.core.rating.rounding import Rounding
 
 JUNE = Period(datetime(2024, 6, 1, tzinfo=UTC), datetime(2024, 7, 1, tzinfo=UTC))
 RATED = RatedPeriod(JUNE, 30 * 86_400, Proration("UTC", 30))
+CREDITS = PricingUnit(
+    id=UUID(int=1), code="credits", name="Credits", short_name="CR", description=None, created_at=JUNE.from_
+)
 MODELS, TYPES = ["a", "b", None], ["input", "output", "other"]
 
 
@@ -96,6 +102,29 @@ def test_lines_owe_what_their_fees_do() -> None:
         }
         assert found == expected
     assert owing > 300
+
+
+def test_priced_usage_owes_what_its_fees_do() -> None:
+    chance = random.Random(5)
+    owing = 0
+    for _ in range(150):
+        model = chance.choice([ChargeModel.STANDARD, ChargeModel.CATALOGUE])
+        applied = AppliedPricingUnit(unit=CREDITS, conversion_rate=Decimal("0.37"))
+        charge = a_charge(chance, model=model, applied_pricing_unit=chance.choice([None, applied]))
+        series = [
+            (
+                {"provider": "p", "model": chance.choice(MODELS), "type": chance.choice(TYPES)},
+                Partial(events_count=1, values_count=1, sum=Decimal(chance.randrange(-300, 2_000)) / 8),
+            )
+            for _ in range(chance.randrange(9))
+        ]
+        fees = rate(charge, series, subscription_id="s", rated=RATED)
+        with exact():
+            priced = list(price_usage(charge, series, rated=RATED))
+            found = list(owed_cents(charge, priced))
+        assert found == [(fee.amount_cents, fee.in_unit) for fee in fees]
+        owing += sum(cents > 0 for cents, _ in found)
+    assert owing > 200
 
 
 def test_what_depends_on_more_than_units_and_group_is_not_linear() -> None:

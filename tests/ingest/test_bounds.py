@@ -108,6 +108,33 @@ def test_long_expressions_are_evaluated_in_a_process_of_their_own(
     assert len(values(db)) == 1 + EXPRESSION_WORK_AT_ONCE // 199 + 500
 
 
+def test_long_expressions_that_this_process_does_not_know_yet_are_evaluated_beside_it_too(
+    dsn: str, db: psycopg.Connection[Any], keys: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_metric(db, " / ".join(["event.properties.a"] * 100))
+    beside: list[int] = []
+    really = Evaluators.evaluate
+
+    def noted_beside(self: Evaluators, evaluations: Sequence[Evaluation]) -> list[str | EvaluationError]:
+        beside.append(len(evaluations))
+        return really(self, evaluations)
+
+    def here(evaluations: Sequence[Evaluation]) -> list[str | EvaluationError]:
+        raise AssertionError("evaluated in the server's own process")
+
+    monkeypatch.setattr(Evaluators, "evaluate", noted_beside)
+    monkeypatch.setattr("permille.events.postgres.writer._derive.__defaults__", (here,))
+    sent = [event(f"t{number}", properties={"a": 1}) for number in range(500)]
+
+    async def conversation(client: Client) -> None:
+        answer = await post(client, "/batch", {"events": sent})
+        assert answer.status_code == 200, answer.text
+
+    talk(dsn, keys["live"], conversation)
+    assert beside == [500]
+    assert len(values(db)) == 500
+
+
 def test_an_expression_that_repeats_a_text_is_refused(
     dsn: str, db: psycopg.Connection[Any], keys: dict[str, str]
 ) -> None:

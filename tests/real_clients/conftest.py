@@ -131,13 +131,13 @@ class Billing:
             raise AssertionError(f"{self.quantities()} instead of {expected}: {said}") from None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
     with live_server(make_reachable_folder()) as server:
         yield server
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def models() -> Iterator[ModelServer]:
     with model_server() as server:
         yield server

@@ -79,6 +79,7 @@ class Catalogue:
         self.tiers = Random(f"catalogue with tiers {seed}")
         self.units = Random(f"catalogue in units {seed}")
         self.unknown = Random(f"catalogue without prices {seed}")
+        self.cascades = Random(f"cascades of the catalogue {seed}")
         self.has_tiers = self.tiers.random() < 0.5
         self.has_units = self.units.random() < 0.3
         self.has_unknown = self.unknown.random() < 0.5
@@ -126,7 +127,7 @@ class Catalogue:
             "unit": self.units.choice(["0.5", "0.0075", "3"]) if self.has_units else "",
         }
 
-    def _terms(self, currency: str, chance: Random) -> dict[str, Any]:
+    def _terms(self, currency: str, chance: Random, unpriced: str = "") -> dict[str, Any]:
         markup_by = [
             {"model": "m1", "markup": "1.35"},
             {"type": "output", "markup": "0.9"},
@@ -140,9 +141,9 @@ class Catalogue:
             "markup": chance.choice(["1", "1.2", "0.333"]),
             "markup_by": chance.sample(markup_by, chance.choice([0, 1, 3])),
             "prices": chance.sample(own, chance.choice([0, 1, 2])),
-            "unpriced": self.unknown.choice(["hold", "free"]) if self.has_unknown else "hold",
+            "unpriced": unpriced or (self.unknown.choice(["hold", "free"]) if self.has_unknown else "hold"),
         }
-        if self.has_tiers:
+        if self.has_tiers and not unpriced:
             terms["markup_by"] += self.tiers.choice([[], [{"tier": "batch", "markup": "1.1"}]])
             terms["prices"] += self.tiers.choice([[], [OF_A_TIER]])
         if currency != "USD":
@@ -161,6 +162,27 @@ class Catalogue:
             "metric": "llm_tokens",
             "prices": prices,
             "when": self.unknown.choice(["now", "now", "now", "next_period"]),
+            "cascade": self.cascades.random() < 0.7,
+        }
+
+    def own(self, currency: str) -> dict[str, Any]:
+        """What a subscription's own plan says otherwise of the charge by the catalogue."""
+        terms = self._terms(currency, self.cascades, unpriced=self.cascades.choice(["hold", "free"]))
+        return {"amount": 0, "metric": "llm_tokens", "terms": terms}
+
+    def reprices(self, plans: list[str], currency: str) -> dict[str, Any] | None:
+        """What may follow an action: other terms of a charge by the catalogue, which own plans follow or don't."""
+        chance = self.cascades
+        if not self.plays or chance.random() > 0.06:
+            return None
+        return {
+            "do": "price",
+            "plan": chance.choice(plans),
+            "metric": "llm_tokens",
+            "model": "catalogue",
+            "terms": self._terms(currency, chance, unpriced=chance.choice(["hold", "hold", "free"])),
+            "when": chance.choice(["now", "now", "now", "next_period", "20"]),
+            "cascade": chance.random() < 0.7,
         }
 
     def then(self, name: str, subscriptions: list[str], plans: list[str]) -> dict[str, Any] | None:
@@ -245,22 +267,50 @@ class Previews:
     def __init__(self, seed: int) -> None:
         self.random = Random(f"previews {seed}")
         self.plays = self.random.random() < 0.6
+        self.more = Random(f"previews with coupons {seed}")
 
     def then(
-        self, subscriptions: list[str], plans: list[str], customers: list[str], somebody: dict[str, Any]
+        self,
+        subscriptions: list[str],
+        plans: list[str],
+        customers: list[str],
+        coupons: list[str],
+        somebody: dict[str, Any],
     ) -> dict[str, Any] | None:
         """What may follow an action. `somebody` says who it may be offered to that is no customer."""
         chance = self.random
         if not self.plays or chance.random() > 0.3:
             return None
-        preview = {"do": "preview", "of": chance.choice(["next", "next", "end", "change", "offer"])}
+        preview = {
+            "do": "preview",
+            "of": chance.choice(["next", "next", "end", "change", "offer"]),
+            "coupons": self._coupons(coupons),
+        }
         if preview["of"] == "offer":
-            offer = {"plan": chance.choice(plans), "time": chance.choice(["calendar", "anniversary"])}
+            offer: dict[str, Any] = {
+                "plan": chance.choice(plans),
+                "time": chance.choice(["calendar", "anniversary"]),
+            }
+            offer["ahead"] = self.more.randint(1, 60 * DAY) if self.more.random() < 0.4 else 0
             is_known = chance.random() < 0.5
             who = {"customer": chance.choice(customers), "stranger": None if is_known else somebody}
             return {**preview, **offer, **who}
         share, plan = chance.choice(["0", "1/3", "9/10"]), chance.choice(plans)
         return {**preview, "subscription": chance.choice(subscriptions), "plan": plan, "share": share}
+
+    def _coupons(self, known: list[str]) -> list[dict[str, Any]]:
+        """Those that are taken off, as if there were no others: known ones, and ones that don't exist."""
+        chance = self.more
+        if chance.random() > 0.4:
+            return []
+        made = [
+            {"id": "maybe1", "kind": "fixed_amount", "value": chance.choice(["700", "25000"])},
+            {"id": "maybe2", "kind": "percentage", "value": chance.choice(["15", "3.333"])},
+        ]
+        frequency = {"frequency": chance.choice(["once", "recurring"]), "uses": 2, "limit": "", "code": ""}
+        chosen = chance.sample(made, chance.choice([0, 1, 1, 2]))
+        old = [{"id": chance.choice(known)}] if known and (not chosen or chance.random() < 0.4) else []
+        return [*old, *({**each, **frequency} for each in chosen)]
 
 
 class Receivables:
@@ -321,6 +371,7 @@ class Dunning:
     def __init__(self, seed: int) -> None:
         self.random = Random(f"dunning {seed}")
         self.plays = self.random.random() < 0.5
+        self.edits = Random(f"edits of campaigns {seed}")
 
     def begins(self, currency: str) -> list[dict[str, Any]]:
         if not self.plays:
@@ -346,6 +397,32 @@ class Dunning:
         of = chance.choice(["customer", "customer", "entity"])
         name = chance.choice(customers if of == "customer" else ["default", "north"])
         return {"do": "dun_by", "of": of, "name": name, "campaign": chance.choice(["mild", "hard", None])}
+
+    def edited(self, customers: list[str], currency: str) -> dict[str, Any] | None:
+        """Another name or other terms of a campaign, its end, or a customer that is left out."""
+        chance = self.edits
+        if not self.plays or chance.random() > 0.12:
+            return None
+        campaign = chance.choice(["mild", "hard"])
+        match chance.choice(["edit_campaign", "edit_campaign", "exclude", "exclude", "drop_campaign"]):
+            case "edit_campaign":
+                terms = {"threshold": [1, 10_000], "days": [1, 5, 30], "attempts": [1, 2, 4]}
+                chosen = chance.sample(sorted(terms), chance.choice([0, 1, 1, 3]))
+                return {
+                    "do": "edit_campaign",
+                    "campaign": campaign,
+                    "name": chance.choice([campaign, "other"]),
+                    "currency": currency,
+                    "terms": {each: chance.choice(terms[each]) for each in chosen},
+                }
+            case "exclude":
+                return {
+                    "do": "exclude",
+                    "customer": chance.choice(customers),
+                    "is_out": chance.random() < 0.6,
+                }
+        is_rare = chance.random() < 0.3
+        return {"do": "drop_campaign", "campaign": campaign} if is_rare else None
 
 
 class OneOffs:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from . import receivables
 
@@ -37,32 +37,65 @@ def apply(oracle: Oracle, action: Action) -> bool:
     campaign = action["campaign"]
     if campaign is not None and campaign not in oracle.campaigns:
         return False
-    if action["of"] == "customer":
-        who = oracle.customers.get(action["name"])
-        if who is None or who.campaign == campaign:
-            return False
-        before = {who.id: _of(oracle, who)}
-        who.campaign = campaign
-    else:
-        entity = oracle.entities.get(action["name"])
-        if entity is None or entity.campaign == campaign:
-            return False
-        before = {who.id: _of(oracle, who) for who in oracle.customers.values()}
-        entity.campaign = campaign
+    known: dict[str, Any] = oracle.customers if action["of"] == "customer" else oracle.entities
+    payer = known.get(action["name"])
+    if payer is None or payer.campaign == campaign:
+        return False
+    before = campaigns(oracle)
+    payer.campaign = campaign
+    restart(oracle, before)
+    return True
+
+
+def exclude(oracle: Oracle, action: Action) -> bool:
+    """Leave a customer out of whatever campaign applies to it, or don't any more."""
+    who = oracle.customers.get(action["customer"])
+    if who is None:
+        return False
+    before = campaigns(oracle)
+    who.is_excluded = action["is_out"]
+    oracle.played |= {"excluded_of_a_campaign"} if who.is_excluded and before[who.id] else set()
+    restart(oracle, before)
+    return True
+
+
+def edit(oracle: Oracle, action: Action) -> bool:
+    """Other terms of a campaign: it begins again for all whom it applies to. Another name changes nothing."""
+    campaign = oracle.campaigns.get(action["campaign"])
+    if campaign is None:
+        return False
+    before, edited = campaigns(oracle), replace(campaign, **action["terms"])
+    if edited != campaign:
+        oracle.campaigns[action["campaign"]] = edited
+        again = [who for who in oracle.customers.values() if before[who.id] is campaign]
+        oracle.played |= {"edited_while_dunned"} if any(who.dunning.attempts for who in again) else set()
+    restart(oracle, before)
+    return True
+
+
+def drop(oracle: Oracle, action: Action) -> bool:
+    """A campaign is gone: who had it has that of its billing entity, if any."""
+    if action["campaign"] not in oracle.campaigns:
+        return False
+    before = campaigns(oracle)
+    del oracle.campaigns[action["campaign"]]
+    payers: list[Any] = [*oracle.customers.values(), *oracle.entities.values()]
+    for payer in payers:
+        payer.campaign = None if payer.campaign == action["campaign"] else payer.campaign
     restart(oracle, before)
     return True
 
 
 def restart(oracle: Oracle, before: dict[str, Campaign | None]) -> None:
-    """Those who have another campaign now, and owe anything, have all attempts left."""
+    """Those who have another campaign now have all attempts left."""
     for who in oracle.customers.values():
-        if who.id in before and _of(oracle, who) is not before[who.id] and _overdue(who):
+        if _of(oracle, who) is not before[who.id]:
             who.dunning = State(looks_at=oracle.now)
 
 
 def _of(oracle: Oracle, who: Customer) -> Campaign | None:
     name = who.campaign or oracle.entities[who.entity].campaign
-    return oracle.campaigns[name] if name else None
+    return oracle.campaigns[name] if name and not who.is_excluded else None
 
 
 def campaigns(oracle: Oracle) -> dict[str, Campaign | None]:
@@ -109,6 +142,7 @@ def _look(oracle: Oracle, who: Customer, at: datetime) -> None:
         state.looks_at = state.last + pause
         return
     oracle.played.add("dunned" if not state.attempts else "dunned_again")
+    oracle.played |= {"dunned_by_own_campaign"} if who.campaign else set()
     asked: dict[str, int] = defaultdict(int)
     for bill in overdue:
         asked[bill.entity] += bill.due

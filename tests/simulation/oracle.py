@@ -106,6 +106,8 @@ class Customer:
     """What it was asked to pay of overdue invoices."""
     campaign: str | None = None
     """The dunning campaign of its own."""
+    is_excluded: bool = False
+    """Whether no campaign asks it."""
     dunning: dunning.State = field(default_factory=dunning.State)
 
 
@@ -210,6 +212,7 @@ class Oracle:
         self.add_ons: dict[str, Action] = {}
         self.units: set[str] = set()
         self.campaigns: dict[str, dunning.Campaign] = {}
+        self.coupons: dict[str, Action] = {}
         self.entities = {"default": receivables.Entity()}
         self.versions: list[catalogue.Version] = []
         """Of the price catalogue, as they were approved."""
@@ -312,6 +315,9 @@ class Oracle:
                 own = price_in_force(each["prices"], since or self.now)
                 if each["metric"] == metric and own == before:
                     self.played.add("cascades")
+                    if each["model"] == "catalogue":
+                        self.played |= {"cascades_of_the_catalogue"} if after != before else set()
+                        each["changed"] = self.now
                     each["prices"] = prices_after(each["prices"], since, self.now, after)
 
     def _price(self, action: Action) -> bool:
@@ -320,6 +326,8 @@ class Oracle:
         if charge is None or charge["model"] != action["model"]:
             return False
         self.played.add("prices")
+        if charge["model"] == "catalogue":
+            charge["changed"] = self.now
         plan, since = self.plans[action["plan"]], days.price_date(self.now, action["when"])
         for row in self.rows:
             if row.plan is plan:
@@ -381,8 +389,7 @@ class Oracle:
         terms = self.with_own_prices(action)
         if terms is None:
             return False
-        self.charge_of(action)["changed"] = self.now
-        return self._price({**action, "terms": terms, "model": "catalogue", "cascade": False})
+        return self._price({**action, "terms": terms, "model": "catalogue"})
 
     def with_own_prices(self, action: Action) -> Any:
         """The terms of a charge by the catalogue, with these prices too."""
@@ -437,6 +444,15 @@ class Oracle:
     def _dun_by(self, action: Action) -> bool:
         return dunning.apply(self, action)
 
+    def _exclude(self, action: Action) -> bool:
+        return dunning.exclude(self, action)
+
+    def _edit_campaign(self, action: Action) -> bool:
+        return dunning.edit(self, action)
+
+    def _drop_campaign(self, action: Action) -> bool:
+        return dunning.drop(self, action)
+
     def _request(self, action: Action) -> bool:
         return receivables.request(self, action)
 
@@ -453,22 +469,8 @@ class Oracle:
         known: dict[str, Mapping[str, Any]] = {"plan": self.plans, "metric": self.metrics, "": {"": ""}}
         if customer is None or action["code"] not in known[action["limit"]] or self._meets(customer, action):
             return False
-        is_fixed, is_once = action["kind"] == "fixed_amount", action["frequency"] == "once"
-        uses = (
-            1 if is_once and not is_fixed else action["uses"] if action["frequency"] == "recurring" else None
-        )
-        made = Coupon(
-            id=action["id"],
-            kind=action["kind"],
-            value=Fraction(action["value"]),
-            frequency=action["frequency"],
-            currency=customer.currency,
-            left=int(action["value"]) if is_fixed and is_once else None,
-            uses=uses,
-        )
-        if action["limit"]:
-            setattr(made, action["limit"], action["code"])
-        customer.coupons.append(made)
+        self.coupons[action["id"]] = action
+        customer.coupons.append(settle.unused(action, customer.currency))
         return True
 
     def _meets(self, customer: Customer, action: Action) -> bool:
@@ -649,7 +651,7 @@ class Oracle:
 
     def _preview(self, action: Action) -> bool:
         found = previews.expected(self, action)
-        self.played |= {f"preview_of_{action['of']}"} if found else set()
+        self.played |= {f"preview_of_{action['of']}", *found.has} if found else set()
         return found is not None
 
     def _one_off(self, action: Action) -> bool:

@@ -6,10 +6,12 @@ The world goes on in a copy. Where anything else happens to the customer before,
 from __future__ import annotations
 
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
+
+from . import settle
 
 if TYPE_CHECKING:
     from .oracle import Action, Customer, Oracle
@@ -26,11 +28,46 @@ class Preview:
     asked: dict[str, Any]
     shown: tuple[Any, ...]
 
+    @property
+    def has(self) -> set[str]:
+        """What else of previews is in it."""
+        found = {"preview_with_coupons": "coupons" in self.asked and self.shown[2]}
+        found["preview_of_later_start"] = "subscription_at" in self.asked
+        return {name for name, is_in in found.items() if is_in}
+
 
 def expected(oracle: Oracle, action: Action) -> Preview | None:
     """None where what comes is no single invoice of what is asked for."""
     ways = {"next": _next, "end": _end, "change": _change, "offer": _offer}
-    return ways[action["of"]](deepcopy(oracle), action)
+    found = ways[action["of"]](deepcopy(oracle), action)
+    if found is None or not action["coupons"]:
+        return found
+    coupons = [_asked(oracle, each) for each in action["coupons"]]
+    return replace(found, asked={**found.asked, "coupons": coupons})
+
+
+def _asked(oracle: Oracle, coupon: Action) -> dict[str, Any]:
+    """A coupon as it is asked for: by its code, or with all that it would be."""
+    if coupon["id"] in oracle.coupons:
+        return {"code": coupon["id"]}
+    worth: dict[str, Any] = {"percentage_rate": coupon["value"]}
+    if coupon["kind"] == "fixed_amount":
+        currency = next(iter(oracle.customers.values())).currency
+        worth = {"amount_cents": int(coupon["value"]), "amount_currency": currency}
+    if coupon["frequency"] == "recurring":
+        worth["frequency_duration"] = coupon["uses"]
+    return {"code": coupon["id"], "coupon_type": coupon["kind"], **worth}
+
+
+def _takes(world: Oracle, who: Customer, action: Action) -> bool:
+    """Let the customer have these coupons instead of its own, if any are said; whether there are such."""
+    if not action["coupons"]:
+        return True
+    known = [{**each, **world.coupons.get(each["id"], {})} for each in action["coupons"]]
+    if any("kind" not in each for each in known):
+        return False
+    who.coupons[:] = [settle.unused(each, who.currency) for each in known]
+    return True
 
 
 def fee_said(fee: Fee) -> tuple[Any, ...]:
@@ -82,7 +119,7 @@ def _of(who: Customer, **subscriptions: Any) -> dict[str, Any]:
 
 def _next(world: Oracle, action: Action) -> Preview | None:
     row = world.active(action["subscription"])
-    if row is None or row.behind or not _is_settled(row.customer):
+    if row is None or row.behind or not _is_settled(row.customer) or not _takes(world, row.customer, action):
         return None
     who, at = row.customer, world.next_due(row)
     count = len(who.bills)
@@ -98,7 +135,7 @@ def _next(world: Oracle, action: Action) -> Preview | None:
 
 def _end(world: Oracle, action: Action) -> Preview | None:
     row = world.active(action["subscription"])
-    if row is None or row.behind or not _is_settled(row.customer):
+    if row is None or row.behind or not _is_settled(row.customer) or not _takes(world, row.customer, action):
         return None
     who, left = row.customer, world.next_due(row) - world.now
     at = world.now + timedelta(seconds=max(int(left.total_seconds() * Fraction(action["share"])), 1))
@@ -116,7 +153,7 @@ def _end(world: Oracle, action: Action) -> Preview | None:
 
 def _change(world: Oracle, action: Action) -> Preview | None:
     row = world.active(action["subscription"])
-    if row is None or row.behind or not _is_settled(row.customer):
+    if row is None or row.behind or not _is_settled(row.customer) or not _takes(world, row.customer, action):
         return None
     who, count = row.customer, len(row.customer.bills)
     if not world.do({"do": "change", "subscription": row.id, "plan": action["plan"]}):
@@ -137,13 +174,17 @@ def _offer(world: Oracle, action: Action) -> Preview | None:
     if stranger is not None and not world.do({"do": "customer", "id": OFFERED, "grace": 0, **stranger}):
         return None
     who = world.customers.get(OFFERED if stranger else action["customer"])
-    if who is None or not _is_settled(who):
+    if who is None or not _is_settled(who) or not _takes(world, who, action):
         return None
-    count = len(who.bills)
+    count, asked_at = len(who.bills), world.now + timedelta(seconds=action["ahead"])
     taken = {"id": OFFERED, "customer": who.id, "plan": action["plan"], "time": action["time"]}
-    if not world.do({"do": "subscribe", **taken, "back": 0, "ahead": 0, "own": None}):
+    if not world.do({"do": "subscribe", **taken, "back": 0, "ahead": action["ahead"], "own": None}):
         return None
     row = world.rows[-1]
+    if row.waits:
+        if not _waits_calmly(world, who, row.started):
+            return None
+        _move(world, row.started)
     if len(who.bills) == count:
         if [*world.own_fee(row, "start"), *world.fixed(row, "start", [(row, "start")])]:
             return None  # its first invoice is one of nothing
@@ -155,6 +196,8 @@ def _offer(world: Oracle, action: Action) -> Preview | None:
     if bill is None or [each for each, _ in bill.turn] != [row]:
         return None
     asked = {"plan_code": action["plan"], "billing_time": action["time"]}
+    if action["ahead"]:
+        asked["subscription_at"] = asked_at.isoformat()
     if stranger is None:
         return Preview({"customer": {"external_id": who.id}, **asked}, _said(bill))
     named = {"timezone": who.zone, "currency": who.currency, "tax_codes": stranger["taxes"]}

@@ -109,6 +109,15 @@ def _entity(action: Action) -> dict[str, Any]:
     return {"billing_entity_code": action["entity"]} if action.get("entity") else {}
 
 
+def _campaign_terms(action: Action) -> dict[str, Any]:
+    """What a campaign says of when to ask, as far as it is said."""
+    names = {"days": "days_between_attempts", "attempts": "max_attempts"}
+    found = {sent: action[name] for name, sent in names.items() if name in action}
+    if "threshold" in action:
+        found["thresholds"] = [{"currency": action["currency"], "amount_cents": action["threshold"]}]
+    return found
+
+
 def _previewed(invoice: Any) -> tuple[Any, ...]:
     """What a preview shows."""
     names = ("progressive_billing_credit", "coupons", "taxes", "credit_notes", "prepaid_credit", "total")
@@ -255,7 +264,7 @@ class Product:
         self._price(action)
 
     def _price_unknown(self, action: Action) -> None:
-        self._price({**action, "model": "catalogue", "cascade": False})
+        self._price({**action, "model": "catalogue"})
 
     def _unit(self, action: Action) -> None:
         body = {"code": action["code"], "name": action["code"], "short_name": "CR"}
@@ -308,15 +317,22 @@ class Product:
         self.api.post("/customers", {"customer": body})
 
     def _campaign(self, action: Action) -> None:
-        thresholds = [{"currency": action["currency"], "amount_cents": action["threshold"]}]
-        body = {
-            "code": action["code"],
-            "name": action["code"],
-            "thresholds": thresholds,
-            "days_between_attempts": action["days"],
-            "max_attempts": action["attempts"],
-        }
+        body = {"code": action["code"], "name": action["code"], **_campaign_terms(action)}
         self.api.post("/dunning_campaigns", {"dunning_campaign": body})
+
+    def _edit_campaign(self, action: Action) -> None:
+        body = {
+            "name": action["name"],
+            **_campaign_terms({"currency": action["currency"], **action["terms"]}),
+        }
+        self.api.put(f"/dunning_campaigns/{action['campaign']}", {"dunning_campaign": body})
+
+    def _drop_campaign(self, action: Action) -> None:
+        self.api.delete(f"/dunning_campaigns/{action['campaign']}")
+
+    def _exclude(self, action: Action) -> None:
+        body = {"external_id": action["customer"], "exclude_from_dunning_campaign": action["is_out"]}
+        self.api.post("/customers", {"customer": body})
 
     def _dun_by(self, action: Action) -> None:
         chosen = {"dunning_campaign_code": action["campaign"]}

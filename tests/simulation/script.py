@@ -82,9 +82,15 @@ class Script:
                 self.actions.append(more)
             if more := self.receivables.names_another(self.subscriptions):
                 self.actions.append(more)
-            if more := self.previews.then(self.subscriptions, self.plans, self.customers, self._stranger()):
+            if more := self.previews.then(
+                self.subscriptions, self.plans, self.customers, self.coupons, self._stranger()
+            ):
+                self.actions.append(more)
+            if more := self.catalogue.reprices(self.plans, self.currency):
                 self.actions.append(more)
             if more := self.dunning.then(self.customers):
+                self.actions.append(more)
+            if more := self.dunning.edited(self.customers, self.currency):
                 self.actions.append(more)
             if more := self.fees.then(self.plans):
                 self.actions.append(more)
@@ -274,6 +280,9 @@ class Script:
             if model == "standard"
             for price in ("0.2", "7")
         ]
+        by_catalogue = self.catalogue.own(self.currency) if self.catalogue.plays else None
+        if by_catalogue and self.catalogue.cascades.random() < 0.3:
+            return by_catalogue
         return self.more.choice([{"amount": 1_234, "metric": ""}, {"amount": 23_456, "metric": ""}, *prices])
 
     def _any(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from fractions import Fraction
@@ -230,6 +230,24 @@ class Bill:
     @property
     def due(self) -> int:
         return self.total - self.paid - self.offset if self.status == "finalized" else 0
+
+
+def unused(action: Mapping[str, Any], currency: str) -> Coupon:
+    """A coupon as a customer has it at first."""
+    is_fixed, is_once = action["kind"] == "fixed_amount", action["frequency"] == "once"
+    uses = 1 if is_once and not is_fixed else action["uses"] if action["frequency"] == "recurring" else None
+    made = Coupon(
+        id=action["id"],
+        kind=action["kind"],
+        value=Fraction(action["value"]),
+        frequency=action["frequency"],
+        currency=currency,
+        left=int(action["value"]) if is_fixed and is_once else None,
+        uses=uses,
+    )
+    if action["limit"]:
+        setattr(made, action["limit"], action["code"])
+    return made
 
 
 def take_coupons(bill: Bill, coupons: Sequence[Coupon], currency: str) -> None:

@@ -16,7 +16,7 @@ from .oracle import Oracle
 from .play import run, run_with_deaths
 from .script import COMPONENTS, Script
 
-FIXED = (1, 2, 3, 4, 6, 9, 12, 14, 15, 16, 24, 31, 41, 47, 83, 84, 88, 95, 172, 276)
+FIXED = (1, 2, 3, 4, 6, 14, 15, 16, 24, 31, 41, 47, 83, 84, 88, 95, 172, 276, 283, 336)
 """Together they play all that there is."""
 FRESH = 5
 BESIDES = (
@@ -25,6 +25,7 @@ BESIDES = (
     "thresholds_of_wallets_and_usage",
     "own_plans",
     "cascades",
+    "cascades_of_the_catalogue",
     "catalogue",
     "catalogue_filters",
     "corrections",
@@ -52,10 +53,15 @@ BESIDES = (
     "changes_called_off_by_a_fee",
     "dunned",
     "dunned_again",
+    "dunned_by_own_campaign",
+    "edited_while_dunned",
+    "excluded_of_a_campaign",
     "preview_of_next",
     "preview_of_end",
     "preview_of_change",
     "preview_of_offer",
+    "preview_of_later_start",
+    "preview_with_coupons",
 )
 """What else there is, of which any world may have some."""
 WITH_DEATHS = 3

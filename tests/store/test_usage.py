@@ -268,8 +268,8 @@ def test_usage_that_is_cut_where_a_date_matters_is_that_of_all_stretches_added_u
     days = [START.date() + timedelta(days=n) for n in range(1, 8)]
     mattering = {"a": {days[1], days[4]}, "b": {days[4]}, "1": set(days)}
 
-    def dates_of(dimensions: Mapping[str, str | None]) -> set[date]:
-        return mattering.get(dimensions.get("model") or "", set())
+    def dates_of(dimensions: Mapping[str, str | None]) -> frozenset[date]:
+        return frozenset(mattering.get(dimensions.get("model") or "", ()))
 
     def by_place(found: Sequence[SeriesUsage]) -> dict[Any, list[Any]]:
         """What each series came to since each date that matters to it."""

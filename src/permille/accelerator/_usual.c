@@ -399,6 +399,7 @@ static PyTypeObject OrganizationType = {
 
 static PyMethodDef functions[] = {{"shape_of", shape_of, METH_VARARGS, NULL},
                                   {"spans_of", spans_of, METH_O, NULL},
+                                  {"alike_spans", alike_spans, METH_VARARGS, NULL},
                                   {NULL, NULL, 0, NULL}};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_usual", NULL, -1, functions, NULL, NULL, NULL, NULL};

@@ -18,6 +18,11 @@ def shape_of(
 def spans_of(content: bytes, /) -> list[tuple[str, str, str, str, str, int, bool, dict[str, Any]]] | None:
     """The spans of an ExportTraceServiceRequest as ingest/decoders/trace_messages.py; None also where that is to decide."""
 
+def alike_spans(
+    content: bytes, uses: dict[str, int], prefixes: dict[str, int], /
+) -> list[tuple[bytes, list[int], list[str], str, int]] | None:
+    """The same spans, taken apart as core/llm/otlp/alike.py says; None where that is not possible."""
+
 class Table:
     """The ids of series, in so many bytes: those that were not used lately are forgotten."""
 

@@ -35,13 +35,9 @@ static int add_named(shape *s, int mark, PyObject *name)
     return add_mark(s, mark) && !PyList_Append(s->key, name);
 }
 
-/* Whether a text is of letters, digits and _.:/@+,~- alone; -1 where it has others than ASCII. */
-static int is_plain(PyObject *value, Py_ssize_t most)
+/* Whether bytes are letters, digits and _.:/@+,~- alone, and not too many. */
+static int are_plain(const uint8_t *p, Py_ssize_t n, Py_ssize_t most)
 {
-    if (!PyUnicode_IS_ASCII(value))
-        return -1;
-    Py_ssize_t n = PyUnicode_GET_LENGTH(value);
-    const unsigned char *p = PyUnicode_1BYTE_DATA(value);
     if (n < 1 || n > most)
         return 0;
     for (Py_ssize_t i = 0; i < n; i++)
@@ -50,10 +46,23 @@ static int is_plain(PyObject *value, Py_ssize_t most)
     return 1;
 }
 
+/* Likewise of a text; -1 where it has others than ASCII. */
+static int is_plain(PyObject *value, Py_ssize_t most)
+{
+    if (!PyUnicode_IS_ASCII(value))
+        return -1;
+    return are_plain(PyUnicode_1BYTE_DATA(value), PyUnicode_GET_LENGTH(value), most);
+}
+
+static int begins(const uint8_t *p, Py_ssize_t n, const char *begin)
+{
+    Py_ssize_t length = (Py_ssize_t)strlen(begin);
+    return n >= length && !memcmp(p, begin, (size_t)length);
+}
+
 static int begins_with(PyObject *value, const char *begin)
 {
-    size_t n = strlen(begin);
-    return (size_t)PyUnicode_GET_LENGTH(value) >= n && !memcmp(PyUnicode_1BYTE_DATA(value), begin, n);
+    return begins(PyUnicode_1BYTE_DATA(value), PyUnicode_GET_LENGTH(value), begin);
 }
 
 static int add_id(shape *s, PyObject *name, PyObject *value)

@@ -78,7 +78,13 @@ static int is_first(const field *f, int wire, uint32_t *seen)
 
 static int is_ascii(const field *f)
 {
-    for (const uint8_t *p = f->bytes.p; p < f->bytes.end; p++)
+    const uint8_t *p = f->bytes.p, *end = f->bytes.end;
+    for (uint64_t word; end - p >= 8; p += 8) {
+        memcpy(&word, p, 8);
+        if (word & 0x8080808080808080ULL)
+            return 0;
+    }
+    for (; p < end; p++)
         if (*p >= 0x80)
             return 0;
     return 1;
@@ -156,17 +162,24 @@ static PyObject *any_value(message m, int depth)
     }
 }
 
-/* A KeyValue. Names are interned, since the same ones come again and again and are looked up. */
-static int add_attribute(PyObject *attributes, message m, int depth)
+static int read_key_value(message m, message *name, message *value)
 {
-    message name = {0}, value = {0};
     uint32_t seen = 0;
     while (m.p < m.end) {
         field f;
         if (!read_field_of(&m, &f) || f.number < 1 || f.number > 2 || !is_first(&f, SIZED, &seen))
             return 0;
-        *(f.number == 1 ? &name : &value) = f.bytes;
+        *(f.number == 1 ? name : value) = f.bytes;
     }
+    return 1;
+}
+
+/* Names are interned, since the same ones come again and again and are looked up. */
+static int add_attribute(PyObject *attributes, message m, int depth)
+{
+    message name = {0}, value = {0};
+    if (!read_key_value(m, &name, &value))
+        return 0;
     PyObject *key = text_in(&name), *found = key ? any_value(value, depth) : NULL;
     if (found)
         PyUnicode_InternInPlace(&key);
@@ -176,13 +189,23 @@ static int add_attribute(PyObject *attributes, message m, int depth)
     return is_added;
 }
 
-static int read_resource(message m, PyObject *attributes)
+#include "alike.h"
+
+/* What is read, and how: as attributes, or for `alike`, which is NULL else. */
+typedef struct {
+    PyObject *spans;
+    PyObject *attributes; /* of the resource */
+    alike *alike;
+} traces;
+
+static int read_resource(message m, traces *t)
 {
     while (m.p < m.end) {
         field f;
         if (!read_field_of(&m, &f))
             return 0;
-        if (f.number == 1 ? f.wire != SIZED || !add_attribute(attributes, f.bytes, 0) : f.number != 2 || f.wire != VARINT)
+        if (f.number != 1 ? f.number != 2 || f.wire != VARINT
+            : f.wire != SIZED || !(t->alike ? add_alike(t->alike, f.bytes) : add_attribute(t->attributes, f.bytes, 0)))
             return 0;
     }
     return 1;
@@ -221,6 +244,7 @@ typedef struct {
     uint64_t ended_at;
     int has_failed;
     PyObject *attributes;
+    alike *alike;
 } span;
 
 static int read_span(message m, span *s)
@@ -231,7 +255,8 @@ static int read_span(message m, span *s)
         if (!read_field_of(&m, &f) || f.number > 16)
             return 0;
         if (f.number == 9) {
-            if (f.wire != SIZED || !add_attribute(s->attributes, f.bytes, 0))
+            if (f.wire != SIZED ||
+                !(s->alike ? add_alike(s->alike, f.bytes) : add_attribute(s->attributes, f.bytes, 0)))
                 return 0;
             continue;
         }
@@ -252,23 +277,48 @@ static int read_span(message m, span *s)
     return 1;
 }
 
-static int add_span(PyObject *spans, message m, PyObject *resource, PyObject *scope)
+static PyObject *made_span(message m, PyObject *resource, PyObject *scope)
 {
     span s = {.attributes = PyDict_Copy(resource)};
     if (!s.attributes || !read_span(m, &s)) {
         Py_XDECREF(s.attributes);
-        return 0;
+        return NULL;
     }
     PyObject *items[] = {hex_in(&s.trace_id), hex_in(&s.id), hex_in(&s.parent_id), text_in(&s.name),
                          scope ? Py_NewRef(scope) : PyUnicode_New(0, 0), PyLong_FromUnsignedLongLong(s.ended_at), PyBool_FromLong(s.has_failed), s.attributes};
-    PyObject *found = packed(items, sizeof items / sizeof *items);
-    int is_added = found && !PyList_Append(spans, found);
+    return packed(items, sizeof items / sizeof *items);
+}
+
+static PyObject *made_alike(message m, alike *resource, PyObject *scope)
+{
+    alike own = *resource;
+    span s = {.alike = &own};
+    PyObject *made = NULL;
+    own.counts = PyList_GetSlice(resource->counts, 0, PY_SSIZE_T_MAX);
+    own.texts = PyList_GetSlice(resource->texts, 0, PY_SSIZE_T_MAX);
+    if (own.counts && own.texts && read_span(m, &s) && is_text(&s.name) && s.ended_at / NANO < SECONDS_END &&
+        end_key(&own, scope, s.has_failed, !s.ended_at)) {
+        PyObject *items[] = {PyBytes_FromStringAndSize((const char *)own.key.p, (Py_ssize_t)own.key.n), Py_NewRef(own.counts),
+                             Py_NewRef(own.texts), own_id_of(&s.trace_id, &s.id), PyLong_FromUnsignedLongLong(s.ended_at)};
+        made = packed(items, sizeof items / sizeof *items);
+    }
+    Py_XDECREF(own.counts);
+    Py_XDECREF(own.texts);
+    resource->key.p = own.key.p; /* what has grown is one buffer */
+    resource->key.cap = own.key.cap;
+    return made;
+}
+
+static int add_span(traces *t, message m, PyObject *scope)
+{
+    PyObject *found = t->alike ? made_alike(m, t->alike, scope) : made_span(m, t->attributes, scope);
+    int is_added = found && !PyList_Append(t->spans, found);
     Py_XDECREF(found);
     return is_added;
 }
 
 /* A ScopeSpans or, without a scope, a ResourceSpans: what is said of all in it comes first, then what is in it. */
-static int read_group(message m, PyObject *spans, PyObject *resource, PyObject **scope)
+static int read_group(message m, traces *t, PyObject **scope)
 {
     int seen = 0;
     while (m.p < m.end) {
@@ -277,43 +327,59 @@ static int read_group(message m, PyObject *spans, PyObject *resource, PyObject *
             return 0;
         if (f.number == 2) {
             PyObject *name = NULL;
-            int is_read = scope ? add_span(spans, f.bytes, resource, *scope) : read_group(f.bytes, spans, resource, &name);
+            int is_read = scope ? add_span(t, f.bytes, *scope) : read_group(f.bytes, t, &name);
             Py_XDECREF(name);
             if (!is_read)
                 return 0;
         } else if (f.number == 3) {
             if (!is_ascii(&f))
                 return 0;
-        } else if (seen || !(scope ? read_scope(f.bytes, scope) : read_resource(f.bytes, resource)))
+        } else if (seen || !(scope ? read_scope(f.bytes, scope) : read_resource(f.bytes, t)))
             return 0;
         seen |= f.number < 3; /* what is said of all comes once, and before them */
     }
     return 1;
 }
 
-static int read_traces(message m, PyObject *spans)
+static int read_traces(message m, traces *t)
 {
     while (m.p < m.end) {
         field f;
-        PyObject *resource = PyDict_New();
-        int is_read = resource && read_field_of(&m, &f) && f.number == 1 && f.wire == SIZED &&
-                      read_group(f.bytes, spans, resource, NULL);
-        Py_XDECREF(resource);
+        t->attributes = PyDict_New();
+        int is_read = t->attributes && (!t->alike || begin_alike(t->alike)) && read_field_of(&m, &f) && f.number == 1 &&
+                      f.wire == SIZED && read_group(f.bytes, t, NULL);
+        Py_XDECREF(t->attributes);
         if (!is_read)
             return 0;
     }
     return 1;
 }
 
+static PyObject *spans_in(PyObject *content, alike *alike)
+{
+    const uint8_t *p = (const uint8_t *)PyBytes_AS_STRING(content);
+    traces t = {.spans = PyList_New(0), .alike = alike};
+    if (t.spans && !read_traces((message){p, p + PyBytes_GET_SIZE(content)}, &t))
+        Py_CLEAR(t.spans);
+    if (!t.spans && !PyErr_Occurred())
+        Py_RETURN_NONE;
+    return t.spans;
+}
+
 static PyObject *spans_of(PyObject *Py_UNUSED(module), PyObject *content)
 {
     if (!PyBytes_Check(content))
         return PyErr_Format(PyExc_TypeError, "not bytes");
-    const uint8_t *p = (const uint8_t *)PyBytes_AS_STRING(content);
-    PyObject *spans = PyList_New(0);
-    if (spans && !read_traces((message){p, p + PyBytes_GET_SIZE(content)}, spans))
-        Py_CLEAR(spans);
-    if (!spans && !PyErr_Occurred())
-        Py_RETURN_NONE;
-    return spans;
+    return spans_in(content, NULL);
+}
+
+static PyObject *alike_spans(PyObject *Py_UNUSED(module), PyObject *args)
+{
+    PyObject *content;
+    alike a = {0};
+    if (!PyArg_ParseTuple(args, "SO!O!", &content, &PyDict_Type, &a.uses, &PyDict_Type, &a.prefixes))
+        return NULL;
+    PyObject *found = spans_in(content, &a);
+    free_alike(&a);
+    return found;
 }

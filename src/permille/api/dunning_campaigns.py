@@ -88,7 +88,7 @@ def show_campaign(call: Call) -> dict[str, Any]:
 
 
 def update_campaign(call: Call) -> dict[str, Any]:
-    """PUT /dunning_campaigns/{code}: the dunning of its customers begins again."""
+    """PUT /dunning_campaigns/{code}: with other terms the dunning of its customers begins again."""
     before = _campaign(call)
     columns = read_campaign_columns(Fields(call.root("dunning_campaign")), is_new=False)
     return {"dunning_campaign": render_campaign(usecase.change(call.conn, before, columns, now=call.now))}
@@ -97,7 +97,7 @@ def update_campaign(call: Call) -> dict[str, Any]:
 def delete_campaign(call: Call) -> dict[str, Any]:
     """DELETE /dunning_campaigns/{code}."""
     campaign = _campaign(call)
-    usecase.remove(call.conn, campaign)
+    usecase.remove(call.conn, campaign, now=call.now)
     return {"dunning_campaign": render_campaign(campaign)}
 
 

@@ -140,6 +140,7 @@ def _line(line: Mapping[str, Any], filters: Mapping[str, Any]) -> objects.LateUs
         filter=filters.get(filter_id),
         grouped_by=line["grouped_by"],
         is_true_up=line["is_true_up"],
+        is_commitment=line.get("is_commitment", False),
         units=line["units"],
         events_count=line["events_count"],
         amount_cents=line["amount_cents"],

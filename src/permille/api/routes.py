@@ -1445,7 +1445,7 @@ GROUPS = (
             DUNNING_CAMPAIGNS.update(
                 dunning_campaigns.update_campaign,
                 "Change a dunning campaign",
-                description="The dunning of its customers begins again, with all attempts left.",
+                description="With other thresholds, days or attempts the dunning of its customers begins again.",
                 takes=dunning_campaign.DunningCampaignUpdate,
             ),
             DUNNING_CAMPAIGNS.delete(dunning_campaigns.delete_campaign, "Delete a dunning campaign"),

@@ -275,8 +275,11 @@ class Writer(Protocol):
         There is no answer to it unless it `is_answered`.
         """
 
-    def words(self, request: Request) -> int:
-        """Words of the expressions that `derive` would evaluate, as far as they are known without a look."""
+    def words(self, request: Request) -> int | None:
+        """Words of the expressions that `derive` would evaluate; None where that is not known without a look."""
+
+    def learn(self, request: Request) -> None:
+        """Look that up, if the database can be reached. Call it in a thread."""
 
     def derive(self, request: Request, evaluate: Evaluate) -> None:
         """Evaluate the request's expressions before it is appended. It takes its time: call it in a thread."""

@@ -32,7 +32,7 @@ class Cut(Record, kw_only=True):
     name: str
     dates: frozenset[date]
     """All of them."""
-    dates_of: Callable[[Mapping[str, str | None]], Collection[date]]
+    dates_of: Callable[[Mapping[str, str | None]], frozenset[date]]
     """Those that matter to a series with these dimensions: mostly none."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import zlib
 from collections.abc import Collection, Hashable
 from typing import Self
@@ -13,6 +14,8 @@ from starlette.types import Receive
 from permille.core.errors import BadRequest, Refusal
 
 MEMBERS_MAX = 1_000
+LONG_BYTES = 1_048_576
+"""A longer body is put together by a thread."""
 _GZIP = 16 + zlib.MAX_WBITS
 
 Headers = Collection[tuple[bytes, bytes]]
@@ -120,7 +123,11 @@ async def read_body(headers: Headers, receive: Receive, limit: int, share: BodyS
         more = message.get("more_body", False)
     if unpack:
         unpack.finish()
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    if len(chunks) == 1:
+        return chunks[0]
+    if size > LONG_BYTES:  # which takes milliseconds, and the interpreter is free meanwhile
+        return await asyncio.to_thread(b"".join, chunks)
+    return b"".join(chunks)
 
 
 def too_large() -> Refusal:

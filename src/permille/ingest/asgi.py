@@ -68,7 +68,7 @@ EVALUATIONS_WAITING = 20
 """Requests of an organization that wait for theirs."""
 LARGE_BODY_BYTES = 65_536
 LONG_BODY_BYTES = 262_144
-"""A longer one is read by a thread, if its events are usual."""
+"""A longer one is read by a thread."""
 READINGS_WAITING = 2_000
 """Large requests of an organization that wait to be read."""
 
@@ -252,7 +252,7 @@ class EventIntake:
             created_at=microseconds(batch.at),
             usual=batch.usual,
         )
-        if batch.usual is None and self.takes_long(request):
+        if batch.usual is None and self.may_take_long(request):
             await self._derive(request)
         await self._store([request])
         if not request.is_stored:
@@ -313,20 +313,33 @@ class EventIntake:
     ) -> tuple[CallBatch, list[PreparedCall | PaidCall]]:
         """What came of each usage of a body: by plans, and where that doesn't go, read."""
         media_type = _media_type(scope["headers"])
-        batch = await self._read_calls(organization_id, lambda: wire.decode(body, media_type))
+        batch = await self._read_calls(
+            organization_id, lambda: self._call_batch(wire, organization_id, body, media_type, now)
+        )
         goes_by_plans = not batch.is_dry_run and self.writers[0].reads_usual
         found: list[PaidCall | None] = [None] * len(batch.usages)
         if goes_by_plans:
-            found = await self.planned.take(organization_id, wire, batch.usages, now=now)
-        left = [batch.usages[index] for index, call in enumerate(found) if call is None]
-        if not left:
+            found = await self.planned.take(organization_id, wire, batch, now=now)
+            if batch.shaped is None:
+                self.planned.plans.learn_spans(organization_id, wire, body, media_type, now)
+        if None not in found:
             return batch, [call for call in found if call is not None]
+        left = [batch.usages[index] for index, call in enumerate(found) if call is None]
         calls = await self._read_calls(organization_id, lambda: wire.calls(left, now))
         store = CallStore(desk=self.answers.calls, turns=self.lookups, store=self._store)
         read = iter(await store.take(organization_id, calls, now=now, is_dry_run=batch.is_dry_run))
         if goes_by_plans:
             await self.planned.learn(organization_id, left, now)
         return batch, [next(read) if call is None else call for call in found]
+
+    def _call_batch(
+        self, wire: UsageFormat, organization_id: UUID, body: bytes, media_type: str, now: datetime
+    ) -> CallBatch:
+        """The usages of a body, not decoded where that isn't needed."""
+        batch = None
+        if self.writers[0].reads_usual:
+            batch = self.planned.plans.alike(organization_id, wire, body, media_type, now)
+        return batch or wire.decode(body, media_type)
 
     def _note_calls(
         self,
@@ -368,7 +381,9 @@ class EventIntake:
         """The drafts of a large body. Those of an organization are read one at a time, with others' requests in between."""
         async with self.readings.turn(organization_id):
             await asyncio.sleep(0)
-            return wire.decode(body, now, self.batch_max)
+            if len(body) <= LONG_BODY_BYTES:
+                return wire.decode(body, now, self.batch_max)
+            return await asyncio.to_thread(wire.decode, body, now, self.batch_max)
 
     async def _raise_unevaluable(self, organization_id: UUID, faulty: Faulty) -> None:
         """Raise Unevaluable where events have no value for their expressions: that is said before other errors."""
@@ -378,23 +393,29 @@ class EventIntake:
             said = {str(index): text for index, text in problems.items()}
             raise Unevaluable({**faulty.errors, **said} if faulty.is_batch else problems[0])
 
-    def takes_long(self, request: Request) -> bool:
-        """Whether its expressions are too long for a writer to evaluate."""
+    def may_take_long(self, request: Request) -> bool:
+        """Whether its expressions are too long for a writer to evaluate, or not known yet."""
         if len(request.drafts) * EXPRESSION_LENGTH_MAX <= EXPRESSION_WORK_AT_ONCE:
             return False
-        return self.writers[0].words(request) > EXPRESSION_WORK_AT_ONCE
+        words = self.writers[0].words(request)
+        return words is None or words > EXPRESSION_WORK_AT_ONCE
 
     async def _derive(self, request: Request) -> None:
-        """Evaluate long expressions in a process beside this one, one request of an organization at a time.
+        """Evaluate expressions that are long in a process beside this one, one request of an organization at a time.
 
         Their time counts as their organization's, though that process may have waited: it gives way to all others.
         """
         async with self.evaluations.turn(request.organization_id):
             began = time.monotonic()
-            await asyncio.get_running_loop().run_in_executor(
-                self.evaluating, self.writers[0].derive, request, self.evaluators.evaluate
-            )
+            await asyncio.get_running_loop().run_in_executor(self.evaluating, self._evaluate, request)
             self.queue.loads.add(request.organization_id, time.monotonic() - began)
+
+    def _evaluate(self, request: Request) -> None:
+        writer = self.writers[0]
+        if writer.words(request) is None:
+            writer.learn(request)
+        if self.may_take_long(request):
+            writer.derive(request, self.evaluators.evaluate)
 
     async def _store(self, requests: Sequence[Request]) -> None:
         """Wait until each is decided; one that fails is sent again by its client."""

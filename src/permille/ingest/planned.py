@@ -22,7 +22,7 @@ from permille.ingest.calls import STORED_TOGETHER, CallDesk, CallLook
 from permille.ingest.decoders.lago import BATCH
 from permille.ingest.planned_call import PaidCall, PlannedCall, paid
 from permille.ingest.plans import PlanMemory
-from permille.ingest.usage_format import UsageFormat
+from permille.ingest.usage_format import CallBatch, UsageFormat
 
 _SECOND = 1_000_000
 
@@ -40,11 +40,11 @@ class PlannedStore(Record, kw_only=True):
     """Queues requests of events and waits until it is decided how each of them went."""
 
     async def take(
-        self, organization_id: UUID, wire: UsageFormat, usages: Sequence[Any], *, now: datetime
+        self, organization_id: UUID, wire: UsageFormat, batch: CallBatch, *, now: datetime
     ) -> list[PaidCall | None]:
         """The calls that are counted now; None for each that is to be read. Raises Refusal: then the sender repeats all."""
-        found: list[PaidCall | None] = [None] * len(usages)
-        calls = self.plans.planned(organization_id, usages, now, names_clients=wire.names_clients)
+        found: list[PaidCall | None] = [None] * len(batch.usages)
+        calls = self.plans.planned(organization_id, batch, now, names_clients=wire.names_clients)
         if not calls:
             return found
         look = await self._look_at(organization_id, list(calls.values()))
@@ -59,7 +59,7 @@ class PlannedStore(Record, kw_only=True):
         if any(each.request.failure and not is_unacceptable(each.request) for each in usual):
             raise try_again()
         stored = {at: call for each in usual if each.request.is_stored for at, call in each.calls.items()}
-        return [stored.get(at) for at in range(len(usages))]
+        return [stored.get(at) for at in range(len(found))]
 
     async def learn(self, organization_id: UUID, usages: Sequence[Any], now: datetime) -> None:
         """Learn from usages that were read."""

@@ -20,12 +20,10 @@ def in_json(value: Any) -> str:
     return _encode(value).decode()
 
 
-class PlannedCall(msgspec.Struct, frozen=True, kw_only=True):
-    """A usage that a plan fits."""
+class ShapedUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """A well-formed usage, taken apart."""
 
-    plan: Plan
     shape: Shape
-    identity: str
     external_subscription_id: str | None
     external_customer_id: str | None
     has_payer_names: bool
@@ -34,6 +32,13 @@ class PlannedCall(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     properties: str
     """Those of the sender, as the beginning of an object in JSON."""
+
+
+class PlannedCall(ShapedUsage, frozen=True, kw_only=True):
+    """A usage that a plan fits."""
+
+    plan: Plan
+    identity: str
 
 
 class PaidCall(msgspec.Struct, frozen=True, kw_only=True):

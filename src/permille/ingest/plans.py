@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from permille import accelerator
-from permille.core.llm.call import OWN_PROPERTIES
-from permille.core.llm.payer import PayerName
 from permille.core.llm.plan import CallTerms, Plan, plan_of
-from permille.core.llm.redact import COUNTS, IDS, NAMES, NESTED
-from permille.core.llm.shape import Shape, shape_of
-from permille.ingest.decoders.llm_usage import call_of, called_at, problems
-from permille.ingest.planned_call import PlannedCall, in_json
+from permille.core.llm.shape import Shape
+from permille.ingest.alike import LEARNED_AT_ONCE, PAUSE_MAX, SpanMemory
+from permille.ingest.decoders.llm_usage import call_of, problems
+from permille.ingest.planned_call import PlannedCall, ShapedUsage, in_json
+from permille.ingest.shaped import shape_of_usage, shaped
+from permille.ingest.usage_format import CallBatch, UsageFormat
 
 PLANS_MAX = 4_000
 """All organizations together, some 25 MB. Then all are forgotten: they are learned again within a request or two."""
@@ -25,29 +24,6 @@ TRIES = 3
 """A shape that can't be learned is tried so often: other counts of it may be read otherwise."""
 PLANS_OF_SHAPE = 8
 """Counts of one shape may be read in several ways, for example above and below a bound of the context."""
-PAUSE_MAX = 63
-LEARNED_AT_ONCE = 20
-"""How many shapes of a request are learned: what is left is learned when it comes again."""
-
-_FIELDS = frozenset(
-    [
-        "provider",
-        "api",
-        "model",
-        "id",
-        "tier",
-        "response",
-        "usage",
-        "external_subscription_id",
-        "external_customer_id",
-        "timestamp",
-        "properties",
-        "payer_names",
-        "payer_requested",
-        "client",
-    ]
-)
-_PAYER_NAMES = frozenset(map(str, PayerName))
 
 
 @dataclass(slots=True)
@@ -61,6 +37,7 @@ class _OfOne:
     pause: int = 0
     """After requests that plans fit and that were read all the same, so many are not looked at."""
     left: int = 0
+    spans: SpanMemory = field(default_factory=SpanMemory)
 
 
 class PlanMemory:
@@ -85,7 +62,7 @@ class PlanMemory:
             self._known, self._plans, self._seen = {}, 0, 0
 
     def planned(
-        self, organization_id: UUID, usages: Sequence[Any], now: datetime, *, names_clients: bool
+        self, organization_id: UUID, batch: CallBatch, now: datetime, *, names_clients: bool
     ) -> dict[int, PlannedCall]:
         """The usages of a request that plans fit, by their places. Calls without a time are of `now`.
 
@@ -98,21 +75,41 @@ class PlanMemory:
         if known.left:
             known.left -= 1
             return {}
+        usages: Iterable[ShapedUsage | None] | None = batch.shaped
+        if usages is None:
+            usages = (shaped(each, now, names_clients=names_clients) for each in batch.usages)
         found: dict[int, PlannedCall] = {}
         identities: set[str] = set()
         others: set[str] = set()
         for place, usage in enumerate(usages):
-            shape = _shape(usage)
-            if shape is None or problems(usage):
+            if usage is None:
                 return {}
-            call = _planned(known.plans, usage, shape, now, names_clients=names_clients)
+            plan = _plan(known.plans.get(usage.shape.key, ()), usage.shape)
+            call = None if plan is None else _planned(plan, usage)
             if call is None:
-                others.update(shape.ids)
+                others.update(usage.shape.ids)
             elif call.identity not in identities:
                 identities.add(call.identity)
                 found[place] = call
         are_apart = all(others.isdisjoint(call.shape.ids) for call in found.values())
         return found if are_apart else {}
+
+    def alike(
+        self, organization_id: UUID, wire: UsageFormat, body: bytes, media_type: str, now: datetime
+    ) -> CallBatch | None:
+        """The usages of a body of which all spans are like others that came; they are decoded when somebody looks at them."""
+        known = self._known.get(organization_id)
+        return None if known is None else known.spans.batch(wire, body, media_type, now)
+
+    def learn_spans(
+        self, organization_id: UUID, wire: UsageFormat, body: bytes, media_type: str, now: datetime
+    ) -> None:
+        """Learn from the spans of a body that was decoded."""
+        if known := self._known.get(organization_id):
+            seen, learned = known.spans.learn(wire, body, media_type, now)
+            self._seen += seen
+            self._plans += learned
+            self._make_room()
 
     def went(self, organization_id: UUID, *, is_usual: bool) -> None:
         """Whether a request that plans fit went their way."""
@@ -126,7 +123,7 @@ class PlanMemory:
             return
         left = LEARNED_AT_ONCE
         for usage in usages:
-            shape = _shape(usage)
+            shape = shape_of_usage(usage)
             if shape is None or _plan(known.plans.get(shape.key, ()), shape):
                 continue
             number = hash(shape.key)
@@ -152,40 +149,21 @@ class PlanMemory:
         return True
 
 
-def _planned(
-    plans: Mapping[tuple[Any, ...], tuple[Plan, ...]],
-    usage: Mapping[str, Any],
-    shape: Shape,
-    now: datetime,
-    *,
-    names_clients: bool,
-) -> PlannedCall | None:
-    """A usage without problems as a call that a plan fits."""
-    plan = _plan(plans.get(shape.key, ()), shape)
-    subscription, customer = usage.get("external_subscription_id"), usage.get("external_customer_id")
-    if plan is None or (subscription or customer) is None:
+def _planned(plan: Plan, usage: ShapedUsage) -> PlannedCall | None:
+    """A usage as a call that a plan fits; None where it names nobody who pays."""
+    if usage.external_subscription_id is None and usage.external_customer_id is None:
         return None
-    sent, names = usage.get("properties"), usage.get("payer_names")
     return PlannedCall(
         plan=plan,
-        identity=plan.identity(shape),
-        external_subscription_id=subscription,
-        external_customer_id=customer,
-        has_payer_names=bool(names or (sent and not _PAYER_NAMES.isdisjoint(sent))),
-        client=usage.get("client") if names_clients else None,
-        at=called_at(usage, now),
-        properties=_properties(sent) if sent else "",
-        shape=shape,
+        identity=plan.identity(usage.shape),
+        shape=usage.shape,
+        external_subscription_id=usage.external_subscription_id,
+        external_customer_id=usage.external_customer_id,
+        has_payer_names=usage.has_payer_names,
+        client=usage.client,
+        at=usage.at,
+        properties=usage.properties,
     )
-
-
-def _shape(usage: Any) -> Shape | None:
-    if type(usage) is not dict or not usage.keys() <= _FIELDS or usage.get("provider") == "litellm":
-        return None
-    if (usage.get("response") is None) is (usage.get("usage") is None):
-        return None
-    found = accelerator.usual.shape_of(usage, COUNTS, NESTED, IDS, NAMES) if accelerator.IS_BUILT else None
-    return shape_of(usage) if found is None else Shape(*found)
 
 
 def _plan(plans: Sequence[Plan], shape: Shape) -> Plan | None:
@@ -194,9 +172,3 @@ def _plan(plans: Sequence[Plan], shape: Shape) -> Plan | None:
         if plan.fits(shape.counts, shape.ids):
             return plan
     return None
-
-
-def _properties(sent: Mapping[str, Any]) -> str:
-    """Free properties as the beginning of an object in JSON."""
-    free = {name: value for name, value in sent.items() if name not in OWN_PROPERTIES}
-    return f"{in_json(free)[1:-1]}," if free else ""

@@ -124,7 +124,7 @@ class QuickDesk:
         if sender.intakes and any(draft.code in sender.intakes for draft in drafts):
             return None
         request = Request(owner, drafts, created_at)
-        return None if intake.takes_long(request) else request
+        return None if intake.may_take_long(request) else request
 
     def _sender(self, kind: EventHead) -> ApiSender | None:
         """The key, if it is remembered and may send events."""

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from permille.core.llm.call import DroppedSpans, PreparedCall, SentCall
+from permille.core.llm.otlp.alike import AlikeSpan
+from permille.core.llm.otlp.spans import Span
 from permille.core.record import Record
-from permille.ingest.planned_call import PaidCall
+from permille.ingest.planned_call import PaidCall, ShapedUsage
 
 
 class CallBatch(Record, kw_only=True):
     """The usages of a request, in the order in which they were sent, each as `POST /api/v1/llm/usage` takes it."""
 
     usages: Sequence[Any]
+    shaped: Sequence[ShapedUsage] | None = None
+    """The same, where nobody had to read them for that."""
     is_dry_run: bool = False
     """Whether nothing is stored."""
     rejected: int = 0
@@ -23,6 +27,10 @@ class CallBatch(Record, kw_only=True):
     """The answer's content type."""
     dropped: Sequence[DroppedSpans] = ()
     """What of a trace is not looked at further."""
+
+
+def _none_alike(_body: bytes, _media_type: str) -> None:
+    """Other formats have no spans."""
 
 
 class UsageFormat(Record, kw_only=True):
@@ -35,3 +43,7 @@ class UsageFormat(Record, kw_only=True):
     answer: Callable[[Sequence[PreparedCall | PaidCall], CallBatch], bytes]
     names_clients: bool = False
     """Whether its usages say by `client` which program watched them."""
+    alike: Callable[[bytes, str], Sequence[AlikeSpan] | None] = _none_alike
+    """The spans of a body, taken apart; None where they can't be."""
+    spans: Callable[[bytes], Iterable[Span]] = lambda _body: ()
+    """The same, as they are."""

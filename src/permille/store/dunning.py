@@ -128,11 +128,12 @@ def wake(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime)
 
 
 def restart(conn: Connection[Any], customer_ids: Collection[UUID], *, now: datetime) -> None:
-    """Begin the dunning of customers with overdue invoices again, with all attempts left."""
+    """Begin the dunning of customers that were asked before, or have overdue invoices, again, with all attempts left."""
     conn.execute(
         "insert into dunning (customer_id, organization_id, due_at)"
         " select c.id, c.organization_id, %(now)s::timestamptz from customer c where c.id = any(%(ids)s)"
-        " and exists (select from invoice i where i.customer_id = c.id and i.payment_overdue)"
+        " and (exists (select from invoice i where i.customer_id = c.id and i.payment_overdue)"
+        " or exists (select from dunning d where d.customer_id = c.id))"
         " on conflict (customer_id) do update set due_at = excluded.due_at, last_attempt_at = null,"
         " attempts = '{}', is_finished = false",
         {"ids": list(customer_ids), "now": now},

@@ -597,6 +597,21 @@ def counted_cents(
     return dict(rows)
 
 
+def commitments(conn: Connection[Any], subscription_ids: Collection[UUID]) -> dict[UUID, dict[Period, int]]:
+    """Subscription -> period of its plan -> what final invoices have billed up to its minimum commitment, less credit notes."""
+    rows = conn.execute(
+        "select f.subscription_id, f.from_at, f.to_at, f.amount_cents - coalesce("
+        " (select sum(t.amount_cents) from credit_note_item t where t.fee_id = f.id), 0)::bigint"
+        " from fee f join invoice i on i.id = f.invoice_id where f.subscription_id = any(%s::uuid[])"
+        " and f.fee_type = 'commitment' and f.late_usage_id is null and i.status = 'finalized'",
+        [uuid_array(subscription_ids)],
+    ).fetchall()
+    found: dict[UUID, dict[Period, int]] = {}
+    for subscription_id, begins, ends, cents in rows:
+        found.setdefault(subscription_id, {})[Period(begins, ends)] = cents
+    return found
+
+
 def with_subscription_fee(conn: Connection[Any], invoice_ids: Collection[UUID]) -> set[tuple[UUID, UUID]]:
     """(invoice, subscription) of those on which the plan's own fee is billed."""
     rows = conn.execute(

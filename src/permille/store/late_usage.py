@@ -315,6 +315,7 @@ def line_json(line: Line) -> dict[str, Any]:
         "precise_amount_cents": decimal_text(line.precise_amount_cents),
         "unit_cents": [line.unit_cents[0], decimal_text(line.unit_cents[1])] if line.unit_cents else None,
         "is_unpriced": line.is_unpriced,
+        "is_commitment": line.is_commitment,
     }
 
 
@@ -333,6 +334,7 @@ def lines_of(found: LateUsage) -> list[Line]:
             if each["unit_cents"]
             else None,
             is_unpriced=each.get("is_unpriced", False),
+            is_commitment=each.get("is_commitment", False),
         )
         for each in found.lines
     ]

@@ -45,15 +45,19 @@ def add(
 def change(
     conn: Connection[Any], before: DunningCampaign, columns: Mapping[str, Any], *, now: datetime
 ) -> DunningCampaign:
-    """The campaign with these columns: the dunning of its customers begins again."""
+    """The campaign with these columns: where it asks otherwise now, the dunning of its customers begins again."""
     dunning.update(conn, before.id, columns, now=now)
-    dunning.restart(conn, dunning.customers_of_campaign(conn, before.id), now=now)
-    return by_code(conn, before.organization_id, before.code)
+    after = by_code(conn, before.organization_id, before.code)
+    if after.terms != before.terms:
+        dunning.restart(conn, dunning.customers_of_campaign(conn, before.id), now=now)
+    return after
 
 
-def remove(conn: Connection[Any], campaign: DunningCampaign) -> None:
-    """Delete a campaign: nobody is asked by it any more."""
+def remove(conn: Connection[Any], campaign: DunningCampaign, *, now: datetime) -> None:
+    """Delete a campaign: nobody is asked by it any more. Dunning begins again by a billing entity's for who had it instead."""
+    had = dunning.customers_of_campaign(conn, campaign.id)
     dunning.delete(conn, campaign.id)
+    dunning.restart(conn, had, now=now)
 
 
 def reset(conn: Connection[Any], changed: Sequence[StoredInvoice], now: datetime) -> None:

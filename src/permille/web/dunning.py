@@ -77,5 +77,5 @@ def update(visit: Visit) -> Done:
 def delete(visit: Visit) -> Done:
     """POST /app/delete-dunning-campaign/{code}."""
     gone = dunning.by_code(visit.conn, visit.here.id, visit.path["code"])
-    dunning.remove(visit.conn, gone)
+    dunning.remove(visit.conn, gone, now=visit.now)
     return Done(action="deleted dunning campaign", subject=gone.code, to=f"{LISTING}?said=deleted")

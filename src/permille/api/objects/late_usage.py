@@ -33,6 +33,9 @@ class LateUsageLine(Answer):
     ]
     grouped_by: GroupedBy
     is_true_up: Annotated[bool, says("Whether it is the minimum charge that changes.")]
+    is_commitment: Annotated[
+        bool, says("Whether it is what the others take of a minimum commitment that was billed.")
+    ]
     units: Annotated[str, text_of_number("Units more than were billed.")]
     events_count: Annotated[int, says("Events more than were billed.")]
     amount_cents: Annotated[int, says("Amount more than was billed, before taxes.")]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 from permille.core.record import Record
@@ -30,6 +31,11 @@ class DunningCampaign(Record, kw_only=True):
     updated_at: datetime
     bcc_emails: Sequence[str] = ()
     """Who gets a copy of each request that it mails."""
+
+    @property
+    def terms(self) -> tuple[Any, ...]:
+        """What says when customers are asked."""
+        return self.thresholds, self.days_between_attempts, self.max_attempts
 
 
 class DunningState(Record, kw_only=True):

@@ -19,6 +19,7 @@ from permille.core.fee_kind import FeeKind
 from permille.core.money import ZERO, LineAmounts, exact, precise, subunits
 from permille.core.period import Period
 from permille.core.rating.charge import CompiledCharge
+from permille.core.rating.commitment import commitment_fee
 from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
 from permille.core.rating.models.catalogue import PRICE_DATE
@@ -54,6 +55,8 @@ class Line(Record, kw_only=True):
     """Whole and precise hundredths of the pricing unit, where the charge has one."""
     is_unpriced: bool = False
     """Whether nobody has set a price for its usage."""
+    is_commitment: bool = False
+    """Whether it is what the others take of the plan's minimum commitment."""
 
     @property
     def place(self) -> tuple[Any, ...]:
@@ -186,6 +189,32 @@ def _and(to: Line | None, line: Line) -> Line:
     return _added(to, line, 1)
 
 
+def with_commitment(lines: list[Line], left_cents: int) -> list[Line]:
+    """The lines with what they take of a minimum commitment that their plan's period was billed up to: that much is paid.
+
+    `left_cents` is what other late usage has not taken of it.
+    """
+    taken = min(totals(lines)[2], left_cents)
+    if taken <= 0:
+        return lines
+    less_missing = Line(
+        charge_filter_id=None,
+        grouped_by={},
+        is_true_up=False,
+        units=ZERO,
+        events_count=0,
+        amount_cents=-taken,
+        precise_amount_cents=Decimal(-taken),
+        is_commitment=True,
+    )
+    return [*lines, less_missing]
+
+
+def of_commitment(lines: Iterable[Line]) -> int:
+    """The cents that these lines take of a minimum commitment."""
+    return -sum(line.amount_cents for line in lines if line.is_commitment)
+
+
 UsagePlace = tuple[Any, ...]
 
 
@@ -240,6 +269,15 @@ def adjustment_fee(
     applied: AppliedPricingUnit | None,
 ) -> Fee:
     """The fee that bills a line of late usage. Its price is that of a unit on average; without units it is one."""
+    if line.is_commitment:
+        fee = commitment_fee(
+            subscription_id,
+            missing_cents=line.amount_cents,
+            period=period,
+            currency=currency,
+            invoice_display_name=None,
+        )
+        return replace(fee, late_usage_id=late_usage_id)
     units = line.units or ONE
     with exact():
         money = _amounts(line.amount_cents, line.precise_amount_cents, units, subunits(currency))

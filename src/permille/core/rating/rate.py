@@ -117,6 +117,14 @@ class PricedUsage(NamedTuple):
         return owed.money.amount_cents, owed.in_unit
 
 
+def owed_cents(charge: CompiledCharge, priced: Sequence[PricedUsage]) -> Iterator[tuple[int, InUnit | None]]:
+    """What is paid of each line of one bill, and what that was converted from. Go through it under exact()."""
+    if charge.rounding is Rounding.PER_FEE:
+        return (each.owed_cents(charge) for each in priced)
+    lines = round_together([each.owed(charge) for each in priced], per_unit=charge.subunits)
+    return ((line.money.amount_cents, line.in_unit) for line in lines)
+
+
 def price_usage(
     charge: CompiledCharge,
     series: Iterable[tuple[Dimensions, Partial]],
@@ -273,14 +281,9 @@ def _priced(
 
 
 def _is_priced_by_units(charge: CompiledCharge, bucket: Bucket) -> bool:
-    """Whether nothing but units, the number of events and their own amounts makes its prices."""
+    """Whether nothing but units, the number of events, their own amounts and the group makes its prices."""
     looks_at_more = charge.pay_in_advance or charge.prorated or charge.aggregator is not None
-    return (
-        not looks_at_more
-        and charge.aggregation.is_units_alone
-        and not bucket.reads_events
-        and bucket.placed is None
-    )
+    return not looks_at_more and charge.aggregation.is_units_alone and not bucket.reads_events
 
 
 def _priced_by_units(
@@ -299,7 +302,8 @@ def _priced_by_units(
             units = rounded(units, function, precision)
         events = events_counted(partial)
         usage = Usage(units, events, units)
-        price = pricer(Quantity(units, events, partial.precise_amount_cents, per_unit))
+        quantity = Quantity(units, events, partial.precise_amount_cents, per_unit)
+        price = pricer(quantity._replace(group=dict(group)) if bucket.placed else quantity)
         if units < ZERO or price.amount < ZERO:
             usage = charge.aggregation.nothing_owed(usage)
             price = price._replace(amount=ZERO, unit_amount=ZERO)

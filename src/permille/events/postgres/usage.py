@@ -412,7 +412,7 @@ def _cut(
             continue
         by_dates: dict[frozenset[date], list[SeriesUsage]] = defaultdict(list)
         for each in series:
-            by_dates[frozenset(window.cut.dates_of(each.dimensions))].append(each)
+            by_dates[window.cut.dates_of(each.dimensions)].append(each)
         (first, *_) = window.apart(())
         found.append(first.marked(by_dates.pop(frozenset(), [])))
         for dates, cut in by_dates.items():

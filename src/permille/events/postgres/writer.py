@@ -10,6 +10,7 @@ import asyncio
 import logging
 from bisect import bisect
 from collections.abc import Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import accumulate
@@ -569,10 +570,15 @@ class Writer:
             is_answered=is_answered,
         )
 
-    def words(self, request: Request) -> int:
-        """Words of the expressions that `derive` would evaluate; 0 where a code is not known to this process."""
+    def words(self, request: Request) -> int | None:
+        """Words of the expressions that `derive` would evaluate; None where a code is not known to this process."""
         known = self._memory.known({request.organization_id: request.codes})
-        return 0 if known is None else request.words(known[request.organization_id].by_code)
+        return None if known is None else request.words(known[request.organization_id].by_code)
+
+    def learn(self, request: Request) -> None:
+        """Make the codes known to this process, if the database can be reached. Call it in a thread."""
+        with suppress(psycopg.Error), closing(open_connection(self._dsn)) as conn:
+            self._memory.learn(conn, {request.organization_id: request.codes})
 
     def derive(self, request: Request, evaluate: Evaluate) -> None:
         """Evaluate the request's expressions; if their metering changes before it is appended, that is repeated."""

@@ -11,8 +11,10 @@ from typing import Any
 
 import msgspec
 
+from permille import accelerator
 from permille.core.errors import BadRequest
 from permille.core.llm.call import PreparedCall, SentCall
+from permille.core.llm.otlp.alike import PREFIXES, USES, AlikeSpan
 from permille.core.llm.otlp.calls import calls_in
 from permille.core.llm.otlp.spans import Span, spans_in
 from permille.ingest.decoders.llm_usage import call_of, problems
@@ -72,7 +74,22 @@ def _answer(_counted: Sequence[PreparedCall | PaidCall], batch: CallBatch) -> by
     return answer_message(batch.rejected, WITHOUT_USAGE)
 
 
+def _alike_spans(body: bytes, media_type: str) -> Sequence[AlikeSpan] | None:
+    if media_type != PROTOBUF or not accelerator.IS_BUILT:
+        return None
+    found = accelerator.usual.alike_spans(body, USES, PREFIXES)
+    return None if found is None else list(map(AlikeSpan._make, found))
+
+
 TRACES = tuple(
-    UsageFormat(path=path, decode=read_spans, calls=_calls, answer=_answer, names_clients=True)
+    UsageFormat(
+        path=path,
+        decode=read_spans,
+        calls=_calls,
+        answer=_answer,
+        names_clients=True,
+        alike=_alike_spans,
+        spans=_spans_of_message,
+    )
     for path in PATHS
 )

@@ -63,7 +63,7 @@ LOOKS = (alerts.look_now, progressive.look_now, ongoing_balances.refresh_now)
 """What follows usage: before a clock moves on, and where it arrives."""
 MARKED: tuple[Look, ...] = (alerts.look, progressive.look, _refresh)
 """What is done of them before a clock goes on to a later instant: whatever was marked."""
-STEP_SECONDS = 0.5
+STEP_SECONDS = 0.1
 """How long a transaction moves a test clock, about."""
 
 TURN_SECONDS = 0.5

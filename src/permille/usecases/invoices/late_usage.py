@@ -29,9 +29,11 @@ from permille.core.invoice.late_usage import (
     difference,
     less,
     line_of,
+    of_commitment,
     totals,
     waits_for_price,
     with_changed_usage,
+    with_commitment,
     with_usage,
 )
 from permille.core.period import Period
@@ -170,16 +172,21 @@ def _propose(
     corrected = catalogue_corrections.corrected_since_final(
         conn, {period.mark.invoice_id for period, _, _ in found if period.has_catalogue_prices}
     )
+    agreed = _commitments_left(conn, known, {period.key for period, _, _ in found})
     proposals, gone = [], []
     for period, lines, billed in found:
         open_now = [each for each in known[period.key] if each.status == LateUsageStatus.OPEN]
         settled = [each for each in known[period.key] if each.status != LateUsageStatus.OPEN]
-        decided = [line for each in settled for line in store.lines_of(each)]
+        decided = [line for each in settled for line in store.lines_of(each) if not line.is_commitment]
         before, missing = [*billed, *decided], difference(difference(lines, billed), decided)
         if (period.basis.charge.id, period.mark.invoice_id) in changed:
             missing = with_usage(missing, before)
         if period.has_catalogue_prices and period.mark.invoice_id in corrected:
             missing = with_changed_usage(missing, before)
+        left = agreed.get(period.mark.subscription_id, {})
+        if (committed := _committed(left, period.mark)) is not None:
+            missing = with_commitment(missing, left[committed])
+            left[committed] -= of_commitment(missing)
         if any(abs(line.amount_cents) > AMOUNT_MAX for line in missing):
             log.error("Late usage of subscription %s is out of range", period.mark.subscription_id)
         elif missing:
@@ -195,6 +202,28 @@ def _decided(conn: Connection[Any], subscription_ids: Iterable[UUID]) -> Mapping
     for each in store.of_subscriptions(conn, set(subscription_ids)):
         found[each.key].append(each)
     return found
+
+
+def _commitments_left(
+    conn: Connection[Any], known: Mapping[Key, Sequence[LateUsage]], priced: Collection[Key]
+) -> dict[UUID, dict[Period, int]]:
+    """Subscription -> period of its plan -> what was billed up to its minimum commitment and no late usage has taken.
+
+    Open late usage of what is `priced` again takes nothing.
+    """
+    left = fee_store.commitments(conn, {subscription_id for subscription_id, *_ in [*known, *priced]})
+    for late in (each for own in known.values() for each in own):
+        is_replaced = late.status == LateUsageStatus.OPEN and late.key in priced
+        own = left.get(late.subscription_id, {})
+        if not is_replaced and (period := _committed(own, late)) is not None:
+            own[period] -= of_commitment(store.lines_of(late))
+    return left
+
+
+def _committed(periods: Iterable[Period], used: Mark | LateUsage) -> Period | None:
+    """The one of a plan's periods that usage is of: by its middle, as for what counts towards a commitment."""
+    middle = used.from_at + (used.to_at - used.from_at) / 2
+    return next((period for period in periods if middle in period), None)
 
 
 def decided_amounts(conn: Connection[Any], fees: Collection[StoredFee]) -> dict[UUID, int]:

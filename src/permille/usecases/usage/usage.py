@@ -40,7 +40,7 @@ from permille.core.rating.models.group_keys import PRICING, TARGET_WALLET, prici
 from permille.core.rating.pricing_unit import InUnit
 from permille.core.rating.projection import Projection, elapsed_share, project, project_all
 from permille.core.rating.proration import RatedPeriod, rated_period
-from permille.core.rating.rate import PricedUsage, price_usage, rate
+from permille.core.rating.rate import PricedUsage, owed_cents, price_usage, rate
 from permille.core.rating.rounding import Rounding
 from permille.core.record import Record, field, replace
 from permille.core.tax import tax_invoice
@@ -411,12 +411,12 @@ def charge_usage(
     if search.groups:
         series = [each for each in series if _is_searched(each[0], search.groups)]
     filters: dict[Any, UsedFilter] = {each.id: _used_filter(each) for each in charge.filters}
-    if elapsed is None and compiled.rounding is Rounding.PER_FEE and not compiled.presentation_keys.names:
+    if elapsed is None and not compiled.presentation_keys.names:
         with exact():
-            if has_one_price(compiled):
+            if compiled.rounding is Rounding.PER_FEE and has_one_price(compiled):
                 lines = tuple(_lines_of_columns(price_columns(compiled, series), filters))
             else:
-                priced = price_usage(compiled, series, rated=rated, paid_levels=paid_levels)
+                priced = list(price_usage(compiled, series, rated=rated, paid_levels=paid_levels))
                 lines = tuple(_priced_lines(compiled, priced, filters))
     else:
         fees = rate(compiled, series, subscription_id=subscription_id, rated=rated, paid_levels=paid_levels)
@@ -470,11 +470,10 @@ def _fee_lines(
 
 
 def _priced_lines(
-    charge: CompiledCharge, priced: Iterable[PricedUsage], filters: Mapping[Any, UsedFilter]
+    charge: CompiledCharge, priced: Sequence[PricedUsage], filters: Mapping[Any, UsedFilter]
 ) -> Iterator[UsageLine]:
     """The lines of the fees that they make, without the fees."""
-    for each in priced:
-        cents, in_unit = each.owed_cents(charge)
+    for each, (cents, in_unit) in zip(priced, owed_cents(charge, priced), strict=True):
         bucket, group, (units, events_count, total), _ = each
         yield UsageLine(
             filters.get(bucket.charge_filter_id),

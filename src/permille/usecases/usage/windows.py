@@ -138,8 +138,8 @@ def _cut(dated: Sequence[Charge], period: Period) -> Cut:
         for charge, properties in prices
     ]
 
-    def dates_of(dimensions: Dimensions) -> set[date]:
-        return {at for at in dates if any(is_change(dimensions, at) for is_change in changes)}
+    def dates_of(dimensions: Dimensions) -> frozenset[date]:
+        return frozenset[date]().union(*[changes_of(dimensions, dates) for changes_of in changes])
 
     return Cut(name=PRICE_DATE, dates=dates, dates_of=dates_of)
 

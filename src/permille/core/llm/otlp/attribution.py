@@ -8,7 +8,7 @@ from permille.core.llm.litellm import names_in
 from permille.core.llm.otlp.spans import Span
 from permille.core.llm.payer import payer_names
 
-_METADATA = (
+METADATA = (
     "permille.",
     "traceloop.association.properties.",
     "ai.telemetry.metadata.",
@@ -20,6 +20,8 @@ _USERS = ("permille.customer", "gen_ai.user", "user.id", "enduser.id", "litellm.
 _SUBSCRIPTIONS = frozenset(SUBSCRIPTION_NAMES)
 _NOT_FREE = _SUBSCRIPTIONS | {"customer"}
 _NAMED = {"session.id": "session", "gen_ai.conversation.id": "session"}
+TEXTS = frozenset([*_USERS, *_NAMED])
+"""Attributes that are read as texts, beside metadata."""
 _MOST_PROPERTIES = 20
 _LONGEST = 255
 
@@ -60,8 +62,8 @@ def metadata_of(span: Span) -> dict[str, str]:
     """What the application says about its call, by names without their prefixes."""
     found: dict[str, str] = {}
     for name, value in span.attributes.items():
-        if name.startswith(_METADATA) and (text := _text(value)):
-            prefix = next(prefix for prefix in _METADATA if name.startswith(prefix))
+        if name.startswith(METADATA) and (text := _text(value)):
+            prefix = next(prefix for prefix in METADATA if name.startswith(prefix))
             found.setdefault(name.removeprefix(prefix), text)
     return found
 

@@ -49,11 +49,16 @@ def calls_in(spans: Iterable[Span]) -> TracedCalls:
                 dropped[span.scope, "call_failed"] += 1
         else:
             dropped[span.scope, "no_call"] += 1
-    found.dropped = [
-        DroppedSpans(client=scope, code=code, message=_WHY_DROPPED[code], count=count)
-        for (scope, code), count in dropped.items()
-    ]
+    found.dropped = dropped_spans(dropped)
     return found
+
+
+def dropped_spans(counts: Mapping[tuple[str, str], int]) -> list[DroppedSpans]:
+    """By instrumentation and why."""
+    return [
+        DroppedSpans(client=scope, code=code, message=_WHY_DROPPED[code], count=count)
+        for (scope, code), count in counts.items()
+    ]
 
 
 _WHY_DROPPED = {

@@ -8,14 +8,19 @@ from typing import Any
 
 from permille.core.llm.otlp.spans import Span
 
+_RAW = ("gen_ai.usage.raw", "langfuse.observation.usage_details")
+_METADATA = "ai.response.providerMetadata"
+OBJECTS = frozenset([*_RAW, _METADATA])
+"""Attributes that are objects in JSON."""
+
 
 def counts_of(span: Span) -> dict[str, Any] | None:
     """The provider's own object where a span carries it, else the convention's attributes; None where it has neither."""
-    for name in ("gen_ai.usage.raw", "langfuse.observation.usage_details"):
+    for name in _RAW:
         raw = _json(span.attributes.get(name))
         if raw:
             return {"usage": raw, "api": _shape(raw)}
-    anthropic = _json(span.attributes.get("ai.response.providerMetadata")).get("anthropic") or {}
+    anthropic = _json(span.attributes.get(_METADATA)).get("anthropic") or {}
     if isinstance(anthropic.get("usage"), dict):
         return {"usage": anthropic["usage"], "api": "anthropic"}
     summary = _summary(span)
@@ -109,6 +114,8 @@ _OUTPUT: tuple[tuple[str, tuple[str, ...]], ...] = (
         ("gen_ai.usage.details.output_audio_tokens", "llm.token_count.completion_details.audio"),
     ),
 )
+COUNTS = frozenset(name for table in (_SUMMARY, _INPUT, _OUTPUT) for _, names in table for name in names)
+"""Attributes that are numbers."""
 
 
 def _summary(span: Span) -> dict[str, Any]:

@@ -105,6 +105,7 @@ class CatalogueTerms:
         """Remember prices by the texts of GROUPS and the date."""
         object.__setattr__(self, "_found", lru_cache(maxsize=_REMEMBERED)(self._found))
         object.__setattr__(self, "_since", lru_cache(maxsize=_REMEMBERED)(self._since))
+        object.__setattr__(self, "_changes", lru_cache(maxsize=_REMEMBERED)(self._changes))
 
     def found(self, group: Dimensions, on: date) -> FoundRate | None:
         """The price of a group on a date: an own one, else the catalogue's with the most specific markup."""
@@ -113,6 +114,12 @@ class CatalogueTerms:
     def since(self, group: Dimensions, on: date) -> date | None:
         """Since when the price is what it is on a date; None: always."""
         return self._since(tuple([group.get(key) for key in GROUPS]), on)
+
+    def changes(self, group: Dimensions, dates: frozenset[date]) -> frozenset[date]:
+        """Those of the dates at which the price of a group becomes another one."""
+        if self.as_of is not None:
+            return frozenset()
+        return self._changes(tuple([group.get(key) for key in GROUPS]), dates)
 
     def _found(self, texts: Texts, on: date) -> FoundRate | None:
         group = dict(zip(GROUPS, texts, strict=True))
@@ -151,6 +158,9 @@ class CatalogueTerms:
             if self._price(group, at - timedelta(days=1)) != price:
                 return at
         return None
+
+    def _changes(self, texts: Texts, dates: frozenset[date]) -> frozenset[date]:
+        return frozenset(on for on in dates if self._since(texts, on) == on)
 
     def _price(self, group: Dimensions, on: date) -> tuple[Rate, Decimal] | None:
         found = self.found(group, on)
@@ -206,10 +216,9 @@ def price_dates(properties: Mapping[str, Any], catalogue: PriceSource | None) ->
     return set(catalogue.price_dates if catalogue else ()) | {own.from_ for own in terms.own if own.from_}
 
 
-def price_changes(properties: Mapping[str, Any]) -> Callable[[Dimensions, date], bool]:
-    """Whether the price of usage with these dimensions is another one from a UTC date on."""
-    terms = terms_of(properties)
-    return lambda dimensions, on: terms.as_of is None and terms.since(dimensions, on) == on
+def price_changes(properties: Mapping[str, Any]) -> Callable[[Dimensions, frozenset[date]], frozenset[date]]:
+    """Those of some UTC dates at which the price of usage with these dimensions becomes another one."""
+    return terms_of(properties).changes
 
 
 def placed(properties: Mapping[str, Any]) -> Callable[[Dimensions], Dimensions]:
