@@ -22,6 +22,11 @@ ADMIN_KEY = "test-admin"
 PATIENCE_SECONDS = 300
 """For what happens as soon as the machine comes to it: no test is about how busy that is."""
 
+PATIENT = {
+    f"PERMILLE_{limit}_TIMEOUT_SECONDS": str(PATIENCE_SECONDS) for limit in ("STATEMENT", "LOCK", "IDLE")
+}
+"""Limits of a server that refuses nothing because the machine is busy."""
+
 PLAIN = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 """For clients that speak plain HTTP: a context of its own reads all certificates of the machine, for 20 ms."""
 
@@ -75,8 +80,9 @@ class AsksAgain(httpx2.HTTPTransport):
 
 
 class LiveServer:
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, limits: dict[str, str] = PATIENT) -> None:
         self.folder = folder
+        self.limits = limits
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
@@ -86,7 +92,12 @@ class LiveServer:
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [*command, "--data-dir", str(self.folder / "data")],
-                env={**os.environ, "PERMILLE_ADMIN_KEY": ADMIN_KEY, "PERMILLE_ALLOW_ROOT": "true"},
+                env={
+                    **os.environ,
+                    "PERMILLE_ADMIN_KEY": ADMIN_KEY,
+                    "PERMILLE_ALLOW_ROOT": "true",
+                    **self.limits,
+                },
                 stdout=log,
                 stderr=log,
             )
@@ -150,9 +161,20 @@ class LiveServer:
         )
 
 
+def move_clock(client: httpx2.Client, now: str) -> None:
+    """Move a test clock, and again while it is on its way (202) or can't be moved at the moment (503)."""
+
+    def has_arrived() -> bool:
+        answer = client.put("/test_clock", json={"test_clock": {"now": now}})
+        assert answer.status_code in {200, 202, 503}, answer.text
+        return answer.status_code == 200
+
+    wait_until(has_arrived)
+
+
 @contextmanager
-def live_server(folder: Path) -> Iterator[LiveServer]:
-    server = LiveServer(folder)
+def live_server(folder: Path, limits: dict[str, str] = PATIENT) -> Iterator[LiveServer]:
+    server = LiveServer(folder, limits)
     server.start()
     try:
         server.wait_ready()

@@ -21,7 +21,7 @@ from permille.embedded import backup, upgrade
 from permille.embedded.binaries import locate_binaries, locate_major
 from permille.embedded.postgres import EmbeddedPostgres, UnableToStartError, erase
 from tests.conftest import FAST
-from tests.live import live_server
+from tests.live import live_server, move_clock
 from tests.test_cli import permille, refusal
 from tests.usecases.world import World, fee_lines, make_world, move
 
@@ -53,11 +53,6 @@ def send(client: httpx2.Client, name: str, count: int, timestamp: str) -> None:
         for n in range(count)
     ]  # fmt: skip
     assert client.post("/events/batch", json={"events": events}).status_code == 200
-
-
-def move_clock(client: httpx2.Client, now: str) -> None:
-    answer = client.put("/test_clock", json={"test_clock": {"now": now}})
-    assert answer.status_code == 200, answer.text
 
 
 def invoices(client: httpx2.Client) -> list[Any]:

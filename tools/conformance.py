@@ -23,6 +23,8 @@ COVERED = ROOT / "tests" / "conformance" / "covered.txt"
 ADMIN_KEY = "conformance"
 PORT = int(os.environ.get("CONFORMANCE_PORT", "18080"))
 URL = f"http://127.0.0.1:{PORT}"
+PATIENT = {"PERMILLE_STATEMENT_TIMEOUT_SECONDS": "300", "PERMILLE_LOCK_TIMEOUT_SECONDS": "300"}
+"""Limits of a server that refuses nothing because the machine is busy."""
 MEMORY = Path("/dev/shm")
 MEMORY_MIN = 4 * 1024**3
 """Bytes that must be free there for the database to be in memory, so that no scenario waits for a disk."""
@@ -53,7 +55,7 @@ def main() -> int:
     if not (scenarios / "open").is_dir():
         print(f"No scenarios at {scenarios}: the conformance step is left out.")
         return 0
-    environment = {**os.environ, "PERMILLE_ADMIN_KEY": ADMIN_KEY, "PERMILLE_URL": URL}
+    environment = {**os.environ, **PATIENT, "PERMILLE_ADMIN_KEY": ADMIN_KEY, "PERMILLE_URL": URL}
     permille = [sys.executable, "-m", "permille"]
     pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "-n", "3"]
     pytest += ["-p", "tests.conformance.patient_clock"]

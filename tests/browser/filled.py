@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from tests.live import LiveServer
+from tests.live import LiveServer, move_clock
 
 from .browsing import organization
 
@@ -61,8 +61,7 @@ def fill(live: LiveServer) -> Filled:
         client.post("/subscriptions", json={"subscription": subscription})
         sent = client.post("/events/batch", json={"events": [event(number) for number in range(100)]})
         assert sent.status_code == 200, sent.text
-        moved = client.put("/test_clock", json={"test_clock": {"now": TODAY}})
-        assert moved.status_code == 200, moved.text
+        move_clock(client, TODAY)
         credits_ = {
             "external_customer_id": "acme",
             "rate_amount": "1",

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.live import LiveServer
+from tests.live import LiveServer, move_clock
 
 from .browsing import PHONE, barriers, choose, organization, picture, sign_in
 
@@ -49,8 +49,7 @@ def fill(live: LiveServer) -> None:
         sent(client, "/subscriptions", subscription=subscription)
         event = {"transaction_id": "t", "external_subscription_id": "s", "code": "llm_tokens"}
         sent(client, "/events", event={**event, "properties": USED})
-        moved = client.put("/test_clock", json={"test_clock": {"now": "2026-11-20T00:00:00Z"}})
-        assert moved.status_code == 200, moved.text
+        move_clock(client, "2026-11-20T00:00:00Z")
 
 
 def test_a_price_file_is_uploaded_approved_and_corrects_an_invoice(page: Page, live: LiveServer) -> None:

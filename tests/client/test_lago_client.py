@@ -22,7 +22,7 @@ from lago_python_client.models.billable_metric import BillableMetricFilter, Bill
 from lago_python_client.models.charge import ChargeFilter, ChargeFilters
 from lago_python_client.models.plan import Charges
 
-from tests.live import LiveServer
+from tests.live import LiveServer, move_clock
 
 PRICES = {
     ("8K", "input"): "0.03",
@@ -111,7 +111,7 @@ def test_from_the_metric_to_the_invoice(account: tuple[Client, httpx2.Client]) -
         Subscription(external_customer_id="acme", plan_code="gpt_4", external_id="acme-gpt4")
     )
     assert subscription.status == "active"
-    assert plain.put("/test_clock", json={"test_clock": {"now": "2026-10-06T00:00:00Z"}}).status_code == 200
+    move_clock(plain, "2026-10-06T00:00:00Z")
 
     sent = client.events.create(event(1, "8K", "input", 1_234))
     assert sent is not None
@@ -131,7 +131,7 @@ def test_from_the_metric_to_the_invoice(account: tuple[Client, httpx2.Client]) -
     shown = {row.invoice_display_name: row.amount_cents for row in charge.filters if row.values}
     assert shown == {"8K input": 6, "8K output": 6, "32K input": 60, "32K output": 0}
 
-    assert plain.put("/test_clock", json={"test_clock": {"now": "2026-11-01T00:00:00Z"}}).status_code == 200
+    move_clock(plain, "2026-11-01T00:00:00Z")
     invoices = client.invoices.find_all({"external_customer_id": "acme"})["invoices"]
     assert [invoice.total_amount_cents for invoice in invoices] == [72]
     invoice = client.invoices.find(invoices[0].lago_id)

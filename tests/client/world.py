@@ -6,6 +6,8 @@ from typing import Any
 
 import httpx2
 
+from tests.live import move_clock
+
 World = dict[str, str]
 """Ids by what they are of, with the API key and the server's address."""
 
@@ -33,9 +35,6 @@ def make_world(client: httpx2.Client, url: str, key: str) -> World:
     def metric(code: str, **fields: Any) -> str:
         body = {"billable_metric": {"name": code, "code": code, **fields}}
         return sent("POST", "/billable_metrics", body)["billable_metric"]["lago_id"]
-
-    def move(now: str) -> None:
-        sent("PUT", "/test_clock", {"test_clock": {"now": now}})
 
     world = {"url": url, "key": key}
     dimensions = [{"key": "model", "values": ["8K", "32K"]}]
@@ -83,14 +82,14 @@ def make_world(client: httpx2.Client, url: str, key: str) -> World:
     for name, customer, code in subscribed:
         given = {"external_id": name, "external_customer_id": customer, "plan_code": code}
         sent("POST", "/subscriptions", {"subscription": given})
-    move("2026-10-06T00:00:00Z")
+    move_clock(client, "2026-10-06T00:00:00Z")
     for name in ("s", "waits"):
         sent("POST", "/events", event(f"tokens {name}", "tokens", name, model="8K", tokens=7, user="u"))
         sent("POST", "/events", event(f"more {name}", "tokens", name, model="32K", tokens=5, user="v"))
         sent("POST", "/events", event(f"call {name}", "calls", name))
-    move("2026-10-10T00:00:00Z")
+    move_clock(client, "2026-10-10T00:00:00Z")
     sent("DELETE", "/subscriptions/paid")
-    move("2026-11-02T00:00:00Z")
+    move_clock(client, "2026-11-02T00:00:00Z")
     invoices = {
         (each["status"], each["customer"]["external_id"]): each["lago_id"]
         for each in sent("GET", "/invoices?invoice_type[]=subscription")["invoices"]

@@ -249,7 +249,7 @@ def _add(all_times: Times, more: Times) -> None:
 @contextmanager
 def neighbours(folder: Path) -> Iterator[tuple[Neighbour, int, str]]:
     """Quiet organizations on a server of their own, that server's port, and the key of a noisy one."""
-    with live_server(folder) as server, receiver() as (port, arrived):
+    with live_server(folder, limits={}) as server, receiver() as (port, arrived):
         test = {"test_mode": True, "now": "2024-01-01T00:00:00Z"}
         fields = {"noisy": test, "testing": test, "live": {}}
         keys = {name: server.organization(name=name, **each)["api_key"] for name, each in fields.items()}

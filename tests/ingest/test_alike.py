@@ -200,6 +200,16 @@ def test_of_broken_messages_it_says_nothing_that_the_reader_does_not() -> None:
     assert known > 100
 
 
+def test_requests_that_came_while_it_was_learned_cause_no_pause() -> None:
+    chance = random.Random(1)
+    memory = SpanMemory()
+    together = [message(chance, [], "any", [CALL, CALL]) for _ in range(8)]
+    assert [memory.batch(WIRE, each, PROTOBUF, NOW) for each in together] == [None] * 8
+    for each in together:
+        memory.learn(WIRE, each, PROTOBUF, NOW)
+    assert all(memory.batch(WIRE, each, PROTOBUF, NOW) for each in together)
+
+
 def test_what_is_never_alike_is_looked_at_ever_less_and_json_never() -> None:
     chance = random.Random(1)
     memory = SpanMemory()

@@ -88,6 +88,7 @@ class SpanMemory:
                 usages.append(found.usage(span, now))
             else:
                 dropped[found] += 1
+        self._pause = 0
         return CallBatch(
             usages=OnDemand(len(usages), lambda: wire.decode(body, media_type).usages),
             shaped=usages,
@@ -100,6 +101,9 @@ class SpanMemory:
         if self._left:
             return 0, 0
         taken = wire.alike(body, media_type)
+        if taken and all(each.key in self._known for each in taken):  # learned while this one waited
+            self._pause = 0
+            return 0, 0
         seen, known = len(self._seen), len(self._known)
         left = LEARNED_AT_ONCE
         for span, each in zip(wire.spans(body), taken, strict=True) if taken else ():

@@ -25,7 +25,7 @@ from permille.core.contract.subscription import (
 )
 from permille.core.coupon import Coupon, applied_to, in_order as applied_in_order
 from permille.core.custom_section import SectionChoice
-from permille.core.customer import Customer
+from permille.core.customer import BillingEntity, Customer
 from permille.core.errors import Invalid
 from permille.core.invoice.billing import (
     BillingRequest,
@@ -136,11 +136,17 @@ def _billed_before(contracts: Contracts, row: Subscription, until: datetime) -> 
 
 
 def preview_change(
-    conn: Connection[Any], row: Subscription, plan: Plan, *, now: datetime, coupons: Coupons = None
+    conn: Connection[Any],
+    row: Subscription,
+    plan: Plan,
+    *,
+    entity: BillingEntity | None = None,
+    now: datetime,
+    coupons: Coupons = None,
 ) -> InvoicePreview:
     """The invoice of a running subscription that goes over to another plan: now, or at the end of its period.
 
-    Raises Invalid.
+    `entity` bills the new plan, otherwise the one that bills the old. Raises Invalid.
     """
     contracts = load_contracts(conn, [row], [plan.id])
     before, payer = contracts.plans[row.plan_id], contracts.payers[row.id]
@@ -156,6 +162,7 @@ def preview_change(
         as_unbilled(row),
         id=new_id(at),
         plan_id=plan.id,
+        billing_entity_id=entity.id if entity else row.billing_entity_id,
         previous_subscription_id=row.id,
         started_at=at,
         activated_at=at,
@@ -166,7 +173,7 @@ def preview_change(
     first = contracts.first_starts.get(row.id, row.started_at)
     contracts = replace(
         contracts,
-        payers={**contracts.payers, started.id: payer},
+        payers={**contracts.payers, started.id: payer.billed_by(entity) if entity else payer},
         first_starts={**contracts.first_starts, **({started.id: first} if first else {})},
     )
     notes = unused_credits(conn, [ended], at=at) if ended.on_termination_credit_note is not None else []

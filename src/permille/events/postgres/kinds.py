@@ -36,38 +36,39 @@ from permille.events.usage import Cut, KindUsage, UsageQuery
 
 Rebuilt = Mapping[tuple[UUID, str], SeriesLayout]
 
+# Kinds are numbered before anything is added up by them: their dimensions are compared once for a series. The full joins
+# are as in usage.py.
 _KINDS = (
     WANTED
     + PARTS
     + """
-, total as (
-    select g.number, p.series_id, sum(g.sign * p.events_count)::bigint as events_count,
-        sum(g.sign * p.values_count)::bigint as values_count, sum(g.sign * p.sum) as sum
-    from part p
-    join unnest(%(bound_keys)s::int[], %(groups)s::int[], %(signs)s::int[]) as g (key, number, sign) on g.key = p.key
-    group by g.number, p.series_id having sum(g.sign * p.events_count) > 0
-), alike as materialized (
-    select t.number, s.code, s.dimensions, sum(t.events_count)::bigint as events_count,
-        sum(t.values_count)::bigint as values_count, sum(t.sum) as sum
-    from total t cross join lateral (select code, dimensions from series where id = t.series_id offset 0) s
-    group by t.number, s.code, s.dimensions
-), kind as materialized (
+, kind as materialized (
     select d.dimensions, coalesce((
         select jsonb_object_agg(name, d.dimensions -> name) from unnest(%(names)s::text[]) as name
         where d.dimensions ? name
     ), '{}') as read
-    from (select distinct dimensions from alike) d
+    from (select distinct dimensions from wanted) d
+), numbered as materialized (
+    select dimensions, read, dense_rank() over (order by read) as kind from kind
+), placed as materialized (
+    select w.key, w.series_id, w.code, n.kind from wanted w full join numbered n on n.dimensions = w.dimensions
 ), summed as (
-    select a.number, a.code, k.read, sum(a.events_count)::bigint as events_count,
-        sum(a.values_count)::bigint as values_count, sum(a.sum) as sum
-    from alike a join kind k on k.dimensions = a.dimensions
-    group by a.number, a.code, k.read
+    select g.number, w.code, w.kind, sum(g.sign * p.events_count)::bigint as events_count,
+        sum(g.sign * p.values_count)::bigint as values_count, sum(g.sign * p.sum) as sum
+    from part p
+    full join placed w on w.key = p.key and w.series_id = p.series_id
+    join unnest(%(bound_keys)s::int[], %(groups)s::int[], %(signs)s::int[]) as g (key, number, sign)
+        on g.key = coalesce(p.key, -1)
+    group by g.number, w.code, w.kind having sum(g.sign * p.events_count) > 0
 ), shown as (
-    select code, read, array_agg(number) as numbers, array_agg(events_count) as events_counts,
+    select code, kind, array_agg(number) as numbers, array_agg(events_count) as events_counts,
         array_agg(values_count) as values_counts, array_agg(sum) as sums
-    from summed group by code, read
+    from summed group by code, kind
 )
-select s.*, m.rolled_up_to from metering_state m left join shown s on true
+select s.*, m.rolled_up_to from metering_state m left join (
+    select s.code, n.read, s.numbers, s.events_counts, s.values_counts, s.sums from shown s
+    join (select distinct kind, read from numbered) n on n.kind = s.kind
+) s on true
 """
 )
 
