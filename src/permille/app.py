@@ -175,7 +175,6 @@ class _Calls(Record):
         identities: Sequence[str],
         subscriptions: Collection[str],
         customers: Collection[str],
-        have_payer_names: bool,
     ) -> llm_usages.Look:
         return self.asked(
             lambda conn: llm_usages.look(
@@ -184,7 +183,6 @@ class _Calls(Record):
                 identities=identities,
                 subscriptions=subscriptions,
                 customers=customers,
-                have_payer_names=have_payer_names,
             )
         )
 

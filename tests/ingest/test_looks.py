@@ -36,9 +36,7 @@ def test_a_look_on_the_loop_says_what_one_in_a_thread_says(
         identities = [f"openai:{each['response']['id']}" for each in (first, second, chat())]
         conns = LoopConnections(dsn, size=1, name="test")
         for names in (["sub"], ["sub", 'en"ded']):
-            seen = llm_usages.look(
-                db, row[0], identities=identities, subscriptions=names, customers=(), have_payer_names=False
-            )
+            seen = llm_usages.look(db, row[0], identities=identities, subscriptions=names, customers=())
             assert len(seen.counted) == 2
             for _ in range(7):  # more than the five after which a statement is prepared
                 found = await llm_usages.look_at_once(

@@ -2101,9 +2101,68 @@ create index held_usage_of_payer on held_usage using gin (payer_names jsonb_path
 -- Calls that are counted now may have been kept aside when they came before: noted with their events, in one statement.
 create function note_counted(owners uuid[], names text[], payers text[], counted_ats timestamptz[]) returns void language plpgsql as $$
 begin
-    update held_usage h set counted_at = c.at, counted_for = c.payer
-    from unnest(owners, names, payers, counted_ats) as c (owner, name, payer, at)
-    where h.organization_id = c.owner and h.identity = c.name and h.counted_at is null;
+    update held_usage h set counted_at = w.at, counted_for = w.payer from (
+        select h.id, c.at, c.payer
+        from unnest(owners, names, payers, counted_ats) as c (owner, name, payer, at)
+        join held_usage h on h.organization_id = c.owner and h.identity = c.name and h.counted_at is null
+        order by h.organization_id, h.identity for update of h
+    ) w where h.id = w.id;
+end
+$$;
+
+-- What of an organization decides the events of a call, beside the call: what its metrics list, and its names of models.
+create function call_terms(owner uuid) returns text stable language plpgsql as $$
+begin
+    return json_build_object(
+        'listed', (
+            select json_object_agg(m.code, (
+                select json_object_agg(f.key, f.values order by f.position)
+                from billable_metric_filter f where f.billable_metric_id = m.id
+            ) order by m.code)
+            from billable_metric m
+            where m.organization_id = owner and m.deleted_at is null and m.code = any(
+                '{llm_tokens,llm_calls,llm_seconds,llm_pages,llm_images,llm_characters,llm_cost}'
+            )
+        ),
+        'aliases', (select json_object_agg(a.name, a.model order by a.name) from model_alias a where a.organization_id = owner),
+        'has_payer_rules', exists (select from payer_rule p where p.organization_id = owner)
+    );
+end
+$$;
+
+-- Calls that are stored by plans, which take for granted that the terms of these are as they were (`stamps`), that each call's
+-- payer runs at its time, and that none was stored before: raises PM003 with the places of the requests (owners, stamps,
+-- counted_ats) with a call of which that is not so. Some may have been kept aside when they came before: noted with their events.
+create function count_calls(
+    owners uuid[], stamps text[], counted_ats timestamptz[],
+    requests bigint[], names text[], payers text[], ats timestamptz[], firsts uuid[], lasts uuid[]
+) returns void language plpgsql as $$
+declare
+    stale text;
+begin
+    select string_agg(distinct s.request::text, ' ') into stale
+    from (
+        select o.request from unnest(owners, stamps) with ordinality as o (owner, stamp, request)
+        where o.stamp <> md5(call_terms(o.owner))
+        union all
+        select c.request
+        from unnest(requests, names, payers, ats, firsts, lasts) as c (request, name, payer, at, first, last)
+        where not exists (
+            select from subscription r
+            where r.organization_id = owners[c.request] and r.external_id = c.payer
+                and r.started_at <= c.at and (r.terminated_at is null or r.terminated_at > c.at)
+            order by r.created_at desc offset 0 -- by the index of both ids, even where there are no statistics yet
+        ) or exists (
+            select from event e where e.identity between c.first and c.last and e.transaction_id = c.name offset 0
+        )
+    ) s;
+    if stale is not null then
+        raise exception 'calls are to be looked at' using errcode = 'PM003', detail = stale;
+    end if;
+    perform note_counted(
+        array(select owners[request] from unnest(requests) as request), names, payers,
+        array(select counted_ats[request] from unnest(requests) as request)
+    );
 end
 $$;
 

@@ -99,6 +99,14 @@ def transaction_range(organization: bytes, transaction_id: str) -> tuple[UUID, U
     return UUID(bytes=first + bytes(8)), UUID(bytes=first + _HIGHEST)
 
 
+def transaction_bounds(
+    organization: bytes, transaction_ids: Sequence[str]
+) -> tuple[list[bytes], list[bytes]]:
+    """As transaction_range, of ids that are looked for and claimed: the first ones and the last ones."""
+    parts = [_timed(claim(organization, each), each)[:8] for each in transaction_ids]
+    return [part + bytes(8) for part in parts], [part + _HIGHEST for part in parts]
+
+
 def claims_and_ranges(organization: bytes, transaction_ids: Sequence[str]) -> list[tuple[str, str, str]]:
     """As transaction_identity and transaction_range, each as 32 hexadecimal digits: for a hundred ids at once."""
     digests = [claim(organization, each) for each in transaction_ids]

@@ -36,6 +36,21 @@ TOO_MUCH_WORK = (
 Evaluate = Callable[[Sequence[Evaluation]], Sequence[str | EvaluationError]]
 
 
+class PlannedCalls(Record, kw_only=True):
+    """Calls of models whose events were made by plans, and what was taken for granted: it is checked when they are stored.
+
+    One of them may have been kept aside before: that it is counted now is noted with its events.
+    """
+
+    stamp: str
+    """The organization's terms that they were made under."""
+    identities: Sequence[str]
+    payers: Sequence[str]
+    """The external id of the subscription of each, which is to run at its time."""
+    ats: Sequence[int]
+    """Microseconds since 1970."""
+
+
 @dataclass(slots=True)
 class Request:
     """One request's events; `duplicates` are the indices for which it was refused, None while it waits."""
@@ -46,8 +61,8 @@ class Request:
     """Microseconds since 1970."""
     counts_once: Collection[str] = ()
     """Transaction ids that no other request may come with, of whichever subscription; events of it need not have them."""
-    payers: Mapping[str, str] = field(default_factory=dict)
-    """Calls of models that are counted with it -> the external id of the subscription that pays: some may be kept aside."""
+    planned: PlannedCalls | None = None
+    """The calls that its events are of. Where anything else holds than was taken for granted, it is refused as a duplicate."""
     usual: UsualEvents | None = None
     """The same events as columns, where they were read in one pass."""
     identities: Sequence[bytes] = ()

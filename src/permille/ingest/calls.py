@@ -35,10 +35,6 @@ class CallLook(Protocol):
     def counted(self) -> Collection[str]:
         """Those of the identities that were counted before."""
 
-    @property
-    def has_payer_rules(self) -> bool:
-        """Whether there is any, where some of the calls come with names that they are about."""
-
     def payer(self, subscription: str | None, customer: str | None, at: datetime) -> str | Problem:
         """The external id of the subscription that pays for what is sent with these, or why none does."""
 
@@ -64,7 +60,6 @@ class CallDesk(Protocol):
         identities: Sequence[str],
         subscriptions: Collection[str],
         customers: Collection[str],
-        have_payer_names: bool,
     ) -> CallLook:
         """What is known of calls with these identities, sent with these external ids."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache, partial
 from typing import Any
@@ -11,11 +11,11 @@ from uuid import UUID
 
 from permille.core.instants import microseconds
 from permille.core.llm.call import Problem
-from permille.core.llm.plan import TIME
+from permille.core.llm.plan import TIME, CallTerms
 from permille.core.record import Record
 from permille.events.calls import is_unacceptable
 from permille.events.columns import OnDemand, UsualEvents
-from permille.events.log import Request
+from permille.events.log import PlannedCalls, Request
 from permille.http.refusals import try_again
 from permille.http.shares import Shares
 from permille.ingest.calls import STORED_TOGETHER, CallDesk, CallLook
@@ -47,19 +47,38 @@ class PlannedStore(Record, kw_only=True):
         calls = self.plans.planned(organization_id, batch, now, names_clients=wire.names_clients)
         if not calls:
             return found
-        look = await self._look_at(organization_id, list(calls.values()))
-        if look.terms != self.plans.terms(organization_id):
-            self.plans.begin(organization_id, look.terms)
-            return found
-        every = list(_paid(calls, look).items())
+        stored: dict[int, PaidCall] = {}
+        terms = self.plans.terms(organization_id)
+        if terms and _are_of_subscriptions(calls.values(), terms) and self.plans.presumes(organization_id):
+            presumed = {at: paid(call, call.external_subscription_id or "") for at, call in calls.items()}
+            stored, calls = await self._stored(organization_id, presumed, terms, now)
+            self.plans.presumed(organization_id, rightly=not calls)
+        if calls:
+            look = await self._look_at(organization_id, list(calls.values()))
+            if self.plans.hold_under(organization_id, look.terms):
+                looked_at, _ = await self._stored(organization_id, _paid(calls, look), look.terms, now)
+                stored |= looked_at
+        return [stored.get(at) for at in range(len(found))]
+
+    async def _stored(
+        self, organization_id: UUID, calls: Mapping[int, PaidCall], terms: CallTerms, now: datetime
+    ) -> tuple[dict[int, PaidCall], dict[int, PlannedCall]]:
+        """Those of the calls that are counted now, and those that aren't as was taken for granted.
+
+        In neither are those of whose events one is to be looked at closely.
+        """
+        every = list(calls.items())
         groups = [dict(every[at : at + STORED_TOGETHER]) for at in range(0, len(every), STORED_TOGETHER)]
-        usual = [each for group in groups if (each := self._usual(organization_id, group, now))]
+        usual = [each for group in groups if (each := self._usual(organization_id, group, terms, now))]
         self.plans.went(organization_id, is_usual=bool(usual))
         await self.store([each.request for each in usual])
         if any(each.request.failure and not is_unacceptable(each.request) for each in usual):
             raise try_again()
         stored = {at: call for each in usual if each.request.is_stored for at, call in each.calls.items()}
-        return [stored.get(at) for at in range(len(found))]
+        others = {
+            at: call.call for each in usual if each.request.duplicates for at, call in each.calls.items()
+        }
+        return stored, others
 
     async def learn(self, organization_id: UUID, usages: Sequence[Any], now: datetime) -> None:
         """Learn from usages that were read."""
@@ -69,7 +88,7 @@ class PlannedStore(Record, kw_only=True):
         self.plans.learn(organization_id, usages, now)
 
     async def _look_at(self, organization_id: UUID, calls: Sequence[PlannedCall]) -> CallLook:
-        if not any(call.external_customer_id or call.has_payer_names for call in calls):
+        if not any(call.external_customer_id for call in calls):
             look = await self.desk.look_at_once(
                 organization_id,
                 identities=[call.identity for call in calls],
@@ -86,32 +105,42 @@ class PlannedStore(Record, kw_only=True):
             identities=[call.identity for call in calls],
             subscriptions={name for call in calls if (name := call.external_subscription_id)},
             customers={name for call in calls if (name := call.external_customer_id)},
-            have_payer_names=any(call.has_payer_names for call in calls),
         )
 
     async def _ask(self, organization_id: UUID, question: Callable[[], Any]) -> Any:
         async with self.turns.turn(organization_id):
             return await asyncio.to_thread(question)
 
-    def _usual(self, organization_id: UUID, calls: Mapping[int, PaidCall], now: datetime) -> _Usual | None:
+    def _usual(
+        self, organization_id: UUID, calls: Mapping[int, PaidCall], terms: CallTerms, now: datetime
+    ) -> _Usual | None:
         """A request of these calls, without those of whose events one is to be looked at closely; None without any."""
-        found = self._request(organization_id, list(calls.values()), now)
+        request = partial(self._request, organization_id, terms, now)
+        found = request(list(calls.values()))
         if found is None:
-            calls = {at: call for at, call in calls.items() if self._request(organization_id, [call], now)}
-            found = self._request(organization_id, list(calls.values()), now) if calls else None
+            calls = {at: call for at, call in calls.items() if request([call])}
+            found = request(list(calls.values())) if calls else None
         return None if found is None else _Usual(calls, found)
 
-    def _request(self, organization_id: UUID, calls: Sequence[PaidCall], now: datetime) -> Request | None:
+    def _request(
+        self, organization_id: UUID, terms: CallTerms, now: datetime, calls: Sequence[PaidCall]
+    ) -> Request | None:
         body, most = _body(calls), sum(call.events_count for call in calls)
         usual = self.read(organization_id, body, now, most)
         if usual is None:
             return None
+        identities = [call.call.identity for call in calls]
         return Request(
             organization_id=organization_id,
             drafts=OnDemand(most, partial(BATCH.decode, body, now, most)),
             created_at=microseconds(now),
-            counts_once=[call.call.identity for call in calls],
-            payers={call.call.identity: call.external_subscription_id for call in calls},
+            counts_once=identities,
+            planned=PlannedCalls(
+                stamp=terms.stamp,
+                identities=identities,
+                payers=[call.external_subscription_id for call in calls],
+                ats=[_microseconds(call.call.at) for call in calls],
+            ),
             usual=usual,
         )
 
@@ -123,12 +152,20 @@ class _Usual(Record):
     request: Request
 
 
+def _are_of_subscriptions(calls: Iterable[PlannedCall], terms: CallTerms) -> bool:
+    """Whether each is paid by the subscription that it names, if that runs."""
+    return all(
+        call.external_subscription_id and not (call.has_payer_names and terms.has_payer_rules)
+        for call in calls
+    )
+
+
 def _paid(calls: Mapping[int, PlannedCall], look: CallLook) -> dict[int, PaidCall]:
     """The calls with who pays for them, without those that were counted before, that nobody pays for, or for which there may be a rule."""
     payers: dict[tuple[str | None, str | None, datetime], str | Problem] = {}
     found: dict[int, PaidCall] = {}
     for place, call in calls.items():
-        if call.has_payer_names and look.has_payer_rules:
+        if call.has_payer_names and look.terms.has_payer_rules:
             continue
         sent = call.external_subscription_id, call.external_customer_id, call.at
         payer = payers.get(sent)
@@ -142,6 +179,9 @@ def _paid(calls: Mapping[int, PlannedCall], look: CallLook) -> dict[int, PaidCal
 def _body(calls: Sequence[PaidCall]) -> bytes:
     """Their events as a body of `/events/batch`."""
     return f'{{"events":[{",".join([call.events.replace(TIME, _seconds(call.call.at)) for call in calls])}]}}'.encode()
+
+
+_microseconds = lru_cache(maxsize=64)(microseconds)
 
 
 @lru_cache(maxsize=64)

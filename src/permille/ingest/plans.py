@@ -26,6 +26,25 @@ PLANS_OF_SHAPE = 8
 """Counts of one shape may be read in several ways, for example above and below a bound of the context."""
 
 
+class _Pause:
+    """How often something is left out after it was done in vain: the longer, the oftener that was."""
+
+    __slots__ = ("_left", "_next")
+
+    def __init__(self) -> None:
+        self._left = self._next = 0
+
+    def is_over(self) -> bool:
+        """Whether it is to be done this time."""
+        if self._left:
+            self._left -= 1
+            return False
+        return True
+
+    def went(self, *, well: bool) -> None:
+        self._left = self._next = 0 if well else min(2 * self._next + 1, PAUSE_MAX)
+
+
 @dataclass(slots=True)
 class _OfOne:
     """What was learned of an organization, under these terms."""
@@ -34,9 +53,10 @@ class _OfOne:
     plans: dict[tuple[Any, ...], tuple[Plan, ...]] = field(default_factory=dict)
     seen: dict[int, int] = field(default_factory=dict)
     """Hashes of shapes that came, and how often they were learned in vain."""
-    pause: int = 0
-    """After requests that plans fit and that were read all the same, so many are not looked at."""
-    left: int = 0
+    planning: _Pause = field(default_factory=_Pause)
+    """After requests that plans fit and that were read all the same some are not looked at."""
+    presuming: _Pause = field(default_factory=_Pause)
+    """After requests that were not as was taken for granted some are asked about before."""
     spans: SpanMemory = field(default_factory=SpanMemory)
 
 
@@ -57,6 +77,15 @@ class PlanMemory:
         self._make_room()
         self._known[organization_id] = _OfOne(terms)
 
+    def hold_under(self, organization_id: UUID, terms: CallTerms) -> bool:
+        """Whether what was learned holds under these terms; else it is forgotten."""
+        known = self._known.get(organization_id)
+        if known is None or (known.terms.listed, known.terms.aliases) != (terms.listed, terms.aliases):
+            self.begin(organization_id, terms)
+            return False
+        known.terms = terms
+        return True
+
     def _make_room(self) -> None:
         if self._plans >= PLANS_MAX or self._seen >= SEEN_MAX:
             self._known, self._plans, self._seen = {}, 0, 0
@@ -70,10 +99,7 @@ class PlanMemory:
         planned. Of those that are the same call only the first is.
         """
         known = self._known.get(organization_id)
-        if known is None or not known.plans:
-            return {}
-        if known.left:
-            known.left -= 1
+        if known is None or not known.plans or not known.planning.is_over():
             return {}
         usages: Iterable[ShapedUsage | None] | None = batch.shaped
         if usages is None:
@@ -114,7 +140,17 @@ class PlanMemory:
     def went(self, organization_id: UUID, *, is_usual: bool) -> None:
         """Whether a request that plans fit went their way."""
         if known := self._known.get(organization_id):
-            known.left = known.pause = 0 if is_usual else min(2 * known.pause + 1, PAUSE_MAX)
+            known.planning.went(well=is_usual)
+
+    def presumes(self, organization_id: UUID) -> bool:
+        """Whether to store a request at once, taking for granted that its calls are new and that their subscriptions run."""
+        known = self._known.get(organization_id)
+        return known is not None and known.presuming.is_over()
+
+    def presumed(self, organization_id: UUID, *, rightly: bool) -> None:
+        """Whether that was so."""
+        if known := self._known.get(organization_id):
+            known.presuming.went(well=rightly)
 
     def learn(self, organization_id: UUID, usages: Sequence[Any], now: datetime) -> None:
         """Learn from usages that were read without their plans: of each shape that came before."""

@@ -19,15 +19,6 @@ _COLUMNS = ", ".join(_NAMES)
 _PLACES = ", ".join(f"%({name})s" for name in _NAMES)
 
 
-def has_any(conn: Connection[Any], organization_id: UUID) -> bool:
-    """Whether the organization has rules."""
-    row = conn.execute(
-        "select exists (select from payer_rule where organization_id = %s)", [organization_id]
-    ).fetchone()
-    assert row is not None, "exists is always answered"
-    return bool(row[0])
-
-
 def about(conn: Connection[Any], organization_id: UUID, names: Collection[tuple[str, str]]) -> PayerRules:
     """The rules about these kinds and names."""
     kinds, values = zip(*names, strict=True)

@@ -38,7 +38,7 @@ from permille.events.engine import event_log
 from permille.events.log import ChangingError, UnacceptableError
 from permille.http.refusals import try_again
 from permille.ids import new_id
-from permille.store import billable_metrics, held_usages, model_aliases, payer_rules, subscriptions
+from permille.store import call_terms, held_usages, model_aliases, payer_rules, subscriptions
 from permille.store.held_usages import HeldUsage
 from permille.usecases import unknown_models as unknown_model_calls
 
@@ -109,7 +109,7 @@ class _Payers(Record, kw_only=True):
 def prepare(conn: Connection[Any], organization_id: UUID, calls: Sequence[SentCall]) -> list[PreparedCall]:
     """What becomes of each call: events, or a repetition, or a problem. Nothing is stored."""
     payers = _payers(conn, organization_id, calls)
-    terms = _terms(conn, organization_id)
+    terms = call_terms.of_organization(conn, organization_id)
     looked = [_looked_at(call, terms, payers) for call in calls]
     seen = event_log.known_transactions(
         conn, organization_id, [name for each in looked for name in each.names]
@@ -172,7 +172,6 @@ class Look(Record, kw_only=True):
     counted: Collection[str]
     """Those of the identities that were counted before."""
     payers: _Payers
-    has_payer_rules: bool
 
     def payer(self, subscription: str | None, customer: str | None, at: datetime) -> str | Problem:
         """The external id of the subscription that pays for what is sent with these, or why none does."""
@@ -186,28 +185,22 @@ def look(
     identities: Sequence[str],
     subscriptions: Collection[str],
     customers: Collection[str],
-    have_payer_names: bool,
 ) -> Look:
     """What is known of calls with these identities that name these subscriptions and customers."""
     return Look(
-        terms=_terms(conn, organization_id),
+        terms=call_terms.of_organization(conn, organization_id),
         counted=event_log.known_transactions(conn, organization_id, identities),
         payers=_named_payers(
             conn, organization_id, {}, subscription_names=subscriptions, customer_names=customers
         ),
-        has_payer_rules=have_payer_names and payer_rules.has_any(conn, organization_id),
     )
 
 
 _NONE_KNOWN: LiteralString = "select '' where false"
 """In its place is the event log's own query."""
 _LOOK: LiteralString = f"""
-select
-    (select coalesce(json_object_agg(m.code, {billable_metrics.FILTERS}), '{{}}') from billable_metric m
-        where m.organization_id = %s and m.code = any(%s::text[]) and m.deleted_at is null),
-    (select coalesce(json_object_agg(name, model), '{{}}') from model_alias where organization_id = %s),
-    r.names, r.started_ats, r.terminated_ats, array({_NONE_KNOWN})
-from (
+select {call_terms.COLUMNS}, r.names, r.started_ats, r.terminated_ats, array({_NONE_KNOWN})
+from call_terms(%s) t, (
     select array_agg(s.external_id order by s.created_at desc, s.id desc) as names,
         array_agg(s.started_at order by s.created_at desc, s.id desc) as started_ats,
         array_agg(s.terminated_at order by s.created_at desc, s.id desc) as terminated_ats
@@ -225,16 +218,9 @@ async def look_at_once(
 ) -> Look | None:
     """As `look` in one statement, of calls that name subscriptions alone; None where one of them is a customer or nobody."""
     known, values = event_log.known_transactions_query(organization_id, identities)
-    listed, aliases, names, started_ats, terminated_ats, counted = await conns.row(
+    terms, stamp, names, started_ats, terminated_ats, counted = await conns.row(
         _LOOK.replace(_NONE_KNOWN, known),
-        [
-            organization_id,
-            list(METRICS),
-            organization_id,
-            *values,
-            organization_id,
-            text_array(subscriptions),
-        ],
+        [*values, organization_id, organization_id, text_array(subscriptions)],
     )
     histories: dict[str, list[Run]] = {}
     for name, started_at, terminated_at in zip(
@@ -244,20 +230,9 @@ async def look_at_once(
     if histories.keys() != set(subscriptions):
         return None
     return Look(
-        terms=CallTerms(
-            listed={code: billable_metrics.filters_of(each) for code, each in listed.items()}, aliases=aliases
-        ),
+        terms=call_terms.from_row(terms, stamp),
         counted=set(counted),
         payers=_Payers(rules={}, histories=histories, of_customers={}),
-        has_payer_rules=False,
-    )
-
-
-def _terms(conn: Connection[Any], organization_id: UUID) -> CallTerms:
-    metrics = billable_metrics.by_codes(conn, organization_id, METRICS)
-    return CallTerms(
-        listed={code: metric.filters for code, metric in metrics.items()},
-        aliases=model_aliases.of_organization(conn, organization_id),
     )
 
 

@@ -31,10 +31,13 @@ Fill = Callable[[Sequence[int], Sequence[str], str, str], tuple[object, ...]]
 
 
 class CallTerms(Record, kw_only=True):
-    """What of an organization decides the events of a call, beside the call."""
+    """What of an organization decides the events of a call and who pays, beside the call and subscriptions."""
 
     listed: Listed
     aliases: Aliases
+    has_payer_rules: bool = False
+    stamp: str = ""
+    """A digest of all of it, by which it is seen whether they are still these."""
 
 
 class Plan(Record, kw_only=True):

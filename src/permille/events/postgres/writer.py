@@ -32,7 +32,15 @@ from permille.core.record import Record
 from permille.database.connections import is_alive, is_passing, is_unavailable
 from permille.events.columns import Columns, UsualEvents, joined
 from permille.events.draft import Draft
-from permille.events.log import ChangingError, Evaluate, Request, UnacceptableError, UnavailableError
+from permille.events.identity import transaction_bounds
+from permille.events.log import (
+    ChangingError,
+    Evaluate,
+    PlannedCalls,
+    Request,
+    UnacceptableError,
+    UnavailableError,
+)
 from permille.events.postgres import arrays, event_errors, metering
 from permille.events.postgres.memory import SERIES_BYTES, KnownSeries, Memory, Meterings
 
@@ -51,6 +59,7 @@ log = logging.getLogger(__name__)
 
 METERING_CHANGED = "PM001"
 METERING_CHANGING = "PM002"
+CALLS_CHANGED = "PM003"
 LIMITS = """
 select set_config('lock_timeout', '10s', false), set_config('statement_timeout', '30s', false),
     set_config('tcp_keepalives_idle', '30', false), set_config('tcp_keepalives_interval', '10', false)
@@ -59,6 +68,8 @@ select set_config('lock_timeout', '10s', false), set_config('statement_timeout',
 _LIMIT = "54"
 """The class of SQLSTATEs of what is too large for the server."""
 ATTEMPTS_MAX = 50
+ON_LOOP_EVENTS = 300
+"""More events that are not columns yet keep the loop for milliseconds: a thread makes the statement, with others in between."""
 
 _json = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -70,7 +81,10 @@ _STORE_IN_ADVANCE = _STORE.replace("append_events(", "append_events_in_advance("
     "%s::jsonb[])", "%s::jsonb[], %s::uuid[], %s::uuid[])"
 )
 _COUNT_ONCE = "select count_once(%s::uuid[])"
-_NOTE_COUNTED = "select note_counted(%s::uuid[], %s::text[], %s::text[], %s::timestamptz[])"
+_COUNT_CALLS = (
+    "select count_calls(%s::uuid[], %s::text[], %s::timestamptz[], %s::bigint[], %s::text[], %s::text[],"
+    " %s::timestamptz[], %s::uuid[], %s::uuid[])"
+)
 
 
 def unevaluable(conn: Connection[Any], organization_id: UUID, drafts: Mapping[int, Draft]) -> dict[int, str]:
@@ -114,6 +128,9 @@ async def store_at_once(conn: AsyncConnection[Any], memory: Memory, requests: Se
     except (UniqueViolation, DeadlockDetected):
         return False
     except psycopg.Error as error:
+        if error.sqlstate == CALLS_CHANGED:
+            left = _without_changed(error, requests)
+            return not left or await store_at_once(conn, memory, left)
         if error.sqlstate != METERING_CHANGED:
             raise
         return False
@@ -127,7 +144,7 @@ def store(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) ->
 
     Raises psycopg.OperationalError when the connection is lost: then nobody knows, and the clients repeat.
     """
-    waiting = list(requests)
+    waiting = [request for request in requests if not request.is_decided]
     for _ in range(ATTEMPTS_MAX):
         if not waiting:
             return
@@ -138,6 +155,9 @@ def store(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) ->
         except DeadlockDetected:
             continue
         except psycopg.Error as error:
+            if error.sqlstate == CALLS_CHANGED:
+                waiting = _without_changed(error, waiting)
+                continue
             if error.sqlstate != METERING_CHANGED:
                 raise
             memory.forget(_codes(waiting))
@@ -187,7 +207,7 @@ def _store_group(conn: Connection[Any], memory: Memory, requests: Sequence[Reque
         event_errors.mark(conn, [(organization_id, _hour(number)) for organization_id, number in hours])
         memory.remember(hours)
     _intern(conn, memory, group)
-    conn.execute(*_insert(known, usual, fine, group))
+    conn.execute(*_insert(known, usual, fine, group, _planned(requests)))
 
 
 def _apart(known: Meterings, requests: Sequence[Request]) -> tuple[list[Request], list[Request]]:
@@ -272,7 +292,7 @@ def _statement(memory: Memory, requests: Sequence[Request]) -> tuple[LiteralStri
     if not _derive(known, others):
         return None
     group = _encoded(memory, known, others)
-    return None if group.unknown else _insert(known, usual, others, group)
+    return None if group.unknown else _insert(known, usual, others, group, _planned(requests))
 
 
 def _derive(known: Meterings, requests: Sequence[Request], evaluate: Evaluate = evaluate_all) -> bool:
@@ -362,7 +382,11 @@ def _long_dimension(keys: Sequence[str], values: Sequence[Any]) -> str | None:
 
 
 def _insert(
-    known: Meterings, usual: Sequence[Request], others: Sequence[Request], group: _Group
+    known: Meterings,
+    usual: Sequence[Request],
+    others: Sequence[Request],
+    group: _Group,
+    planned: Sequence[_Planned],
 ) -> tuple[LiteralString, list[Any]]:
     """The insert, with its parameters: also of what counts once, and into the queue of fees for what is paid in advance.
 
@@ -378,26 +402,52 @@ def _insert(
         # In order, so that groups with the same claims wait for each other and not in a circle.
         statement = statement.replace("select ", f"{_COUNT_ONCE}, ", 1)
         parameters = [arrays.uuids(sorted(claims)), *parameters]
-    if noted := [request for request in (*usual, *others) if request.payers]:
+    if planned:
         # First, as where a call that was kept aside is counted by hand: neither waits for the other in a circle.
-        statement = statement.replace("select ", f"{_NOTE_COUNTED}, ", 1)
-        parameters = [*_counted(noted), *parameters]
+        statement = statement.replace("select ", f"{_COUNT_CALLS}, ", 1)
+        parameters = [*_calls(planned), *parameters]
     return statement, parameters
 
 
-def _counted(requests: Sequence[Request]) -> list[Any]:
-    """The calls that these requests count: whose they are, their names, who pays, and when it is."""
-    count = sum(len(request.payers) for request in requests)
-    owners = [
-        arrays.uuid_elements([request.organization_id.bytes]) * len(request.payers) for request in requests
-    ]
-    ats = [arrays.instant_elements([request.created_at]) * len(request.payers) for request in requests]
+_Planned = tuple[Request, PlannedCalls]
+
+
+def _planned(requests: Sequence[Request]) -> list[_Planned]:
+    """Those with calls that were planned, in their order: by their places in it the database names them."""
+    return [(each, each.planned) for each in requests if each.planned is not None and not each.is_refused]
+
+
+def _calls(planned: Sequence[_Planned]) -> list[Any]:
+    """The parameters of `count_calls`."""
+    requests = [request for request, _ in planned]
+    every = [calls for _, calls in planned]
+    places: list[int] = []
+    firsts: list[bytes] = []
+    lasts: list[bytes] = []
+    for place, (request, calls) in enumerate(planned, 1):
+        places += [place] * len(calls.identities)
+        bounds = transaction_bounds(request.organization_id.bytes, calls.identities)
+        firsts += bounds[0]
+        lasts += bounds[1]
     return [
-        arrays.uuid_array(count, b"".join(owners)),
-        _texts([name for request in requests for name in request.payers]),
-        _texts([payer for request in requests for payer in request.payers.values()]),
-        arrays.instants(count, b"".join(ats)),
+        arrays.uuids([request.organization_id.bytes for request in requests]),
+        [calls.stamp for calls in every],
+        arrays.instants(len(requests), arrays.instant_elements([request.created_at for request in requests])),
+        arrays.integers(len(places), arrays.integer_elements(places)),
+        _texts([name for calls in every for name in calls.identities]),
+        _texts([payer for calls in every for payer in calls.payers]),
+        arrays.instants(len(places), arrays.instant_elements([at for calls in every for at in calls.ats])),
+        arrays.uuids(firsts),
+        arrays.uuids(lasts),
     ]
+
+
+def _without_changed(error: psycopg.Error, requests: Sequence[Request]) -> list[Request]:
+    """Those that are left when the requests are refused of whose calls anything else holds than was taken for granted."""
+    planned = _planned(requests)
+    for place in (error.diag.message_detail or "").split():
+        planned[int(place) - 1][0].duplicates = [0]
+    return [request for request in requests if not request.is_decided]
 
 
 def _texts(values: Sequence[str]) -> arrays.Literal:
@@ -534,7 +584,7 @@ def _failure_of(error: Exception) -> Exception:
 
 class Writer:
     """Appends for one task of an event loop, on connections of its own: one on the loop, for a group with nothing new
-    in it, and one in a thread, for what is to be looked at closely.
+    in it, and one in a thread, for what is to be looked at closely or takes long.
 
     They are opened when they are needed, and again when they were lost while they were idle.
     """
@@ -605,7 +655,8 @@ class Writer:
             raise failure from error
 
     async def _attempt(self, requests: Sequence[Request]) -> None:
-        if not await store_at_once(await self._for_loop(), self._memory, requests):
+        takes_long = sum(len(one.drafts) for one in requests if one.usual is None) > ON_LOOP_EVENTS
+        if takes_long or not await store_at_once(await self._for_loop(), self._memory, requests):
             await asyncio.to_thread(lambda: store(self._for_thread(), self._memory, requests))
 
     async def _for_loop(self) -> AsyncConnection[Any]:
