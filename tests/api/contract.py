@@ -25,11 +25,16 @@ A method that an address does not take is refused before too: the application of
 """
 
 
+def whole_document() -> Mapping[str, Any]:
+    """The document at one address, so that a process makes one."""
+    return document("http://testserver")
+
+
 @cache
 def patterns() -> list[tuple[re.Pattern[str], Mapping[str, Any]]]:
     """Paths in the order in which they are tried, and their operations by method."""
     found = []
-    for path, operations in document("http://testserver")["paths"].items():
+    for path, operations in whole_document()["paths"].items():
         last = ".+" if path.endswith("{transaction_id}") else "[^/]+"
         pattern = re.sub(r"{\w+}", "[^/]+", path).removesuffix("[^/]+") + (last if path.endswith("}") else "")
         found.append((re.compile(f"{pattern}/?"), operations))
@@ -53,7 +58,7 @@ DOCUMENT = "urn:document"
 
 @cache
 def registry() -> jsonschema_rs.Registry:
-    return jsonschema_rs.Registry([(DOCUMENT, {"components": document("http://testserver")["components"]})])
+    return jsonschema_rs.Registry([(DOCUMENT, {"components": whole_document()["components"]})])
 
 
 def absolute(schema: Any) -> Any:
@@ -117,7 +122,7 @@ def undeclared(response: httpx2.Response) -> list[str]:
 
 def unknown_fields(value: Any, schema: Mapping[str, Any], path: str) -> Iterator[str]:
     """Fields of what was sent that the schema does not name; an answer may be sent back as it is."""
-    components, sent_back = document("http://testserver")["components"]["schemas"], {}
+    components, sent_back = whole_document()["components"]["schemas"], {}
     if "$ref" in schema:
         name = schema["$ref"].rsplit("/", 1)[1]
         schema = components[name]

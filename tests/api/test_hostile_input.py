@@ -10,10 +10,10 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from permille.api.openapi import document
 from permille.app import INTAKE_PATHS
 from permille.store import audit
 from tests.api.conftest import Api, Server, charge, join, plan_body
+from tests.api.contract import whole_document
 
 DEEP = json.loads("[" * 200 + "]" * 200)
 HOSTILE: list[Any] = [
@@ -396,7 +396,7 @@ def test_a_hostile_expression(ready, wrong):
 def test_a_root_of_any_operation_that_is_no_object(api: Api, wrong: Any) -> None:
     """Whether the operation finds what its address names is another matter: it must not stumble over the body."""
     sent = 0
-    for path, operations in document("http://testserver")["paths"].items():
+    for path, operations in whole_document()["paths"].items():
         if not path.startswith("/api/v1/") or path in INTAKE_PATHS:
             continue
         address = re.sub(r"{\w+}", str(UUID(int=7)), path.removeprefix("/api/v1"))

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from permille.api.openapi import document
 from permille.api.routes import API
+from tests.api.contract import whole_document
 
 ROOT = Path(__file__).resolve().parents[2]
 LAGO = ROOT.parent / "shared" / "lago" / "openapi.yaml"
@@ -77,7 +77,7 @@ def answer(operation: Schema, whole: Schema) -> Schema | None:
 @pytest.mark.skipif(not LAGO.exists(), reason="Lago's document isn't beside the repository")
 def test_our_answers_have_the_fields_that_lago_documents_or_the_differences_name_them() -> None:
     whole = yaml.load(LAGO.read_text(), Loader=yaml.CSafeLoader)
-    own = document("http://localhost")
+    own = whole_document()
     found: set[str] = set()
     compared = 0
     for path, operations in whole["paths"].items():
@@ -97,7 +97,7 @@ def test_our_answers_have_the_fields_that_lago_documents_or_the_differences_name
 @pytest.mark.skipif(not LAGO.exists(), reason="Lago's document isn't beside the repository")
 def test_our_operations_take_the_query_parameters_that_lago_documents() -> None:
     whole = yaml.load(LAGO.read_text(), Loader=yaml.CSafeLoader)
-    own = document("http://localhost")
+    own = whole_document()
     unknown, compared = [], 0
     for path, operations in whole["paths"].items():
         for method, operation in operations.items():
@@ -123,7 +123,7 @@ def shared(path: str) -> Mapping[str, Any]:
     return next(
         (
             operations
-            for own, operations in document("http://localhost")["paths"].items()
+            for own, operations in whole_document()["paths"].items()
             if own.startswith(API) and shape(own.removeprefix(API)) == wanted
         ),
         {},

@@ -12,21 +12,19 @@ import httpx2
 import pytest
 from openapi_spec_validator import validate
 
-from permille.api.openapi import document
 from permille.api.routes import ADMIN, ADMIN_OPERATIONS, API, ENDPOINTS
 from permille.api.webhooks import RENDERERS
 from permille.app import INTAKE_PATHS
 from permille.ingest.decoders import litellm, traces
 from permille.store.webhooks import body_of
 from tests.api.conftest import Api, charge
-from tests.api.contract import problems, validator
+from tests.api.contract import problems, validator, whole_document
 
-WHOLE = document("http://localhost")
 PARAMETER = re.compile(r"{(\w+)(:path)?}")
 
 
 def test_it_is_valid() -> None:
-    validate(WHOLE)
+    validate(whole_document())
 
 
 def test_every_route_is_in_it_and_nothing_else() -> None:
@@ -37,13 +35,19 @@ def test_every_route_is_in_it_and_nothing_else() -> None:
         ("GET", f"{API}/openapi.json")
     }
     described = {
-        (method.upper(), path) for path, operations in WHOLE["paths"].items() for method in operations
+        (method.upper(), path)
+        for path, operations in whole_document()["paths"].items()
+        for method in operations
     }
     assert described == {(method, PARAMETER.sub(r"{\1}", path)) for method, path in built}
 
 
 def test_operations_have_names_of_their_own() -> None:
-    names = [each["operationId"] for operations in WHOLE["paths"].values() for each in operations.values()]
+    names = [
+        each["operationId"]
+        for operations in whole_document()["paths"].values()
+        for each in operations.values()
+    ]
     assert len(names) == len(set(names))
 
 
@@ -57,11 +61,11 @@ def undescribed(schema: Mapping[str, Any], path: str) -> Iterator[str]:
 
 
 def test_every_object_field_and_parameter_is_described() -> None:
-    components = WHOLE["components"]["schemas"]
+    components = whole_document()["components"]["schemas"]
     assert [each for name, schema in components.items() for each in undescribed(schema, name)] == []
     parameters = [
         (operation["operationId"], each["name"])
-        for operations in WHOLE["paths"].values()
+        for operations in whole_document()["paths"].values()
         for operation in operations.values()
         for each in operation["parameters"]
         if not each["description"]
@@ -70,7 +74,11 @@ def test_every_object_field_and_parameter_is_described() -> None:
 
 
 def test_objects_of_answers_have_no_other_fields() -> None:
-    closed = {name for name, each in WHOLE["components"]["schemas"].items() if "additionalProperties" in each}
+    closed = {
+        name
+        for name, each in whole_document()["components"]["schemas"].items()
+        if "additionalProperties" in each
+    }
     assert {"Invoice", "InvoiceDetails", "Fee", "Customer", "Plan", "Error", "Pagination"} <= closed
     assert not {"CustomerInput", "PlanInput"} & closed
 

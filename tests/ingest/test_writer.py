@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 from collections.abc import Sequence
@@ -17,9 +18,15 @@ from permille.core.instants import microseconds
 from permille.events.draft import Draft
 from permille.events.identity import event_identities, transaction_range
 from permille.events.log import Request
-from permille.events.postgres import events, memory as memory_module, metering, rollup
+from permille.events.postgres import (
+    events,
+    memory as memory_module,
+    metering,
+    rollup,
+    writer as writer_module,
+)
 from permille.events.postgres.memory import series_bytes
-from permille.events.postgres.writer import METERING_CHANGING, Memory, open_connection, store
+from permille.events.postgres.writer import METERING_CHANGING, ON_LOOP_EVENTS, Memory, open_connection, store
 from permille.ids import new_id
 from permille.store import organizations
 from permille.usecases import metering as keeping
@@ -67,6 +74,32 @@ def test_a_group_refuses_only_the_requests_with_duplicates(dsn: str, db: Any, or
     store(conn, memory, requests)
     assert [found.duplicates for found in requests] == [[], [1, 3], [0], [], [], []]
     assert count(db) == 2 + 1 + 1 + 1 + 2
+
+
+def test_many_events_that_are_no_columns_yet_are_stored_by_a_thread(
+    dsn: str, organization: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made_by: list[tuple[int, bool]] = []
+    real = writer_module._encoded
+
+    def noted(memory: Memory, known: Any, requests: Sequence[Request]) -> Any:
+        here = threading.current_thread() is threading.main_thread()
+        made_by.append((sum(len(each.drafts) for each in requests), here))
+        return real(memory, known, requests)
+
+    async def append() -> None:
+        (writer,) = writer_module.writers(dsn, 1)
+        await writer.append([request(organization, "first")])
+        made_by.clear()
+        for size in (ON_LOOP_EVENTS, ON_LOOP_EVENTS + 1):
+            one = request(organization, *(f"{size}-{number}" for number in range(size)))
+            await writer.append([one])
+            assert one.is_stored
+        await writer.close()
+
+    monkeypatch.setattr(writer_module, "_encoded", noted)
+    asyncio.run(append())
+    assert made_by == [(ON_LOOP_EVENTS, True), (ON_LOOP_EVENTS + 1, False)]
 
 
 def test_what_was_sent_is_given_back(dsn: str, db: Any, organization: UUID) -> None:

@@ -68,7 +68,7 @@ EVALUATIONS_WAITING = 20
 """Requests of an organization that wait for theirs."""
 LARGE_BODY_BYTES = 65_536
 LONG_BODY_BYTES = 262_144
-"""A longer one is read by a thread."""
+"""A longer one is read by a thread, as each large one is whose events are not usual."""
 READINGS_WAITING = 2_000
 """Large requests of an organization that wait to be read."""
 
@@ -380,9 +380,6 @@ class EventIntake:
     async def _read(self, wire: WireFormat, organization_id: UUID, body: bytes, now: datetime) -> list[Draft]:
         """The drafts of a large body. Those of an organization are read one at a time, with others' requests in between."""
         async with self.readings.turn(organization_id):
-            await asyncio.sleep(0)
-            if len(body) <= LONG_BODY_BYTES:
-                return wire.decode(body, now, self.batch_max)
             return await asyncio.to_thread(wire.decode, body, now, self.batch_max)
 
     async def _raise_unevaluable(self, organization_id: UUID, faulty: Faulty) -> None:

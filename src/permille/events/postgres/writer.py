@@ -68,6 +68,8 @@ select set_config('lock_timeout', '10s', false), set_config('statement_timeout',
 _LIMIT = "54"
 """The class of SQLSTATEs of what is too large for the server."""
 ATTEMPTS_MAX = 50
+ON_LOOP_EVENTS = 300
+"""More events that are not columns yet keep the loop for milliseconds: a thread makes the statement, with others in between."""
 
 _json = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -582,7 +584,7 @@ def _failure_of(error: Exception) -> Exception:
 
 class Writer:
     """Appends for one task of an event loop, on connections of its own: one on the loop, for a group with nothing new
-    in it, and one in a thread, for what is to be looked at closely.
+    in it, and one in a thread, for what is to be looked at closely or takes long.
 
     They are opened when they are needed, and again when they were lost while they were idle.
     """
@@ -653,7 +655,8 @@ class Writer:
             raise failure from error
 
     async def _attempt(self, requests: Sequence[Request]) -> None:
-        if not await store_at_once(await self._for_loop(), self._memory, requests):
+        takes_long = sum(len(one.drafts) for one in requests if one.usual is None) > ON_LOOP_EVENTS
+        if takes_long or not await store_at_once(await self._for_loop(), self._memory, requests):
             await asyncio.to_thread(lambda: store(self._for_thread(), self._memory, requests))
 
     async def _for_loop(self) -> AsyncConnection[Any]:
