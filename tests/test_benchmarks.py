@@ -30,6 +30,9 @@ def test_the_invoice_benchmark_bills_what_it_checks(
 def test_the_benchmark_of_credits_has_each_part_on_each_invoice(db: psycopg.Connection[Any]) -> None:
     runs: dict[str, Collection[str]] = {"without": (), "with all": tuple(invoice_credits.PARTS)}
     assert invoice_credits.in_turns(db, 3, runs, rounds=1).keys() == runs.keys()
+    found = invoice_credits.ratios(db, 2, batch=3)
+    assert len(found) == 2
+    assert min(found) > 0
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="the load generator needs a C compiler")

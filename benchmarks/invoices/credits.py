@@ -2,7 +2,10 @@
 subscription and without them, on one connection, in seconds of processors: those of this process and of its server's;
 beside COPY of the rows that each has made.
 
-.venv/bin/python -m benchmarks.invoices.credits [--subscriptions N] [--each] [--profile]
+Batches of both take turns at last, many small ones, so that the moods of the machine cancel out: the median of their ratios
+is the one to go by.
+
+.venv/bin/python -m benchmarks.invoices.credits [--subscriptions N] [--turns N] [--each] [--profile]
 """
 
 from __future__ import annotations
@@ -10,6 +13,7 @@ from __future__ import annotations
 import argparse
 import cProfile
 import pstats
+import statistics
 import time
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -27,6 +31,8 @@ from .copies import WAYS, copied
 from .population import DUE, START, Population, populate
 
 ROUNDS = 5
+TURN = 1_000
+"""Invoices of a batch where batches take turns."""
 
 PARTS: dict[str, tuple[str, ...]] = {
     "coupon": (
@@ -104,17 +110,29 @@ def billed(conn: Connection[Any], population: Population) -> tuple[float, float]
     return time.process_time() - python, postgres_seconds(conn) - postgres
 
 
-def with_parts(conn: Connection[Any], count: int, name: str, parts: Collection[str]) -> Spent:
-    """The run of a population of which each has these parts, which are on each invoice."""
+def populate_with(conn: Connection[Any], count: int, name: str, parts: Collection[str]) -> Population:
+    """Subscriptions of which each has these parts."""
     population = populate(conn, subscriptions=count, name=name)
     values = {"organization": population.organization_id, "start": START}
     for part in parts:
         for statement in PARTS[part]:
             conn.execute(statement, values)
     conn.commit()
-    python, postgres = billed(conn, population)
-    seen = conn.execute(_SEEN, values).fetchone()
+    return population
+
+
+def check(conn: Connection[Any], population: Population, parts: Collection[str]) -> None:
+    """All are billed, and these parts are on each invoice."""
+    seen = conn.execute(_SEEN, {"organization": population.organization_id}).fetchone()
+    count = population.subscriptions
     assert seen == (count, *(count if part in parts else 0 for part in PARTS)), seen
+
+
+def with_parts(conn: Connection[Any], count: int, name: str, parts: Collection[str]) -> Spent:
+    """The run of a population of which each has these parts, which are on each invoice."""
+    population = populate_with(conn, count, name, parts)
+    python, postgres = billed(conn, population)
+    check(conn, population, parts)
     copies = copied(conn, population.organization_id, all_seconds)
     conn.rollback()
     return Spent(python, postgres, copies)
@@ -129,6 +147,40 @@ def in_turns(
         for turn in range(rounds)
     ]
     return {name: _cheapest([each[name] for each in spent]) for name in runs}
+
+
+def ratios(conn: Connection[Any], turns: int, batch: int = TURN) -> list[float]:
+    """How many times as much a batch with all parts costs as one without, of each turn; the first to go alternates."""
+    runs: dict[str, Collection[str]] = {"without": (), "with all": tuple(PARTS)}
+    populations = {
+        name: populate_with(conn, batch * (turns + 1), f"{name}, by turns", parts)
+        for name, parts in runs.items()
+    }
+    found = []
+    for turn in range(turns + 1):
+        order = list(runs) if turn % 2 else list(reversed(runs))
+        spent = {name: _batch(conn, populations[name], batch) for name in order}
+        found.append(spent["with all"] / spent["without"])
+    for name, parts in runs.items():
+        check(conn, populations[name], parts)
+    return found[1:]  # the first ones warm up
+
+
+def _batch(conn: Connection[Any], population: Population, batch: int) -> float:
+    """Seconds of processors that a batch takes with its commit."""
+    began = all_seconds(conn)
+    run.bill_due(conn, organization_id=population.organization_id, until=DUE, limit=batch)
+    conn.commit()
+    return all_seconds(conn) - began
+
+
+def show_ratios(found: Sequence[float]) -> None:
+    """Their median, between which half of them are, and how many there are."""
+    low, median, high = statistics.quantiles(found, n=4)
+    console.print(
+        f"with all in turns: {median:.2f} times, half of {len(found)} between {low:.2f} and {high:.2f}"
+    )
+    say("credits", "without, of with all, in turns", 1 / median)
 
 
 def _cheapest(spent: Sequence[Spent]) -> Spent:
@@ -156,6 +208,7 @@ def show(count: int, best: dict[str, Spent]) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--subscriptions", type=int, default=10_000)
+    parser.add_argument("--turns", type=int, default=12)
     parser.add_argument("--each", action="store_true", help="each part by itself, too")
     parser.add_argument("--profile", action="store_true", help="what the run with all of them spends")
     given = parser.parse_args()
@@ -168,6 +221,7 @@ def main() -> None:
         with_parts(conn, 500, "warm", tuple(PARTS))
         best = in_turns(conn, given.subscriptions, runs)
         show(given.subscriptions, best)
+        show_ratios(ratios(conn, given.turns))
         if given.profile:
             profile = cProfile.Profile(time.process_time)
             profile.runcall(with_parts, conn, given.subscriptions, "profile", tuple(PARTS))

@@ -303,6 +303,24 @@ def test_alerts_of_a_wallet_begin_with_what_it_has_and_fire_when_it_falls(metere
     assert metered.code(404, "GET", "/customers/none/wallets/main/alerts") == "customer_not_found"
 
 
+def test_an_invoice_that_takes_what_was_usage_sets_off_no_alert_of_the_ongoing_balance(
+    metered: Api, send: Sender
+) -> None:
+    wallet = {"external_customer_id": "cus", "code": "main", "currency": "EUR", "rate_amount": "1"}
+    made = metered.post("/wallets", {"wallet": {**wallet, "granted_credits": "40"}})["wallet"]
+    ongoing, balance = (
+        low("ongoing", "wallet_ongoing_balance_amount", 1_500),
+        low("balance", "wallet_balance_amount", 2_100),
+    )
+    metered.post(WALLET, {"alerts": [ongoing, balance]})
+    send(code="calls", tokens=20)
+    metered.put("/test_clock", {"test_clock": {"now": "2024-04-02T00:00:00Z"}})
+    metered.conn.rollback()
+    owner = AlertOwner(wallet_id=UUID(made["lago_id"]))
+    found = store.newest_firings(metered.conn, metered.organization.id, owner, limit=9)
+    assert [(each.alert_code, each.current_value) for each in found] == [("balance", Decimal(2_000))]
+
+
 def test_twenty_looks_at_once_fire_an_alert_once(metered: Api, dsn: str, send: Sender) -> None:
     metered.post(SUB, body("current_usage_amount", 300, 700))
     send(code="calls", tokens=8)

@@ -232,3 +232,14 @@ def test_what_cannot_be_previewed(billed: Api) -> None:
         ({"customer": {}, "plan_code": "pro", "billing_entity_code": "x"}, "billing_entity_not_found"),
     ):
         assert billed.code(404, "POST", path, body) == code
+
+
+def test_a_preview_of_a_later_start_begins_with_its_day_as_the_subscription_does(api: Api) -> None:
+    api.plan("tried", amount_cents=31_000, pay_in_advance=False, trial_period=10)
+    api.customer(timezone="America/New_York")
+    later = "2024-04-10T18:00:00Z"
+    found = preview(api, customer={"external_id": "cus"}, plan_code="tried", subscription_at=later)
+    api.subscribe(plan="tried", subscription_at=later)
+    api.put("/test_clock", {"test_clock": {"now": "2024-05-01T05:00:00Z"}})
+    (made,) = api.get("/invoices")["invoices"]
+    assert found["fees_amount_cents"] == made["fees_amount_cents"] == 11_367, "11 of 30 days"

@@ -132,6 +132,16 @@ def test_a_change_of_plan_keeps_the_entity_unless_another_is_named(api: Api) -> 
     move(api, 2024, 3, 15, 12)
     assert api.subscribe(plan="large")["billing_entity_code"] == "second"
     move(api, 2024, 3, 25, 12)
+    api.plan("ahead", amount_cents=9_500, pay_in_advance=True)
+    body: dict[str, Any] = {"customer": {"external_id": "cus"}, "billing_entity_code": "second"}
+    body["subscriptions"] = {"external_ids": ["sub"], "plan_code": "ahead"}
+    assert api.post("/invoices/preview", body)["invoice"]["billing_entity_code"] == "second"
+    assert api.details("POST", "/invoices/preview", {**body, "billing_entity_code": "default"}) == {
+        "base": ["subscription_billing_entities_do_not_match"]
+    }
+    assert api.code(404, "POST", "/invoices/preview", {**body, "billing_entity_code": "none"}) == (
+        "billing_entity_not_found"
+    )
     upgraded = api.subscribe(plan="huge", billing_entity_code="default")
     assert upgraded["billing_entity_code"] == "default"
     assert api.subscribe(plan="small")["plan_code"] == "huge"

@@ -488,6 +488,32 @@ def test_a_threshold_is_looked_at_at_each_instant_on_the_way_of_a_clock(api: Api
     ]
 
 
+def test_an_interval_tops_up_to_its_target_by_what_the_invoice_of_the_same_instant_has_left(
+    api: Api, dsn: str
+) -> None:
+    """What was usage a moment ago is paid from the balance by then, and doesn't lack twice."""
+    api.plan(charges=[charge(api.metric())])
+    api.customer()
+    api.subscribe()
+    rule = {
+        "trigger": "interval",
+        "interval": "monthly",
+        "method": "target",
+        "started_at": "2024-03-01T00:00:00Z",
+        "target_ongoing_balance": "30",
+        "grants_target_top_up": True,
+    }
+    row = open_wallet(api, "40", recurring_transaction_rules=[rule])
+    send(api, dsn, 25, "one")
+    move(api, 2024, 4, 2)
+    assert [(each["source"], each["amount"]) for each in transactions(api, row)] == [
+        ("interval", "15.0"),
+        ("manual", "25.0"),
+        ("manual", "40.0"),
+    ]
+    assert look(api, row)["ongoing_balance_cents"] == 3_000
+
+
 def test_intervals_top_up_until_the_rule_and_the_wallet_expire(api: Api) -> None:
     api.customer()
     rule = {"trigger": "interval", "interval": "monthly", "expiration_at": "2024-05-10T00:00:00Z"}

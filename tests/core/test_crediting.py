@@ -55,6 +55,7 @@ def billed(*fees: BilledFee, **fields: Any) -> BilledInvoice:
         "refunded_cents": 0,
         "offset_cents": 0,
         "rounded_up": ZERO,
+        "sub_totals_cents": 0,
     }
     return BilledInvoice(fees=fees, **{**known, **fields})
 
@@ -142,10 +143,14 @@ def test_notes_one_after_the_other_come_to_what_one_for_all_does(
         notes.append(note_on(invoice, amounts))
         invoice = after(invoice, notes[-1])
     assert invoice.left_cents == 0
+    sub_totals = sum(note.sub_total_excluding_taxes_amount_cents for note in notes)
+    assert sub_totals == whole.sub_total_excluding_taxes_amount_cents
     taxes = sum(note.taxes_amount_cents for note in notes)
     assert abs(taxes - whole.taxes_amount_cents) <= 1  # coupons and taxes are kept with five decimals
     for note in notes:
         assert sum(each.amount_cents for each in note.applied_taxes) == note.taxes_amount_cents
+        items = sum(item.amount_cents for item in note.items)
+        assert items - note.coupons_cents == note.sub_total_excluding_taxes_amount_cents
 
 
 @given(invoices(), st.integers(0, 100))

@@ -9,12 +9,13 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 
 from permille.core.fee_kind import FeeKind
 from permille.core.invoice.draft import Line
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
+from permille.core.invoice.steps.prepaid_credits import buckets
 from permille.core.record import names_of
 from permille.core.wallet import (
     FeeBucket,
@@ -227,3 +228,28 @@ def test_credit_notes_pay_before_wallets() -> None:
     facts = Facts(balances={(ONE, "EUR"): [(UUID(int=9), 40)]}, wallets={(ONE, "EUR"): [filled(1, 500)]})
     (made,) = make([draft(Line(fee(100)))], facts)
     assert (made.credit_notes_amount_cents, made.prepaid_credit_amount_cents) == (40, 60)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(-50, 500), st.integers(-49, 49), st.sampled_from(["0", "19", "300"])),
+        min_size=1,
+        max_size=12,
+    ),
+    st.integers(1, 9_000),
+)
+@example([(10, -49, "300")] * 4, 9_000)
+def test_one_wallet_for_everything_pays_what_all_kinds_of_fees_come_to(
+    fees: list[tuple[int, int, str]], balance: int
+) -> None:
+    """The same as by the amounts of each kind of fees, also where rounding leaves them short of the total."""
+    rows = [
+        Line(fee(cents, cents + Decimal(hundredths) / 100), own_taxes=(tax(1, rate),))
+        for cents, hundredths, rate in fees
+    ]
+    (unpaid,) = make([draft(*rows)], Facts())
+    facts = Facts(wallets={(ONE, "EUR"): [filled(1, balance)]})
+    (made,) = make([draft(*rows)], facts)
+    owed = max(unpaid.total_amount_cents, 0)
+    expected = spend([filled(1, balance)], buckets(unpaid, facts), owed) if owed else []
+    assert amounts(list(made.prepaid)) == amounts(expected)

@@ -1289,7 +1289,7 @@ class Oracle:
         else:
             self.finish(customer, bill)
         for row, _ in parts:
-            for fee in bill.fees:
+            for fee in bill.all_fees:
                 if fee.subscription is row and fee.kind == "subscription" and row.plan["advance"]:
                     row.paid = fee, bill
 

@@ -79,11 +79,12 @@ def _said(bill: Bill) -> tuple[Any, ...]:
     return (bill.entity, *amounts, sorted(fee_said(fee) for fee in bill.fees if fee.cents))
 
 
-def _first(who: Customer, count: int) -> Bill | None:
-    """The first invoice after so many, if it is final and for anything."""
+def _first(world: Oracle, who: Customer, count: int) -> Bill | None:
+    """The first invoice after so many, if it is final and for anything, and nothing that has to be paid first took credits at its instant."""
     made = who.bills[count:]
     is_fit = made and made[0].status == "finalized" and made[0].fees_cents and made[0].parts
-    return made[0] if is_fit else None
+    gates = [row.gate.made for row in world.rows if row.customer is who and row.gate is not None]
+    return made[0] if is_fit and made[0].made not in gates else None
 
 
 def _state(who: Customer) -> tuple[Any, ...]:
@@ -107,10 +108,11 @@ def _move(world: Oracle, until: datetime) -> None:
     world.do({"do": "move", "seconds": (until - world.now).total_seconds(), "stops": False})
 
 
-def _is_settled(who: Customer) -> bool:
-    """Whether no draft waits that would take credits first. The invoices to come are no drafts either."""
+def _is_settled(world: Oracle, who: Customer) -> bool:
+    """Whether no draft waits that would take credits first, nor a period that is over. The invoices to come are no drafts either."""
     who.grace = 0
-    return all(bill.status != "draft" for bill in who.bills)
+    is_behind = any(row.behind for row in world.rows if row.customer is who and row.runs)
+    return not is_behind and all(bill.status != "draft" for bill in who.bills)
 
 
 def _of(who: Customer, **subscriptions: Any) -> dict[str, Any]:
@@ -119,14 +121,14 @@ def _of(who: Customer, **subscriptions: Any) -> dict[str, Any]:
 
 def _next(world: Oracle, action: Action) -> Preview | None:
     row = world.active(action["subscription"])
-    if row is None or row.behind or not _is_settled(row.customer) or not _takes(world, row.customer, action):
+    if row is None or not _is_settled(world, row.customer) or not _takes(world, row.customer, action):
         return None
     who, at = row.customer, world.next_due(row)
     count = len(who.bills)
     if not _waits_calmly(world, who, at):
         return None
     _move(world, at)
-    bill = _first(who, count)
+    bill = _first(world, who, count)
     if bill is None or any(why not in {"period", "trial", "downgrade", "follow"} for _, why in bill.parts):
         return None
     names = list(dict.fromkeys(each.id for each, _ in bill.parts))
@@ -135,7 +137,7 @@ def _next(world: Oracle, action: Action) -> Preview | None:
 
 def _end(world: Oracle, action: Action) -> Preview | None:
     row = world.active(action["subscription"])
-    if row is None or row.behind or not _is_settled(row.customer) or not _takes(world, row.customer, action):
+    if row is None or not _is_settled(world, row.customer) or not _takes(world, row.customer, action):
         return None
     who, left = row.customer, world.next_due(row) - world.now
     at = world.now + timedelta(seconds=max(int(left.total_seconds() * Fraction(action["share"])), 1))
@@ -146,14 +148,14 @@ def _end(world: Oracle, action: Action) -> Preview | None:
     if len(who.bills) > count:
         return None
     world.do({"do": "end", "subscription": row.id, "no_bill": False, "note": "credit"})
-    bill = _first(who, count)
+    bill = _first(world, who, count)
     asked = _of(who, external_ids=[row.id], terminated_at=at.isoformat())
     return Preview(asked, _said(bill)) if bill else None
 
 
 def _change(world: Oracle, action: Action) -> Preview | None:
     row = world.active(action["subscription"])
-    if row is None or row.behind or not _is_settled(row.customer) or not _takes(world, row.customer, action):
+    if row is None or not _is_settled(world, row.customer) or not _takes(world, row.customer, action):
         return None
     who, count = row.customer, len(row.customer.bills)
     if not world.do({"do": "change", "subscription": row.id, "plan": action["plan"]}):
@@ -162,7 +164,7 @@ def _change(world: Oracle, action: Action) -> Preview | None:
         if not _waits_calmly(world, who, row.changes_at):
             return None
         _move(world, row.changes_at)
-    bill = _first(who, count)
+    bill = _first(world, who, count)
     if bill is None or row not in [each for each, _ in bill.parts]:
         return None
     return Preview(_of(who, external_ids=[row.id], plan_code=action["plan"]), _said(bill))
@@ -174,7 +176,7 @@ def _offer(world: Oracle, action: Action) -> Preview | None:
     if stranger is not None and not world.do({"do": "customer", "id": OFFERED, "grace": 0, **stranger}):
         return None
     who = world.customers.get(OFFERED if stranger else action["customer"])
-    if who is None or not _is_settled(who) or not _takes(world, who, action):
+    if who is None or not _is_settled(world, who) or not _takes(world, who, action):
         return None
     count, asked_at = len(who.bills), world.now + timedelta(seconds=action["ahead"])
     taken = {"id": OFFERED, "customer": who.id, "plan": action["plan"], "time": action["time"]}
@@ -186,13 +188,13 @@ def _offer(world: Oracle, action: Action) -> Preview | None:
             return None
         _move(world, row.started)
     if len(who.bills) == count:
-        if [*world.own_fee(row, "start"), *world.fixed(row, "start", [(row, "start")])]:
+        if row.fees:
             return None  # its first invoice is one of nothing
         at = world.next_due(row)
         if not _waits_calmly(world, who, at):
             return None
         _move(world, at)
-    bill = _first(who, count)
+    bill = _first(world, who, count)
     if bill is None or [each for each, _ in bill.turn] != [row]:
         return None
     asked = {"plan_code": action["plan"], "billing_time": action["time"]}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlencode
 
 import pytest
@@ -32,6 +33,7 @@ def test_a_one_off_invoice(browser, invoice):
         ("Work", 1_500),
     ]
     words = text_of(browser.ok(f"/invoices/{invoice['lago_id']}"))
+    assert re.search(r"issued .{3,20} by \w[^·]* · due", words)
     assert "Setup" in words
     assert "Void this invoice" in words
     assert "$27.50" in words

@@ -81,6 +81,16 @@ def test_a_page_with_a_form_is_closed_or_shows_it_without(server, browser, gpt4)
     assert closed > 10
 
 
+def test_each_form_that_makes_something_new_opens_empty(server, browser):
+    opened = [
+        route.path
+        for route in web.routes(server.engine)
+        if isinstance(route, Route) and "GET" in (route.methods or set()) and "/new-" in route.path
+        if "{" not in route.path and browser.client.get(route.path).status_code == 200
+    ]
+    assert {"/app/new-custom-section", "/app/new-coupon", "/app/new-plan"} <= set(opened)
+
+
 def test_no_field_shows_a_grey_value_that_looks_typed():
     for template in (Path(rendering.__file__).parent / "templates").glob("*.html"):
         assert "placeholder=" not in template.read_text(), template.name

@@ -25,7 +25,7 @@ from permille.core.customer import Customer
 from permille.core.errors import Invalid, NotFound
 from permille.core.instants import parse_day
 from permille.core.invoice.crediting import CreditSplit
-from permille.core.money import decimal_text, round_cents
+from permille.core.money import decimal_text
 from permille.core.organization import Organization
 from permille.core.record import replace
 from permille.http.query import query_flag
@@ -254,7 +254,7 @@ def render_estimate(found: CreditNoteEstimate) -> objects.EstimatedCreditNote:
         max_creditable_amount_cents=most.credit_cents,
         max_refundable_amount_cents=most.refund_cents,
         max_offsettable_amount_cents=most.offset_cents,
-        coupons_adjustment_amount_cents=round_cents(amounts.coupons_adjustment_amount_cents),
+        coupons_adjustment_amount_cents=amounts.coupons_cents,
         precise_coupons_adjustment_amount_cents=Number(amounts.coupons_adjustment_amount_cents),
         items=[
             objects.EstimatedItem(lago_fee_id=item.fee.fee_id, amount_cents=item.amount_cents)
@@ -340,7 +340,7 @@ def _render(
         credit_amount_cents=row.credit_amount_cents,
         refund_amount_cents=row.refund_amount_cents,
         offset_amount_cents=row.offset_amount_cents,
-        coupons_adjustment_amount_cents=round_cents(row.coupons_adjustment_amount_cents),
+        coupons_adjustment_amount_cents=row.coupons_cents,
         applied_taxes=[
             objects.CreditNoteAppliedTax(**{**each, "tax_rate": float(each["tax_rate"])})
             for each in row.applied_taxes

@@ -62,14 +62,23 @@ def preview_invoice(call: Call) -> dict[str, Any]:
     if who is None or chosen is None:
         fields.check()
     fields.check()
-    made = _existing(call, who, chosen, coupons) if chosen else _proposal(call, fields, who, coupons)
+    entity_code = fields.text("billing_entity_code")
+    fields.check()
+    entity = _entity(call, entity_code) if entity_code else None
+    if chosen:
+        return {"invoice": _existing(call, who, chosen, entity, coupons)}
+    made = _proposal(call, fields, who, entity, coupons)
     return {"invoice": made}
 
 
 def _existing(
-    call: Call, who: Fields | None, chosen: Fields, coupons: Sequence[Coupon] | None
+    call: Call,
+    who: Fields | None,
+    chosen: Fields,
+    entity: BillingEntity | None,
+    coupons: Sequence[Coupon] | None,
 ) -> objects.InvoiceDetails:
-    """The next invoice of running subscriptions, or that of their end or of a change of plan."""
+    """The next invoice of running subscriptions, or that of their end or of a change of plan: by `entity`, where one is named."""
     names = chosen.texts("external_ids", limit=SUBSCRIPTIONS_MAX)
     if not names:
         chosen.refuse("external_ids", MANDATORY)
@@ -84,7 +93,7 @@ def _existing(
     rows = _running(call, customer, names or ())
     if code:
         plan = _plan(call, code)
-        found = preview_change(call.conn, rows[0], plan, now=call.now, coupons=coupons)
+        found = preview_change(call.conn, rows[0], plan, entity=entity, now=call.now, coupons=coupons)
     elif at is None:
         found = preview_next(call.conn, rows, coupons=coupons)
     else:
@@ -101,16 +110,19 @@ def _running(call: Call, customer: Customer, names: Sequence[str]) -> list[Subsc
 
 
 def _proposal(
-    call: Call, fields: Fields, who: Fields | None, coupons: Sequence[Coupon] | None
+    call: Call,
+    fields: Fields,
+    who: Fields | None,
+    entity: BillingEntity | None,
+    coupons: Sequence[Coupon] | None,
 ) -> objects.InvoiceDetails:
     """The first invoice of a subscription to a plan, also of somebody who is no customer yet."""
     billing_time = fields.choice("billing_time", BILLING_TIMES) or BillingTime.CALENDAR
     subscription_at = fields.instant("subscription_at") or call.now
-    code, entity_code = fields.text("plan_code"), fields.text("billing_entity_code")
+    code = fields.text("plan_code")
     fields.check()
     plan = _plan(call, code or "")
     assert who is not None, "it was asked for"
-    entity = _entity(call, entity_code) if entity_code else None
     is_known = bool(who.given.get("external_id"))
     customer = _customer(call, who) if is_known else _stranger(call, who, entity)
     found = preview_proposal(
@@ -120,6 +132,7 @@ def _proposal(
         billing_time=billing_time,
         subscription_at=subscription_at,
         coupons=coupons,
+        now=call.now,
     )
     return _render(found, customer, call)
 

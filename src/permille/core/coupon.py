@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from decimal import ROUND_FLOOR, ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from enum import StrEnum
+from math import floor
 from uuid import UUID
 
 from permille.core.money import PERCENT, exact, whole_cents
 from permille.core.record import Record, replace
 
-_FIVE_DECIMALS = Decimal("0.00001")
+_PARTS = 100_000
+"""How many parts a cent has in which discounts are whole."""
+_PART = Decimal("0.00001")
 
 
 class CouponType(StrEnum):
@@ -181,7 +184,7 @@ def taken_off(coupon: AppliedCoupon, base_cents: Decimal | int, currency: str) -
     """What the coupon takes off an amount in this currency, in whole cents."""
     discount = coupon.discount
     with exact():
-        at_most = int(Decimal(base_cents).to_integral_value(ROUND_FLOOR))
+        at_most = floor(base_cents)
         if discount.percentage_rate is not None:
             return max(min(whole_cents(base_cents * discount.percentage_rate * PERCENT), at_most), 0)
     if discount.amount_currency != currency or discount.amount_cents is None:
@@ -217,19 +220,21 @@ def spread(
 ) -> list[Decimal]:
     """The discounts of fees once an amount is spread over them: (amount of the fee, its discount so far) of each.
 
-    Each takes its share of what is left of it, rounded to five decimals, and never more than it comes to.
+    Each takes its share of what is left of it, rounded to five decimals, and never more than it comes to. The amount is
+    at most the base, and all of them have five decimals at most: whole numbers divide faster than decimals do.
     """
-    amount, base = Decimal(amount_cents), Decimal(base_cents)
     with exact():
+        amount, base = amount_cents * _PARTS, int(base_cents * _PARTS)
         return [
-            min(discount + _share(amount, whole - discount, base), whole)
+            _PART * _discount(fee_cents * _PARTS, int(discount * _PARTS) if discount else 0, amount, base)
             for fee_cents, discount in fees
-            for whole in [Decimal(fee_cents)]
         ]
 
 
-def _share(amount_cents: Decimal, of_cents: Decimal, base_cents: Decimal) -> Decimal:
-    return (amount_cents * of_cents / base_cents).quantize(_FIVE_DECIMALS, ROUND_HALF_UP)
+def _discount(whole: int, before: int, amount: int, base: int) -> int:
+    """The discount of a fee with its share of the amount, in parts of a cent, half of one rounded up."""
+    left = whole - before
+    return before + (2 * amount * left + base) // (2 * base) if left > 0 else whole
 
 
 def overlap(

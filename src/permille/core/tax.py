@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from permille.core.money import PERCENT, ZERO, apportion, exact, precise_cents, whole_cents
-from permille.core.record import Record
+from permille.core.record import Record, replace
 
 _RATE_DIGITS = Decimal("0.00001")
 
@@ -62,16 +62,18 @@ def tax_fee(base_cents: Decimal | int, precise_base_cents: Decimal, taxes: Seque
         return taxed_exactly(base_cents, precise_base_cents, taxes)
 
 
-def taxed_exactly(base_cents: Decimal | int, precise_base_cents: Decimal, taxes: Sequence[Tax]) -> Taxed:
+def taxed_exactly(
+    base_cents: Decimal | int, precise_base_cents: Decimal | int, taxes: Sequence[Tax]
+) -> Taxed:
     """As tax_fee; call it under exact()."""
+    if len(taxes) == 1:
+        alone, rate = _apply_alone(taxes[0], base_cents), taxes[0].rate
+        return Taxed(alone.amount_cents, precise_cents(precise_base_cents * rate * PERCENT), rate, (alone,))
     if not taxes:
         return UNTAXED
-    if len(taxes) == 1:
-        applied: tuple[AppliedTax, ...] = (_apply_alone(taxes[0], base_cents),)
-    else:
-        base = Decimal(base_cents)
-        applied = apply_taxes([(tax, base) for tax in taxes])
-    rate = _rate_of(taxes)
+    base = Decimal(base_cents)
+    applied = apply_taxes([(tax, base) for tax in taxes])
+    rate = sum([tax.rate for tax in taxes], ZERO)
     return Taxed(sum_of(applied), precise_cents(precise_base_cents * rate * PERCENT), rate, applied)
 
 
@@ -83,18 +85,16 @@ def tax_invoice(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Taxed:
     with exact():
         shared = _shared(fees)
         if shared is not None:
-            whole = Decimal(sum([base for base, _ in fees]))
-            bases, rate = [(tax, whole) for tax in shared], _rate_of(shared).quantize(_RATE_DIGITS)
-        else:
-            known = {tax.id: tax for _, taxes in fees for tax in taxes}
-            bases, rate = [(tax, _base(fees, tax)) for tax in known.values()], _average_rate(fees)
-        if not bases:
-            return UNTAXED
+            whole = sum([base for base, _ in fees])
+            taxed = taxed_exactly(whole, whole, shared)
+            return replace(taxed, rate=taxed.rate.quantize(_RATE_DIGITS)) if shared else taxed
+        known = {tax.id: tax for _, taxes in fees for tax in taxes}
+        bases = [(tax, _base(fees, tax)) for tax in known.values()]
         applied = apply_taxes(bases)
         return Taxed(
             amount_cents=sum_of(applied),
             precise_amount_cents=precise_cents(sum([base * tax.rate * PERCENT for tax, base in bases], ZERO)),
-            rate=rate,
+            rate=_average_rate(fees),
             applied=applied,
         )
 
@@ -107,12 +107,6 @@ def _shared(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Sequence[Tax
     if any(taxes is not first and taxes != first for _, taxes in fees):
         return None
     return first if len(first) < 2 or len({tax.id for tax in first}) == len(first) else None
-
-
-def _rate_of(taxes: Sequence[Tax]) -> Decimal:
-    if len(taxes) == 1:
-        return taxes[0].rate
-    return sum([tax.rate for tax in taxes], ZERO)
 
 
 def apply_taxes(
@@ -144,8 +138,6 @@ def _apply_alone(tax: Tax, base: Decimal | int) -> AppliedTax:
 
 def sum_of(applied: Sequence[AppliedTax]) -> int:
     """What taxes come to together, in cents."""
-    if len(applied) == 1:
-        return applied[0].amount_cents
     return sum([each.amount_cents for each in applied])
 
 

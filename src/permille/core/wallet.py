@@ -114,13 +114,18 @@ class Wallet(Record, kw_only=True):
                 self.ongoing_usage_balance_cents, self.rate_amount, self.currency
             )
 
+    @property
+    def is_limited(self) -> bool:
+        """Whether it pays for some fees only."""
+        return bool(self.fee_types or self.billable_metric_ids)
+
     def pays(self, *, fee_type: FeeKind, metric_id: UUID | None, target_code: str | None) -> bool:
         """Whether it pays for such a fee: the one that usage names, else one that is limited to it, or to nothing."""
         if target_code is not None:
             return self.code == target_code
         if metric_id is not None and metric_id in self.billable_metric_ids:
             return True
-        return fee_type in self.fee_types or not (self.fee_types or self.billable_metric_ids)
+        return fee_type in self.fee_types or not self.is_limited
 
 
 class NamedWallet(Record, kw_only=True):

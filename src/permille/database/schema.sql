@@ -1694,7 +1694,7 @@ create index applied_coupon_newest on applied_coupon (organization_id, created_a
 create table coupon_credit (
     id uuid primary key,
     invoice_id uuid not null,
-    applied_coupon_id uuid not null references applied_coupon (id),
+    applied_coupon_id uuid not null,
     amount_cents bigint not null check (amount_cents <> 0),
     created_at timestamptz not null,
     position bigint generated always as identity
@@ -1878,7 +1878,7 @@ create index wallet_rule_to_expire on wallet_rule (organization_id, expiration_a
 create table wallet_transaction (
     id uuid primary key,
     organization_id uuid not null,
-    wallet_id uuid not null references wallet (id),
+    wallet_id uuid not null,
     transaction_type text not null, -- inbound, outbound
     transaction_status text not null, -- purchased, granted, voided, invoiced
     status text not null, -- pending, settled, failed
@@ -2101,13 +2101,16 @@ create index held_usage_of_payer on held_usage using gin (payer_names jsonb_path
 -- Calls that are counted now may have been kept aside when they came before: noted with their events, in one statement.
 create function note_counted(owners uuid[], names text[], payers text[], counted_ats timestamptz[]) returns void language plpgsql as $$
 begin
-    update held_usage h set counted_at = c.at, counted_for = c.payer
-    from unnest(owners, names, payers, counted_ats) as c (owner, name, payer, at)
-    where h.organization_id = c.owner and h.identity = c.name and h.counted_at is null;
+    update held_usage h set counted_at = w.at, counted_for = w.payer from (
+        select h.id, c.at, c.payer
+        from unnest(owners, names, payers, counted_ats) as c (owner, name, payer, at)
+        join held_usage h on h.organization_id = c.owner and h.identity = c.name and h.counted_at is null
+        order by h.organization_id, h.identity for update of h
+    ) w where h.id = w.id;
 end
 $$;
 
--- What of an organization decides the events of a call, beside the call: what its metrics list, and its names of models.
+-- What of an organization decides the events of a call, beside the call: what its metrics list, its names of models, payer rules.
 create function call_terms(owner uuid) returns text stable language plpgsql as $$
 begin
     return json_build_object(

@@ -48,7 +48,8 @@ insert into alert_mark (organization_id, external_subscription_id, wallet_id)
 select distinct a.organization_id, a.external_subscription_id, a.wallet_id from alert a where a.id = any(%s::uuid[])
 """
 
-# A customer for whom it has failed is left alone until it may be tried again.
+# A customer for whom it has failed is left alone until it may be tried again, and a wallet until its ongoing balance is reckoned:
+# what an invoice has taken is still in the one before as usage.
 _TAKE = """
 with taken as (
     select m.ctid from alert_mark m
@@ -58,7 +59,7 @@ with taken as (
     where m.organization_id = %(organization)s and not exists (
         select from fence f where f.organization_id = m.organization_id and f.task = %(task)s
             and f.customer_id in (s.customer_id, w.customer_id) and f.retry_at > %(now)s
-    )
+    ) and (w.refresh_at is null or w.status <> 'active')
     limit %(limit)s for update of m skip locked
 )
 delete from alert_mark where ctid = any(array(select ctid from taken))

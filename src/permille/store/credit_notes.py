@@ -14,7 +14,7 @@ from psycopg.rows import class_row
 from psycopg.types.json import Jsonb
 
 from permille.core.invoice.credit import CreditKind, InvoiceCredit
-from permille.core.invoice.credit_note import CreditAmounts
+from permille.core.invoice.credit_note import CreditAmounts, coupons_in_cents
 from permille.core.invoice.crediting import CreditSplit
 from permille.core.invoice.draft import InvoiceDraft
 from permille.core.record import Record, asdict, field, names_of
@@ -54,6 +54,11 @@ class CreditNote(Record, kw_only=True):
     created_at: datetime
     updated_at: datetime
     metadata: Mapping[str, str | None]
+
+    @property
+    def coupons_cents(self) -> int:
+        """The coupons in whole cents."""
+        return coupons_in_cents(self.coupons_adjustment_amount_cents)
 
 
 class CreditNoteItem(Record, kw_only=True):
@@ -291,21 +296,27 @@ class CreditedAmounts(Record, kw_only=True):
     refund_amount_cents: int = 0
     rounded_up: Decimal = Decimal(0)
     """What their taxes were rounded up by, in all."""
+    sub_totals_cents: int = 0
+    """Before taxes, after coupons."""
 
 
 def credited_of_invoices(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, CreditedAmounts]:
     """Invoice -> what its notes come to, where it has any."""
     rows = conn.execute(
         "select invoice_id, sum(credit_amount_cents)::bigint, sum(refund_amount_cents)::bigint,"
-        " sum(taxes_amount_cents - precise_taxes_amount_cents)"
+        " sum(taxes_amount_cents - precise_taxes_amount_cents),"
+        " sum(sub_total_excluding_taxes_amount_cents)::bigint"
         " from credit_note where invoice_id = any(%s) group by invoice_id",
         [list(invoice_ids)],
     ).fetchall()
     return {
         invoice_id: CreditedAmounts(
-            credit_amount_cents=credit, refund_amount_cents=refund, rounded_up=rounded
+            credit_amount_cents=credit,
+            refund_amount_cents=refund,
+            rounded_up=rounded,
+            sub_totals_cents=sub_totals,
         )
-        for invoice_id, credit, refund, rounded in rows
+        for invoice_id, credit, refund, rounded, sub_totals in rows
     }
 
 

@@ -312,14 +312,13 @@ class TaxTexts:
 
     def of(self, taxed: Taxed) -> str:
         """The taxes as they are now: they stay on the invoice whatever becomes of them."""
-        if not taxed.applied:
-            return "[]"
-        shown = [
-            f'{self._beginnings.get(id(each.tax)) or self._begin(each.tax)},"amount_cents":{each.amount_cents}'
-            f',"fees_amount_cents":{each.fees_amount_cents}}}'
-            for each in taxed.applied
-        ]
-        return f"[{','.join(shown)}]"
+        if len(taxed.applied) == 1:
+            return f"[{self._one(taxed.applied[0])}]"
+        return f"[{','.join(map(self._one, taxed.applied))}]"
+
+    def _one(self, each: AppliedTax) -> str:
+        begun = self._beginnings.get(id(each.tax)) or self._begin(each.tax)
+        return f'{begun},"amount_cents":{each.amount_cents},"fees_amount_cents":{each.fees_amount_cents}}}'
 
     def _begin(self, tax: Tax) -> str:
         found = line_text(exact_json(_tax_json(tax))).removesuffix("}")

@@ -98,7 +98,9 @@ def add(
 
     Of one that lacks only its payer the counts that came first stay, but for those of `finer`, which say more.
     """
-    different = {each.identity or each.id: each for each in held}
+    different = {
+        each.identity or each.id: each for each in sorted(held, key=lambda each: each.identity or "")
+    }
     rows = [{name: getattr(each, name) for name in _NAMES} for each in different.values()]
     values = {
         "rows": _encode(rows).decode(),
@@ -114,9 +116,11 @@ def counted(
 ) -> None:
     """Note that these identities, if they were kept, are counted for these subscriptions."""
     conn.execute(
-        "update held_usage h set counted_at = %s, counted_for = c.external_id"
-        " from unnest(%s::text[], %s::text[]) as c (identity, external_id)"
-        " where h.organization_id = %s and h.identity = c.identity and h.counted_at is null",
+        "update held_usage h set counted_at = %s, counted_for = w.external_id from ("
+        "  select h.id, c.external_id from unnest(%s::text[], %s::text[]) as c (identity, external_id)"
+        "  join held_usage h on h.organization_id = %s and h.identity = c.identity and h.counted_at is null"
+        "  order by h.identity for update of h"
+        ") w where h.id = w.id",
         [now, text_array(list(subscriptions)), text_array(list(subscriptions.values())), organization_id],
     )
 
@@ -136,10 +140,11 @@ NOBODY_PAYS = ("subscription_missing", "subscription_not_found", "customer_not_f
 
 def waiting_for(conn: Connection[Any], rule: PayerRule, *, after: UUID | None, limit: int) -> list[HeldUsage]:
     """Those that wait for want of who pays and have the rule's name, from an id on, locked until the transaction ends."""
-    return _select(
+    found = _select(
         conn,
-        "organization_id = %s and counted_at is null and code = any(%s) and payer_names @> %s::jsonb"
-        " and id > %s order by id limit %s for update",
+        "id = any(array(select id from held_usage where organization_id = %s and counted_at is null"
+        " and code = any(%s) and payer_names @> %s::jsonb and id > %s order by id limit %s))"
+        " and counted_at is null order by identity for update",
         [
             rule.organization_id,
             list(NOBODY_PAYS),
@@ -148,6 +153,7 @@ def waiting_for(conn: Connection[Any], rule: PayerRule, *, after: UUID | None, l
             limit,
         ],
     )
+    return sorted(found, key=lambda each: each.id)
 
 
 def for_update(conn: Connection[Any], organization_id: UUID, held_id: UUID) -> HeldUsage | None:

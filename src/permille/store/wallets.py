@@ -89,8 +89,15 @@ def last_by_code(conn: Connection[Any], customer_id: UUID, code: str) -> Wallet 
 
 def active_of_customer(conn: Connection[Any], customer_id: UUID) -> list[Wallet]:
     """In the order in which they are spent."""
+    return active_of_customers(conn, [customer_id])
+
+
+def active_of_customers(conn: Connection[Any], customer_ids: Collection[UUID]) -> list[Wallet]:
+    """In the order in which they are spent."""
     return _select(
-        conn, "customer_id = %s and status = 'active' order by priority, created_at, position", [customer_id]
+        conn,
+        "customer_id = any(%s::uuid[]) and status = 'active' order by priority, created_at, position",
+        [uuid_array(customer_ids)],
     )
 
 
@@ -413,11 +420,7 @@ def claim_out_of_date(
     ).fetchall()
     if not rows:
         return []
-    return _select(
-        conn,
-        "customer_id = any(%s) and status = 'active' order by priority, created_at, position",
-        [[customer_id for (customer_id,) in rows]],
-    )
+    return active_of_customers(conn, [customer_id for (customer_id,) in rows])
 
 
 def set_ongoing(conn: Connection[Any], usage: Mapping[UUID, int], *, now: datetime) -> list[UUID]:

@@ -14,10 +14,18 @@ from psycopg import Connection
 
 from permille.core.contract.plan import Plan, sold_plan_id, yearly_amount_cents
 from permille.core.contract.price_versions import in_force
-from permille.core.contract.subscription import Subscription, as_unbilled, due, owes_at_start, plan_period_end
+from permille.core.contract.subscription import (
+    Start,
+    Subscription,
+    as_unbilled,
+    due,
+    owes_at_start,
+    plan_period_end,
+    start_of,
+)
 from permille.core.coupon import Coupon, applied_to, in_order as applied_in_order
 from permille.core.custom_section import SectionChoice
-from permille.core.customer import Customer
+from permille.core.customer import BillingEntity, Customer
 from permille.core.errors import Invalid
 from permille.core.invoice.billing import (
     BillingRequest,
@@ -29,7 +37,7 @@ from permille.core.invoice.billing import (
 )
 from permille.core.invoice.draft import InvoiceDraft, changed
 from permille.core.invoice.kinds import make
-from permille.core.period import local_date
+from permille.core.period import local_date, start_of_day
 from permille.core.record import Record, asdict, replace
 from permille.events.engine import usage
 from permille.ids import new_id
@@ -128,11 +136,17 @@ def _billed_before(contracts: Contracts, row: Subscription, until: datetime) -> 
 
 
 def preview_change(
-    conn: Connection[Any], row: Subscription, plan: Plan, *, now: datetime, coupons: Coupons = None
+    conn: Connection[Any],
+    row: Subscription,
+    plan: Plan,
+    *,
+    entity: BillingEntity | None = None,
+    now: datetime,
+    coupons: Coupons = None,
 ) -> InvoicePreview:
     """The invoice of a running subscription that goes over to another plan: now, or at the end of its period.
 
-    Raises Invalid.
+    `entity` bills the new plan, otherwise the one that bills the old. Raises Invalid.
     """
     contracts = load_contracts(conn, [row], [plan.id])
     before, payer = contracts.plans[row.plan_id], contracts.payers[row.id]
@@ -148,6 +162,7 @@ def preview_change(
         as_unbilled(row),
         id=new_id(at),
         plan_id=plan.id,
+        billing_entity_id=entity.id if entity else row.billing_entity_id,
         previous_subscription_id=row.id,
         started_at=at,
         activated_at=at,
@@ -158,7 +173,7 @@ def preview_change(
     first = contracts.first_starts.get(row.id, row.started_at)
     contracts = replace(
         contracts,
-        payers={**contracts.payers, started.id: payer},
+        payers={**contracts.payers, started.id: payer.billed_by(entity) if entity else payer},
         first_starts={**contracts.first_starts, **({started.id: first} if first else {})},
     )
     notes = unused_credits(conn, [ended], at=at) if ended.on_termination_credit_note is not None else []
@@ -175,9 +190,12 @@ def preview_proposal(
     billing_time: str,
     subscription_at: datetime,
     coupons: Coupons = None,
+    now: datetime,
 ) -> InvoicePreview:
-    """The first invoice of a subscription that the customer does not have. Raises Invalid."""
+    """The first invoice of a subscription that the customer does not have; one to come begins with its day. Raises Invalid."""
     timezone = customer.applicable_timezone
+    is_to_come = start_of(subscription_at, now=now, timezone=timezone) is Start.FUTURE
+    started_at = start_of_day(subscription_at, timezone) if is_to_come else subscription_at
     terms = SubscriptionTerms(
         external_id=str(new_id(subscription_at)),
         name=None,
@@ -193,15 +211,13 @@ def preview_proposal(
     row = replace(
         pending(customer, plan, terms, subscription_at),
         status="active",
-        started_at=subscription_at,
-        activated_at=subscription_at,
+        started_at=started_at,
+        activated_at=started_at,
     )
-    contracts = Contracts(
-        plans={plan.id: plan}, payers={row.id: customer}, first_starts={row.id: subscription_at}
-    )
-    request = BillingRequest(subscription=row, at=subscription_at, reason=InvoicingReason.STARTING)
-    if not owes_at_start(row, plan, timezone=timezone, first_started_at=subscription_at, now=subscription_at):
-        next_at = due(row, plan, timezone=timezone, now=subscription_at).next_billing_at
+    contracts = Contracts(plans={plan.id: plan}, payers={row.id: customer}, first_starts={row.id: started_at})
+    request = BillingRequest(subscription=row, at=started_at, reason=InvoicingReason.STARTING)
+    if not owes_at_start(row, plan, timezone=timezone, first_started_at=started_at, now=started_at):
+        next_at = due(row, plan, timezone=timezone, now=started_at).next_billing_at
         assert next_at is not None, "a running subscription is due some day"
         request = BillingRequest(subscription=row, at=next_at)
     return _preview(conn, contracts, [request], coupons=coupons)

@@ -7,7 +7,7 @@ Source: semantics-billing.md section 5.6.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -89,8 +89,24 @@ def refresh(conn: Connection[Any], organization_id: UUID, *, now: datetime, wait
     Customers that someone else has locked are skipped unless `wait` is set.
     """
     claimed = wallets.claim_out_of_date(conn, organization_id, limit=BATCH, wait=wait)
-    if not claimed:
-        return 0
+    if claimed:
+        _reckon(conn, organization_id, claimed, now=now)
+    return len(claimed)
+
+
+def refresh_customers(
+    conn: Connection[Any], organization_id: UUID, customer_ids: Collection[UUID], *, now: datetime
+) -> None:
+    """Reckon the ongoing balances of customers, who are locked, before something is decided by them."""
+    claimed = wallets.active_of_customers(conn, customer_ids)
+    if claimed:
+        _reckon(conn, organization_id, claimed, now=now)
+
+
+def _reckon(
+    conn: Connection[Any], organization_id: UUID, claimed: Sequence[Wallet], *, now: datetime
+) -> None:
+    """Reckon the ongoing balances of all active wallets of some customers. What they fall below tops them up."""
     known = wallet_rules.active_of(conn, [each.id for each in claimed])
     absorbing = {wallet_id for wallet_id, rule in known.items() if rule.trigger == Trigger.THRESHOLD}
     of: dict[tuple[UUID, str], list[Wallet]] = defaultdict(list)
@@ -108,7 +124,6 @@ def refresh(conn: Connection[Any], organization_id: UUID, *, now: datetime, wait
         below = [(known[each.id], after[each.id]) for each in claimed if each.id in absorbing]
         rules.top_up_below(conn, below, now=now)
         wallets.set_ongoing(conn, usage, now=now)  # they pay for the same usage, and may be depleted no more
-    return len(claimed)
 
 
 def _buckets(

@@ -12,7 +12,7 @@ from permille.api.objects.credit_note import CREDIT_STATUSES, REASONS
 from permille.api.validation import Fields, parse_uuid
 from permille.core.errors import NotFound, Refusal
 from permille.core.invoice.draft import InvoiceStatus
-from permille.store import credit_notes as store, fees as fee_store
+from permille.store import billing_entities, credit_notes as store, fees as fee_store
 from permille.store.credit_notes import CreditNote
 from permille.store.invoices import StoredInvoice
 from permille.usecases import credit_notes
@@ -47,7 +47,8 @@ def detail(visit: Visit) -> HtmlPage:
     """GET /app/credit-notes/{lago_id}."""
     note = credit_notes.by_id(visit.conn, visit.here.id, parse_uuid(visit.path["lago_id"]))
     (shown,) = render_credit_notes(visit.conn, [note])
-    return HtmlPage(template="credit_note.html", context={"note": shown})
+    issuer = billing_entities.by_ids(visit.conn, [note.billing_entity_id])[note.billing_entity_id].name
+    return HtmlPage(template="credit_note.html", context={"note": shown, "issuer": issuer})
 
 
 def pdf(visit: Visit) -> Raw:

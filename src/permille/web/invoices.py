@@ -111,6 +111,7 @@ def detail(visit: Visit) -> HtmlPage:
     context = {
         "invoice": invoice,
         "groups": _groups(invoice.fees),
+        "issuer": billing_entities.by_ids(visit.conn, [row.billing_entity_id])[row.billing_entity_id].name,
         "logo": _logo_problem(visit, row),
         "boxes": _boxes(visit, row.id),
         "replaces": _linked(visit, row.voided_invoice_id),

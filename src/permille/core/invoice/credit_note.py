@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
-from decimal import ROUND_DOWN, Decimal
+from decimal import ROUND_DOWN, ROUND_HALF_DOWN, Decimal
 from uuid import UUID
 
 from permille.core.money import ZERO, exact, round_cents
@@ -54,6 +54,11 @@ class CreditAmounts(Record, kw_only=True):
     applied_taxes: tuple[AppliedTax, ...]
 
     @property
+    def coupons_cents(self) -> int:
+        """The coupons in whole cents: the items less these are the sub-total."""
+        return coupons_in_cents(self.coupons_adjustment_amount_cents)
+
+    @property
     def total_amount_cents(self) -> int:
         """The sum of its rounded parts, so that what is shown adds up."""
         return self.sub_total_excluding_taxes_amount_cents + self.taxes_amount_cents
@@ -65,17 +70,22 @@ class CreditAmounts(Record, kw_only=True):
 
 
 def credit_amounts(
-    items: Sequence[Item], *, rounded_up: Decimal = ZERO, total_cents: int | None = None
+    items: Sequence[Item],
+    *,
+    rounded_up: Decimal = ZERO,
+    coupons_cents: int | None = None,
+    total_cents: int | None = None,
 ) -> CreditAmounts:
     """The amounts of a note on these items: their coupons go with them, and their taxes come back.
 
-    `rounded_up` is what the taxes of earlier notes of the invoice were rounded up by, which its last note takes back.
+    `rounded_up` is what the taxes of earlier notes of the invoice were rounded up by, which its last note takes back;
+    `coupons_cents` what they have left of its coupons for the last one.
     With `total_cents` the taxes are whatever the items lack of it, where they come to a cent more or less.
     """
     with exact():
         bases = [item.precise_amount_cents - _coupons(item) for item in items]
         whole = sum(bases, ZERO)
-        coupons = sum((_coupons(item) for item in items), ZERO)
+        coupons = _cut(sum((_coupons(item) for item in items), ZERO))
         known = {tax.id: tax for item in items for tax in item.fee.taxes}
         base_of = {
             key: sum(
@@ -89,13 +99,16 @@ def credit_amounts(
             for key in known
         }
         taxes = sum((base_of[key] * tax.rate / 100 for key, tax in known.items()), ZERO) - rounded_up
-        sub_total = round_cents(whole)
+        sub_total = round_cents(sum((item.precise_amount_cents for item in items), ZERO) - coupons)
+        if coupons_cents not in (None, coupons_in_cents(coupons)):
+            coupons = Decimal(coupons_cents)
+            sub_total = sum(item.amount_cents for item in items) - coupons_cents
         correction = -rounded_up if total_cents is None else total_cents - sub_total - taxes - rounded_up
         rate = sum((base_of[key] / whole * tax.rate for key, tax in known.items()), ZERO) if whole else ZERO
         applied = apply_taxes([(tax, base_of[key]) for key, tax in known.items()], correction=correction)
         return CreditAmounts(
             items=tuple(items),
-            coupons_adjustment_amount_cents=_cut(coupons),
+            coupons_adjustment_amount_cents=coupons,
             sub_total_excluding_taxes_amount_cents=sub_total,
             precise_taxes_amount_cents=_cut(taxes),
             taxes_amount_cents=sum_of(applied),
@@ -107,6 +120,12 @@ def credit_amounts(
 def _cut(value: Decimal) -> Decimal:
     """The value with the decimals that a note keeps."""
     return value.quantize(_FIVE_DECIMALS)
+
+
+def coupons_in_cents(precise_cents: Decimal) -> int:
+    """What items lost by coupons, so that it adds up with their sub-total: that has half a cent rounded up."""
+    with exact():
+        return int(precise_cents.quantize(Decimal(1), ROUND_HALF_DOWN))
 
 
 def _coupons(item: Item) -> Decimal:

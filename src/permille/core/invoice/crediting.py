@@ -9,7 +9,13 @@ from collections.abc import Mapping, Sequence
 from decimal import ROUND_DOWN, Decimal
 from uuid import UUID
 
-from permille.core.invoice.credit_note import CreditAmounts, CreditedFee, Item, credit_amounts
+from permille.core.invoice.credit_note import (
+    CreditAmounts,
+    CreditedFee,
+    Item,
+    coupons_in_cents,
+    credit_amounts,
+)
 from permille.core.invoice.payment import PaymentStatus
 from permille.core.money import ZERO, apportion, exact, round_cents
 from permille.core.record import Record, replace
@@ -47,6 +53,19 @@ class BilledInvoice(Record, kw_only=True):
     offset_cents: int
     rounded_up: Decimal
     """What the taxes of its notes were rounded up by, in all."""
+    sub_totals_cents: int
+    """What its notes come to before taxes, after coupons, in all."""
+
+    @property
+    def coupons_left_cents(self) -> int | None:
+        """What its notes have left of its coupons; None where it has none."""
+        with exact():
+            coupons = sum((each.fee.precise_coupons_amount_cents for each in self.fees), ZERO)
+        if not coupons:
+            return None
+        return (
+            coupons_in_cents(coupons) - sum(each.credited_cents for each in self.fees) + self.sub_totals_cents
+        )
 
     @property
     def billed_cents(self) -> int:
@@ -107,9 +126,10 @@ def note_on(invoice: BilledInvoice, amounts: Mapping[UUID, int]) -> CreditAmount
 
 
 def note_of(invoice: BilledInvoice, items: Sequence[Item]) -> CreditAmounts:
-    """What a note of these items comes to; the last one evens out how the taxes of all were rounded."""
-    is_last = 0 < sum(item.amount_cents for item in items) == invoice.left_cents
-    return credit_amounts(items, rounded_up=invoice.rounded_up if is_last else ZERO)
+    """What a note of these items comes to; the last one evens out how coupons and taxes of all were rounded."""
+    if not 0 < sum(item.amount_cents for item in items) == invoice.left_cents:
+        return credit_amounts(items)
+    return credit_amounts(items, rounded_up=invoice.rounded_up, coupons_cents=invoice.coupons_left_cents)
 
 
 def note_on_all(invoice: BilledInvoice) -> CreditAmounts:
@@ -179,6 +199,7 @@ def with_note(invoice: BilledInvoice, amounts: CreditAmounts, split: CreditSplit
         refunded_cents=invoice.refunded_cents + split.refund_cents,
         offset_cents=invoice.offset_cents + split.offset_cents,
         rounded_up=rounded_up,
+        sub_totals_cents=invoice.sub_totals_cents + amounts.sub_total_excluding_taxes_amount_cents,
     )
 
 

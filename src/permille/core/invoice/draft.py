@@ -338,6 +338,9 @@ class InvoiceDraft(Record, kw_only=True, dict=True):
 
 _COMPUTED_OF_FEES = ("fees_amount_cents", "waits_for_price")
 """What is computed of the fees of the lines alone."""
+_COMPUTED_BEFORE_TAXES = (*_COMPUTED_OF_FEES, "sub_total_excluding_taxes_amount_cents")
+"""What is computed of these and of what is taken off them."""
+_TAKEN_OFF = frozenset({"progressive_credits", "coupons"})
 _PRINTED = frozenset({"dates", "number", "custom_sections", "price_retry_at"})
 """What nothing is computed of."""
 
@@ -345,25 +348,25 @@ _PRINTED = frozenset({"dates", "number", "custom_sections", "price_retry_at"})
 def changed(draft: InvoiceDraft, **changes: Any) -> InvoiceDraft:
     """The draft with other values of some fields, and with what was computed of those that stay."""
     made = replace(draft, **changes)
-    known = draft.__dict__
     if changes.keys() <= _PRINTED:
-        made.__dict__.update(known)
+        made.__dict__.update(draft.__dict__)
     elif "lines" not in changes:
-        _keep_computed_of_fees(known, made)
+        _keep_computed(draft, made, changes)
     return made
 
 
 def with_same_fees(draft: InvoiceDraft, lines: Sequence[Line], **changes: Any) -> InvoiceDraft:
     """As `changed`, for lines with the same fees, whose discounts or taxes are others."""
     made = replace(draft, lines=tuple(lines), **changes)
-    _keep_computed_of_fees(draft.__dict__, made)
+    _keep_computed(draft, made, changes)
     return made
 
 
-def _keep_computed_of_fees(known: Mapping[str, Any], made: InvoiceDraft) -> None:
-    for name in _COMPUTED_OF_FEES:
+def _keep_computed(draft: InvoiceDraft, made: InvoiceDraft, changes: Mapping[str, Any]) -> None:
+    known, kept = draft.__dict__, made.__dict__
+    for name in _COMPUTED_BEFORE_TAXES if _TAKEN_OFF.isdisjoint(changes) else _COMPUTED_OF_FEES:
         if name in known:
-            made.__dict__[name] = known[name]
+            kept[name] = known[name]
 
 
 def _place(line: Line, places: Mapping[Id, int]) -> int:

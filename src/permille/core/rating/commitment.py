@@ -6,7 +6,7 @@ from datetime import datetime
 from decimal import Decimal
 
 from permille.core.fee_kind import FeeKind
-from permille.core.money import exact, line_amounts, round_cents, subunits
+from permille.core.money import exact, round_cents, subunits
 from permille.core.period import Period, days_in
 from permille.core.rating.fee import Fee, fee_like
 from permille.core.rating.filters import Id
@@ -46,16 +46,15 @@ def commitment_fee(
     invoice_display_name: str | None,
 ) -> Fee:
     """The fee for what is missing."""
-    per_unit = subunits(currency)
-    with exact():
-        amount = Decimal(missing_cents) / per_unit
-        cents, precise, unit_cents, unit = line_amounts(amount, amount, per_unit)
     alike = fee_like(FeeKind.COMMITMENT, name=invoice_display_name, units=Decimal(1), period=period)
+    missing = Decimal(missing_cents)
+    with exact():
+        unit_amount = missing / subunits(currency)
     return replace(
         alike,
         subscription_id=subscription_id,
-        amount_cents=cents,
-        precise_amount_cents=precise,
-        unit_amount_cents=unit_cents,
-        precise_unit_amount=unit,
+        amount_cents=missing_cents,
+        precise_amount_cents=missing,
+        unit_amount_cents=missing_cents,
+        precise_unit_amount=unit_amount,
     )

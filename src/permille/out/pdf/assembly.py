@@ -11,7 +11,6 @@ from uuid import UUID
 from psycopg import Connection
 
 from permille.core.customer import BillingEntity, Customer
-from permille.core.money import round_cents
 from permille.core.period import local_date
 from permille.core.record import replace
 from permille.out.pdf.credit_note import CreditNoteDocument
@@ -133,7 +132,7 @@ def credit_note_document(conn: Connection[Any], note_id: UUID) -> CreditNoteDocu
         is_void=note.credit_status == "voided",
         description=note.description,
         lines=_credited_lines(conn, note, head.language),
-        coupons_cents=round_cents(note.coupons_adjustment_amount_cents),
+        coupons_cents=note.coupons_cents,
         taxes=[
             Tax(
                 name=each["tax_name"],

@@ -8,8 +8,10 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from permille.core.wallet_rule import Method
 from permille.store import due, wallet_rules, wallets
 from permille.usecases.due.kind import DueKind
+from permille.usecases.ongoing_balances import refresh_customers
 from permille.usecases.wallet_rules import top_up_due
 from permille.usecases.wallets.wallets import terminate
 
@@ -30,6 +32,9 @@ def _top_up(
 ) -> int:
     del now
     found = wallet_rules.claim_due(conn, organization_id, until=at, limit=limit, wait=wait)
+    # What they lack to a target is known after the bills of this instant, which change both usage and balances.
+    targeted = wallets.by_ids(conn, {rule.wallet_id for rule in found if rule.method is Method.TARGET})
+    refresh_customers(conn, organization_id, {each.customer_id for each in targeted.values()}, now=at)
     known = wallets.by_ids(conn, [rule.wallet_id for rule in found])
     for rule in found:
         top_up_due(conn, rule, known[rule.wallet_id], now=at)

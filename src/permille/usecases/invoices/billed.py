@@ -52,6 +52,7 @@ def _billed(
         refunded_cents=earlier.refund_amount_cents,
         offset_cents=invoice.offset_amount_cents,
         rounded_up=earlier.rounded_up,
+        sub_totals_cents=earlier.sub_totals_cents,
     )
 
 

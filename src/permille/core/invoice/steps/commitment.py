@@ -35,9 +35,15 @@ def _lines(draft: InvoiceDraft, billing: SubscriptionBilling, facts: Facts) -> I
 
 
 def _counted(draft: InvoiceDraft, billing: SubscriptionBilling, period: CommittedPeriod) -> int:
-    own_id, found, counts = billing.subscription.id, 0, period.counts
-    for fee in [line.fee for line in draft.lines if line.fee.kind in COUNTED]:
+    own_id, found = billing.subscription.id, 0
+    from_ = to = None
+    counts = False
+    for fee in [line.fee for line in draft.lines]:
         is_own = fee.subscription_id is own_id or fee.subscription_id == own_id
-        if is_own and counts(fee.from_, fee.to):
-            found += fee.amount_cents
+        if is_own and fee.kind in COUNTED:
+            if fee.from_ is not from_ or fee.to is not to:  # mostly they have one period
+                from_, to = fee.from_, fee.to
+                counts = period.counts(from_, to)
+            if counts:
+                found += fee.amount_cents
     return found

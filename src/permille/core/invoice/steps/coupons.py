@@ -37,14 +37,13 @@ def _less(draft: InvoiceDraft, coupon: AppliedCoupon) -> InvoiceDraft:
         with exact():
             whole = sum((draft.lines[place].taxable_cents for place in places), ZERO)
             base = min(whole, Decimal(base))
-    chosen = [draft.lines[place] for place in places]
     amount = taken_off(coupon, base, draft.currency)
     if not amount:
         return draft
-    discounts = spread(amount, base, [(line.fee.amount_cents, line.discount_cents) for line in chosen])
     lines = list(draft.lines)
-    for place, line, discount in zip(places, chosen, discounts, strict=True):
-        lines[place] = replace(line, discount_cents=discount)
+    chosen = [(lines[place].fee.amount_cents, lines[place].discount_cents) for place in places]
+    for place, discount in zip(places, spread(amount, base, chosen), strict=True):
+        lines[place] = replace(lines[place], discount_cents=discount)
     credit = CouponCredit(amount_cents=amount, left=used(coupon, amount))
     return with_same_fees(draft, lines, coupons=(*draft.coupons, credit))
 

@@ -25,6 +25,9 @@ def prepaid_credits(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
     if not known or draft.is_paid or draft.status is InvoiceStatus.DRAFT or draft.total_amount_cents <= 0:
         return draft
     usable = [each for each in known if _is_usable(each, draft)]
+    if len(usable) == 1 and _pays_all(usable[0], draft):
+        cents = min(usable[0].wallet.balance_cents, draft.total_amount_cents)
+        return changed(draft, prepaid=(usable[0].spend(cents),))
     spent = spend(usable, buckets(draft, facts), draft.total_amount_cents)
     return changed(draft, prepaid=tuple(spent)) if spent else draft
 
@@ -32,6 +35,20 @@ def prepaid_credits(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
 def _is_usable(filled: FilledWallet, draft: InvoiceDraft) -> bool:
     ends_at = filled.wallet.expiration_at
     return filled.wallet.balance_cents > 0 and (ends_at is None or draft.made_at < ends_at)
+
+
+def _pays_all(filled: FilledWallet, draft: InvoiceDraft) -> bool:
+    """Whether it pays all that it can: mostly there is one wallet, for everything. Else `spend` finds out; under exact()."""
+    if filled.wallet.is_limited or draft.credits:
+        return False
+    owed = ZERO
+    for line in draft.lines:
+        if TARGET_WALLET in line.fee.grouped_by:
+            return False
+        taxable = line.taxable_cents
+        if taxable > 0:
+            owed += taxable + line.taxed.precise_amount_cents
+    return 0 < owed >= draft.total_amount_cents - 1
 
 
 def buckets(draft: InvoiceDraft, facts: Facts) -> list[FeeBucket]:
