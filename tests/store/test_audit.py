@@ -58,6 +58,13 @@ _WALLET = """insert into wallet (id, organization_id, customer_id, status, curre
     select gen_random_uuid(), organization_id, id, 'active', 'EUR', 'w', 1, 1, false, '{}', '{}', 10, 10, 0, 0, 0, false,
     created_at, created_at from customer;"""
 
+_LOT = """
+    insert into wallet_transaction (id, organization_id, wallet_id, transaction_type, transaction_status, status, source,
+    amount_cents, credit_amount, remaining_amount_cents, priority, invoice_requires_successful_payment, metadata, created_at)
+    select gen_random_uuid(), organization_id, id, 'inbound', 'granted', 'settled', 'manual', 10, 10, 4, 1, false, '{}',
+    created_at from"""
+"""A lot of each row of a table."""
+
 BREAKS = {
     audit.PAYMENTS_ADD_UP: "update invoice set total_paid_amount_cents = 5 where sequential_id = 2",
     audit.PAYMENTS_ARE_SPENT_ONCE: """insert into payment select gen_random_uuid(), organization_id, customer_id, 'Invoice', id, 5,
@@ -73,11 +80,8 @@ BREAKS = {
     audit.PAID_AND_REFUNDED: f"{_NOTE.format(balance=10, taxes='[]')};"
     " update invoice set offset_amount_cents = 3 where sequential_id = 2",
     audit.WALLETS_ADD_UP: _WALLET,
-    audit.LOTS_ADD_UP: f"""{_WALLET}
-    insert into wallet_transaction (id, organization_id, wallet_id, transaction_type, transaction_status, status, source,
-    amount_cents, credit_amount, remaining_amount_cents, priority, invoice_requires_successful_payment, metadata, created_at)
-    select gen_random_uuid(), organization_id, id, 'inbound', 'granted', 'settled', 'manual', 10, 10, 4, 1, false, '{{}}',
-    created_at from wallet""",
+    audit.LOTS_ADD_UP: f"{_WALLET} {_LOT} wallet",
+    audit.ENTRIES_ARE_OF_SOMETHING: f"{_LOT} customer",
     audit.PREPAID_CREDITS_ADD_UP: "update invoice set prepaid_credit_amount_cents = 5 where sequential_id = 2",
     audit.FEES_ADD_UP: "update fee set amount_cents = amount_cents + 1 where id = (select min(id::text)::uuid from fee)",
     audit.TOTALS_ADD_UP: "update invoice set total_amount_cents = total_amount_cents + 1 where sequential_id = 2",

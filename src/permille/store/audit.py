@@ -230,6 +230,18 @@ having a.amount_left_cents <> a.amount_cents - coalesce(sum(c.amount_cents), 0)
 """,
 )
 
+ENTRIES_ARE_OF_SOMETHING = Check(
+    sentence="What coupons and wallets took or got belongs to one that is there",
+    broken="""
+select t.organization_id, 'wallet transaction ' || t.id as what, 'wallet ' || t.wallet_id as detail
+from wallet_transaction t where not exists (select from wallet w where w.id = t.wallet_id)
+union all
+select i.organization_id, 'coupon on invoice ' || i.id as what, 'applied coupon ' || c.applied_coupon_id as detail
+from coupon_credit c join invoice i on i.id = c.invoice_id
+where not exists (select from applied_coupon a where a.id = c.applied_coupon_id)
+""",
+)
+
 BILLED_BEFORE_ADDS_UP = Check(
     sentence="What an invoice takes off for invoices at usage thresholds is what it says of them",
     broken=f"""
@@ -413,6 +425,7 @@ CHECKS = (
     ROUNDED_TOGETHER,
     COUPONS_ADD_UP,
     COUPON_RESTS_ADD_UP,
+    ENTRIES_ARE_OF_SOMETHING,
     BILLED_BEFORE_ADDS_UP,
     BILLED_BEFORE_ONCE,
     CREDITS_ADD_UP,
