@@ -11,7 +11,7 @@ from uuid import UUID
 
 from permille.core.instants import microseconds
 from permille.core.llm.call import Problem
-from permille.core.llm.plan import TIME, CallTerms
+from permille.core.llm.plan import CallTerms
 from permille.core.record import Record
 from permille.events.calls import is_unacceptable
 from permille.events.columns import OnDemand, UsualEvents
@@ -20,7 +20,7 @@ from permille.http.refusals import try_again
 from permille.http.shares import Shares
 from permille.ingest.calls import STORED_TOGETHER, CallDesk, CallLook
 from permille.ingest.decoders.lago import BATCH
-from permille.ingest.planned_call import PaidCall, PlannedCall, paid
+from permille.ingest.planned_call import PaidCall, PlannedCall
 from permille.ingest.plans import PlanMemory
 from permille.ingest.usage_format import CallBatch, UsageFormat
 
@@ -50,7 +50,10 @@ class PlannedStore(Record, kw_only=True):
         stored: dict[int, PaidCall] = {}
         terms = self.plans.terms(organization_id)
         if terms and _are_of_subscriptions(calls.values(), terms) and self.plans.presumes(organization_id):
-            presumed = {at: paid(call, call.external_subscription_id or "") for at, call in calls.items()}
+            presumed = {
+                at: PaidCall(call=call, external_subscription_id=call.external_subscription_id or "")
+                for at, call in calls.items()
+            }
             stored, calls = await self._stored(organization_id, presumed, terms, now)
             self.plans.presumed(organization_id, rightly=not calls)
         if calls:
@@ -172,13 +175,13 @@ def _paid(calls: Mapping[int, PlannedCall], look: CallLook) -> dict[int, PaidCal
         if payer is None:
             payer = payers[sent] = look.payer(*sent)
         if not isinstance(payer, Problem) and call.identity not in look.counted:
-            found[place] = paid(call, payer)
+            found[place] = PaidCall(call=call, external_subscription_id=payer)
     return found
 
 
 def _body(calls: Sequence[PaidCall]) -> bytes:
     """Their events as a body of `/events/batch`."""
-    return f'{{"events":[{",".join([call.events.replace(TIME, _seconds(call.call.at)) for call in calls])}]}}'.encode()
+    return f'{{"events":[{",".join([call.events(_seconds(call.call.at)) for call in calls])}]}}'.encode()
 
 
 _microseconds = lru_cache(maxsize=64)(microseconds)

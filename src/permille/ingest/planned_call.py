@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from permille.core.llm.call import CallEvent, PreparedCall, SentCall
-from permille.core.llm.plan import TIME, Plan
+from permille.core.llm.plan import Plan
 from permille.core.llm.read import SentUsage
 from permille.core.llm.shape import Shape
 
@@ -46,12 +46,15 @@ class PaidCall(msgspec.Struct, frozen=True, kw_only=True):
 
     call: PlannedCall
     external_subscription_id: str
-    events: str
-    """In JSON with a comma between them, and TIME where the time is."""
+
+    def events(self, time: str) -> str:
+        """In JSON with a comma between them, with this in the place of their time."""
+        call, subscription = self.call, in_json(self.external_subscription_id)
+        return call.plan.write(call.shape.counts, call.shape.ids, subscription, call.properties, time)
 
     def answer(self, time: str) -> msgspec.Raw:
         """What its sender is answered once it is counted; `time` is when it was, as it is answered."""
-        events = self.events.replace(TIME, f'"{time}"')
+        events = self.events(f'"{time}"')
         return msgspec.Raw(
             f'{{"id":"{self.call.identity}","status":"counted","held_usage_id":null,"events":[{events}]'
             ',"warnings":[],"problem":null}'
@@ -80,17 +83,6 @@ class PaidCall(msgspec.Struct, frozen=True, kw_only=True):
                 CallEvent(
                     transaction_id=each["transaction_id"], code=each["code"], properties=each["properties"]
                 )
-                for each in msgspec.json.decode(f"[{self.events.replace(TIME, '0')}]")
+                for each in msgspec.json.decode(f"[{self.events('0')}]")
             ),
         )
-
-
-def paid(call: PlannedCall, external_subscription_id: str) -> PaidCall:
-    """The call as one that this subscription pays."""
-    shape, subscription = call.shape, in_json(external_subscription_id)
-    filled = call.plan.fill(shape.counts, shape.ids, subscription, call.properties)
-    return PaidCall(
-        call=call,
-        external_subscription_id=external_subscription_id,
-        events=call.plan.text % filled,
-    )

@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 
 from permille.core.llm.call import events_of
 from permille.core.llm.parts import UnreadableUsage
-from permille.core.llm.plan import TIME, CallTerms, Plan, plan_of
+from permille.core.llm.plan import CallTerms, Plan, plan_of
 from permille.core.llm.read import SentUsage, read_usage, without_content
 from permille.core.llm.redact import kept
 from permille.core.llm.shape import Shape, shape_of
@@ -37,8 +37,8 @@ def learned(usage: Answer, shape: Shape) -> Plan | None:
 def planned(plan: Plan, shape: Shape) -> list[Any] | None:
     if not plan.fits(shape.counts, shape.ids):
         return None
-    filled = plan.fill(shape.counts, shape.ids, '"sub"', "")
-    return json.loads(f"[{(plan.text % filled).replace(TIME, '0')}]")
+    events = plan.write(shape.counts, shape.ids, '"sub"', "", "0")
+    return json.loads(f"[{events}]")
 
 
 def read(usage: Answer) -> list[Any] | None:

@@ -23,11 +23,12 @@ from permille.core.record import Record
 
 _SUBSCRIPTION, _PROPERTIES = "\ue004", "\ue005"
 _ID = f"(?:{SPAN})?{ID_PLACE}".format("(\\d+)")
-_PLACE = re.compile(f"{NUMBER_PLACE}|%s|{_SUBSCRIPTION}|{_PROPERTIES}".format("(\\d+)") % _ID)
-_IS_PLACE = re.compile("[\ue000-\ue005]")
+_TIME = "\ue006"
+_PLACE = re.compile(f"{NUMBER_PLACE}|%s|{_SUBSCRIPTION}|{_PROPERTIES}|{_TIME}".format("(\\d+)") % _ID)
+_IS_PLACE = re.compile("[\ue000-\ue006]")
 
 Fits = Callable[[Sequence[int], Sequence[str]], bool]
-Fill = Callable[[Sequence[int], Sequence[str], str, str], tuple[object, ...]]
+Write = Callable[[Sequence[int], Sequence[str], str, str, str], str]
 
 
 class CallTerms(Record, kw_only=True):
@@ -45,10 +46,8 @@ class Plan(Record, kw_only=True):
 
     fits: Fits
     """Whether it is a plan for these counts and ids."""
-    fill: Fill
-    """Counts and ids that it fits, the subscription and free properties as JSON -> what is in `text`."""
-    text: str
-    """The events in JSON with a comma between them, %s where they differ, and TIME where the time is."""
+    write: Write
+    """Counts and ids that it fits, the subscription, free properties and the time as JSON -> the events, with a comma between them."""
     count: int
     """How many events."""
     before_id: str
@@ -59,10 +58,6 @@ class Plan(Record, kw_only=True):
     def identity(self, shape: Shape) -> str:
         """What a call is known by."""
         return f"{self.before_id}{shape.ids[self.id_place]}"
-
-
-TIME = "\0"
-"""It is in no JSON."""
 
 
 def plan_of(
@@ -85,7 +80,7 @@ def plan_of(
     made = _compiled(trace, written, identity, provider_sent=sent.provider, model_sent=model_sent)
     if made is None or not made.fits(shape.counts, shape.ids):
         return None
-    if made.text % made.fill(shape.counts, shape.ids, _SUBSCRIPTION, _PROPERTIES) != ",".join(read):
+    if made.write(shape.counts, shape.ids, _SUBSCRIPTION, _PROPERTIES, _TIME) != ",".join(read):
         return None
     return made
 
@@ -127,7 +122,7 @@ def _in_json(event: Mapping[str, Any], encode: Callable[[Any], str]) -> str:
     properties = encode(event["properties"]).removeprefix("{")
     return (
         f'{{"transaction_id":{encode(event["transaction_id"])},"code":{encode(event["code"])}'
-        f',"external_subscription_id":{_SUBSCRIPTION},"timestamp":{TIME},"properties":{{{_PROPERTIES}{properties}}}'
+        f',"external_subscription_id":{_SUBSCRIPTION},"timestamp":{_TIME},"properties":{{{_PROPERTIES}{properties}}}'
     )
 
 
@@ -135,22 +130,35 @@ def _compiled(
     trace: Trace, events: Sequence[str], identity: str, *, provider_sent: str, model_sent: str | None
 ) -> Plan | None:
     text = ",".join(events)
-    fixed = _PLACE.sub("", text)
     before_id, number, after_id = re.split(_ID, identity)
-    if _IS_PLACE.search(fixed) or after_id:
+    if _IS_PLACE.search(_PLACE.sub("", text)) or after_id:
         return None
-    arguments = "".join(f"{_argument(trace, each)}," for each in _PLACE.finditer(text))
     guards = [*trace.guards, f"len(i[{number}])<={IDENTITY_MAX - len(before_id)}"]
     return Plan(
         fits=_function(f"lambda c,i:{' and '.join(guards)}"),
-        fill=_function(f"lambda c,i,s,p:({arguments})"),
-        text=_PLACE.sub("%s", text.replace("%", "%%")),
+        write=_writer(trace, text),
         count=len(events),
         before_id=before_id,
         id_place=int(number),
         provider_sent=provider_sent,
         model_sent=model_sent,
     )
+
+
+def _writer(trace: Trace, text: str) -> Write:
+    """A function that puts together the pieces of a text and what goes into its places."""
+    source, at = "", 0
+    pieces: dict[str, str] = {}
+    for place in _PLACE.finditer(text):
+        if at < place.start():
+            name = f"piece {len(pieces)}"
+            pieces[name] = text[at : place.start()]
+            source += name
+        source += f"{{{_argument(trace, place)}}}"
+        at = place.end()
+    pieces["end"] = text[at:]
+    made: Write = _function(f"lambda c,i,s,p,t:f'{source}end'", pieces)
+    return made
 
 
 def _argument(trace: Trace, place: re.Match[str]) -> str:
@@ -160,10 +168,12 @@ def _argument(trace: Trace, place: re.Match[str]) -> str:
         return trace.number(int(count))
     if own_id is not None:
         return f"i[{own_id}]"
-    return "s" if place[0] == _SUBSCRIPTION else "p"
+    return {_SUBSCRIPTION: "s", _PROPERTIES: "p", _TIME: "t"}[place[0]]
 
 
-def _function(source: str) -> Any:
-    """A function of sums and comparisons: there is nothing in the source that came in."""
+def _function(source: str, texts: Mapping[str, str] | None = None) -> Any:
+    """A function of sums and comparisons, with texts in the places of their names: there is nothing in the source that came in."""
     (code, *_) = compile(source, "<plan>", "eval").co_consts
+    if texts:
+        code = code.replace(co_consts=tuple([texts.get(each, each) for each in code.co_consts]))
     return FunctionType(code, {})
