@@ -243,3 +243,17 @@ def test_a_preview_of_a_later_start_begins_with_its_day_as_the_subscription_does
     api.put("/test_clock", {"test_clock": {"now": "2024-05-01T05:00:00Z"}})
     (made,) = api.get("/invoices")["invoices"]
     assert found["fees_amount_cents"] == made["fees_amount_cents"] == 11_367, "11 of 30 days"
+
+
+def test_a_preview_of_a_change_back_to_a_plan_whose_trial_is_over_has_its_fee(api: Api) -> None:
+    api.plan("tried", amount_cents=3_100, pay_in_advance=True, trial_period=10)
+    api.plan("large", amount_cents=3_200)
+    api.customer()
+    for name, then in (("tried", "2024-03-12T10:00:00Z"), ("large", "2024-03-20T10:00:00Z")):
+        api.subscribe(plan=name)
+        api.put("/test_clock", {"test_clock": {"now": then}})
+    api.put("/plans/tried", {"plan": {"amount_cents": 6_200}})
+    found = preview(api, subscriptions={"external_ids": ["sub"], "plan_code": "tried"})
+    api.subscribe(plan="tried")
+    made = api.get("/invoices")["invoices"][0]
+    assert found["fees_amount_cents"] == made["fees_amount_cents"] > 2_400, "12 of 31 days, beside the end"

@@ -1367,7 +1367,8 @@ class Oracle:
         first, after = row.period(today)
         begin = max(first, row.day(row.started))
         trial = row.trial_end
-        if trial is not None and row.day(trial) > today:
+        ends_later = trial is not None and why == "follow" and trial > self.now
+        if ends_later or (trial is not None and row.day(trial) > today):
             return None
         is_paid = row.paid is not None and row.paid[0].end == days.opens(after, row.zone)
         due = max(begin, row.day(trial)) if trial is not None else begin

@@ -170,7 +170,7 @@ def preview_change(
         trial_ended_at=None,
         on_termination_credit_note=note_on_termination(None, plan),
     )
-    first = contracts.first_starts.get(row.id, row.started_at)
+    first = subscriptions.first_starts(conn, [row.id]).get(row.id, row.started_at)
     contracts = replace(
         contracts,
         payers={**contracts.payers, started.id: payer.billed_by(entity) if entity else payer},
