@@ -116,7 +116,7 @@ def test_the_same_calls_by_each_callback(live: LiveServer, models: ModelServer, 
             once = {"sub_acme": total(PLAIN, PLAIN, PLAIN), "sub_globex": PLAIN}
             lago.wait_for(once)
             both.wait_for(once)
-            wait_until(lambda: len(roads(both.client())) == 8, 60)
+            wait_until(lambda: len(roads(both.client())) >= 8)  # more where a callback sends again
             assert both.quantities() == once
         for each in (lossy, lossy_too):
             assert each.statuses[:2] == [200, 200]

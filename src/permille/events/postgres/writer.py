@@ -144,7 +144,8 @@ def store(conn: Connection[Any], memory: Memory, requests: Sequence[Request]) ->
 
     Raises psycopg.OperationalError when the connection is lost: then nobody knows, and the clients repeat.
     """
-    waiting = [request for request in requests if not request.is_decided]
+    # What had no value for its expressions is looked at once more: they may be of yesterday.
+    waiting = [request for request in requests if request.duplicates is None]
     for _ in range(ATTEMPTS_MAX):
         if not waiting:
             return
