@@ -75,7 +75,8 @@ def main() -> int:
             no_certificates.mkdir()
             environment.pop("SSL_CERT_FILE", None)
             environment["SSL_CERT_DIR"] = str(no_certificates)
-            environment["PYTHONPATH"] = str(ROOT)  # of the plugin
+            paths = [str(ROOT), *filter(None, [environment.get("PYTHONPATH")])]
+            environment["PYTHONPATH"] = os.pathsep.join(paths)
             return subprocess.run(command, env=environment, cwd=folder, check=False).returncode
         finally:
             server.terminate()
