@@ -115,6 +115,12 @@ def _is_settled(world: Oracle, who: Customer) -> bool:
     return not is_behind and all(bill.status != "draft" for bill in who.bills)
 
 
+def _are_credits_held(world: Oracle, who: Customer) -> bool:
+    """Whether a start or change that waits for its payment has taken credits: given up at the instant of a bill, it gives them back first."""
+    gates = [row.gate for row in world.rows if row.customer is who and row.gate is not None]
+    return any(gate.coupons or gate.notes or gate.prepaid for gate in gates)
+
+
 def _of(who: Customer, **subscriptions: Any) -> dict[str, Any]:
     return {"customer": {"external_id": who.id}, "subscriptions": subscriptions}
 
@@ -125,7 +131,7 @@ def _next(world: Oracle, action: Action) -> Preview | None:
         return None
     who, at = row.customer, world.next_due(row)
     count = len(who.bills)
-    if not _waits_calmly(world, who, at):
+    if _are_credits_held(world, who) or not _waits_calmly(world, who, at):
         return None
     _move(world, at)
     bill = _first(world, who, count)
