@@ -131,6 +131,8 @@ def _next(world: Oracle, action: Action) -> Preview | None:
         return None
     who, at = row.customer, world.next_due(row)
     count = len(who.bills)
+    if row.next_plan is not None and (row.next_entity or who.entity) != row.issuer:
+        return None  # two invoices, which is refused
     if _are_credits_held(world, who) or not _waits_calmly(world, who, at):
         return None
     _move(world, at)

@@ -27,8 +27,11 @@ def taxes_of(oracle: Oracle, who: Customer, entity: str = "") -> list[Tax]:
 
 
 def _named(bill: Bill) -> set[str]:
-    """The billing entities that the subscriptions on an invoice name, or the wallet that it fills; '' is the customer's."""
-    rows = [row for row, _ in bill.parts] or [bill.row, *(fee.subscription for fee in bill.fees)]
+    """The billing entities that the subscriptions on an invoice name, without one that was paid before, or the wallet that it fills; '' is the customer's."""
+    rows = [row for row, why in bill.parts if why != "paid"] or [
+        bill.row,
+        *(fee.subscription for fee in bill.fees),
+    ]
     return {row.entity for row in rows if row is not None} or {bill.fills.entity if bill.fills else ""}
 
 
