@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-PATIENCE_SECONDS = 300
+from tests.live import PATIENCE_SECONDS
+
 PAUSE_SECONDS = 0.2
 
 

@@ -14,9 +14,10 @@ from permille import accelerator
 from permille.core.llm.otlp.alike import PREFIXES, USES
 from permille.core.llm.otlp.calls import calls_in
 from permille.core.record import replace
-from permille.ingest.alike import PAUSE_MAX, SpanMemory
+from permille.ingest.alike import SpanMemory
 from permille.ingest.decoders import traces
 from permille.ingest.decoders.traces import JSON, PROTOBUF, TRACES
+from permille.ingest.pause import PAUSE_MAX
 from permille.ingest.shaped import shaped
 
 from .conftest import Client, Talk

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from . import settle
 
 if TYPE_CHECKING:
-    from .oracle import Action, Customer, Oracle
+    from .oracle import Action, Customer, Oracle, Subscription
     from .settle import Bill, Fee
 
 INSTANT = timedelta(microseconds=1)
@@ -125,9 +125,17 @@ def _of(who: Customer, **subscriptions: Any) -> dict[str, Any]:
     return {"customer": {"external_id": who.id}, "subscriptions": subscriptions}
 
 
-def _next(world: Oracle, action: Action) -> Preview | None:
+def _row(world: Oracle, action: Action) -> Subscription | None:
+    """The subscription that it is about, if there is one and nothing waits that would take credits first."""
     row = world.active(action["subscription"])
     if row is None or not _is_settled(world, row.customer) or not _takes(world, row.customer, action):
+        return None
+    return row
+
+
+def _next(world: Oracle, action: Action) -> Preview | None:
+    row = _row(world, action)
+    if row is None:
         return None
     who, at = row.customer, world.next_due(row)
     count = len(who.bills)
@@ -144,8 +152,8 @@ def _next(world: Oracle, action: Action) -> Preview | None:
 
 
 def _end(world: Oracle, action: Action) -> Preview | None:
-    row = world.active(action["subscription"])
-    if row is None or not _is_settled(world, row.customer) or not _takes(world, row.customer, action):
+    row = _row(world, action)
+    if row is None:
         return None
     who, left = row.customer, world.next_due(row) - world.now
     at = world.now + timedelta(seconds=max(int(left.total_seconds() * Fraction(action["share"])), 1))
@@ -162,8 +170,8 @@ def _end(world: Oracle, action: Action) -> Preview | None:
 
 
 def _change(world: Oracle, action: Action) -> Preview | None:
-    row = world.active(action["subscription"])
-    if row is None or not _is_settled(world, row.customer) or not _takes(world, row.customer, action):
+    row = _row(world, action)
+    if row is None:
         return None
     who, count = row.customer, len(row.customer.bills)
     if not world.do({"do": "change", "subscription": row.id, "plan": action["plan"]}):

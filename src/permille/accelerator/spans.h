@@ -198,14 +198,20 @@ typedef struct {
     alike *alike;
 } traces;
 
+/* An attribute of a resource or a span. */
+static int add_either(alike *alike, PyObject *attributes, message m)
+{
+    return alike ? add_alike(alike, m) : add_attribute(attributes, m, 0);
+}
+
 static int read_resource(message m, traces *t)
 {
     while (m.p < m.end) {
         field f;
         if (!read_field_of(&m, &f))
             return 0;
-        if (f.number != 1 ? f.number != 2 || f.wire != VARINT
-            : f.wire != SIZED || !(t->alike ? add_alike(t->alike, f.bytes) : add_attribute(t->attributes, f.bytes, 0)))
+        if (f.number == 1 ? f.wire != SIZED || !add_either(t->alike, t->attributes, f.bytes)
+                          : f.number != 2 || f.wire != VARINT)
             return 0;
     }
     return 1;
@@ -255,8 +261,7 @@ static int read_span(message m, span *s)
         if (!read_field_of(&m, &f) || f.number > 16)
             return 0;
         if (f.number == 9) {
-            if (f.wire != SIZED ||
-                !(s->alike ? add_alike(s->alike, f.bytes) : add_attribute(s->attributes, f.bytes, 0)))
+            if (f.wire != SIZED || !add_either(s->alike, s->attributes, f.bytes))
                 return 0;
             continue;
         }

@@ -59,8 +59,6 @@ def preview_invoice(call: Call) -> dict[str, Any]:
     if who is None and "customer" not in fields.errors:
         fields.refuse("customer", MANDATORY)
     chosen = fields.nested("subscriptions")
-    if who is None or chosen is None:
-        fields.check()
     fields.check()
     entity_code = fields.text("billing_entity_code")
     fields.check()

@@ -26,7 +26,6 @@ ORDERED_UNTIL = 7_258_118_400_000
 """2200-01-01T00:00:00Z. What has a later time is taken for a digest that looks like a UUIDv7 by chance."""
 
 _HIGHEST = b"\xff" * 8
-_LOWEST_DIGITS, _HIGHEST_DIGITS = "0" * 16, "f" * 16
 _TIME_BYTES = 6
 _UUID_LENGTHS = 32, 36
 _UUID = re.compile(
@@ -105,13 +104,3 @@ def transaction_bounds(
     """As transaction_range, of ids that are looked for and claimed: the first ones and the last ones."""
     parts = [_timed(claim(organization, each), each)[:8] for each in transaction_ids]
     return [part + bytes(8) for part in parts], [part + _HIGHEST for part in parts]
-
-
-def claims_and_ranges(organization: bytes, transaction_ids: Sequence[str]) -> list[tuple[str, str, str]]:
-    """As transaction_identity and transaction_range, each as 32 hexadecimal digits: for a hundred ids at once."""
-    digests = [claim(organization, each) for each in transaction_ids]
-    firsts = [_timed(*each)[:8].hex() for each in zip(digests, transaction_ids, strict=True)]
-    return [
-        (digest.hex(), f"{first}{_LOWEST_DIGITS}", f"{first}{_HIGHEST_DIGITS}")
-        for digest, first in zip(digests, firsts, strict=True)
-    ]

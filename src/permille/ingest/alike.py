@@ -14,11 +14,11 @@ from permille.core.llm.otlp.spans import Span
 from permille.core.llm.shape import Shape
 from permille.core.record import Record
 from permille.events.columns import OnDemand
+from permille.ingest.pause import Pause
 from permille.ingest.planned_call import ShapedUsage, in_json
 from permille.ingest.shaped import has_payer_names, shape_of_usage, shaped
 from permille.ingest.usage_format import CallBatch, UsageFormat
 
-PAUSE_MAX = 63
 LEARNED_AT_ONCE = 20
 """How many shapes of a request are learned: what is left is learned when it comes again."""
 
@@ -67,13 +67,12 @@ class SpanMemory:
         self._known: dict[bytes, Alike] = {}
         self._seen: dict[int, bool] = {}
         """Hashes of keys that came, and whether they are still to be learned."""
-        self._pause = self._left = 0
+        self._pause = Pause()
         """After requests of which nothing was known or learned, so many are not looked at."""
 
     def batch(self, wire: UsageFormat, body: bytes, media_type: str, now: datetime) -> CallBatch | None:
         """The usages of a body; None unless all of its spans are known."""
-        if self._left:
-            self._left -= 1
+        if not self._pause.is_over():
             return None
         spans = wire.alike(body, media_type)
         if not spans:
@@ -88,7 +87,7 @@ class SpanMemory:
                 usages.append(found.usage(span, now))
             else:
                 dropped[found] += 1
-        self._pause = 0
+        self._pause.went(well=True)
         return CallBatch(
             usages=OnDemand(len(usages), lambda: wire.decode(body, media_type).usages),
             shaped=usages,
@@ -98,11 +97,11 @@ class SpanMemory:
 
     def learn(self, wire: UsageFormat, body: bytes, media_type: str, now: datetime) -> tuple[int, int]:
         """Learn keys that came before. How many came for the first time, and how many were learned."""
-        if self._left:
+        if self._pause.left:
             return 0, 0
         taken = wire.alike(body, media_type)
         if taken and all(each.key in self._known for each in taken):  # learned while this one waited
-            self._pause = 0
+            self._pause.went(well=True)
             return 0, 0
         seen, known = len(self._seen), len(self._known)
         left = LEARNED_AT_ONCE
@@ -116,8 +115,7 @@ class SpanMemory:
                 if found := _learned(span, each, now):
                     self._known[each.key] = found
         learned = len(self._known) - known
-        self._pause = 0 if learned else min(2 * self._pause + 1, PAUSE_MAX)
-        self._left = self._pause
+        self._pause.went(well=learned > 0)
         return len(self._seen) - seen, learned
 
 

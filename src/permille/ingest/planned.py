@@ -20,7 +20,7 @@ from permille.http.refusals import try_again
 from permille.http.shares import Shares
 from permille.ingest.calls import STORED_TOGETHER, CallDesk, CallLook
 from permille.ingest.decoders.lago import BATCH
-from permille.ingest.planned_call import PaidCall, PlannedCall
+from permille.ingest.planned_call import PaidCall, PlannedCall, paid
 from permille.ingest.plans import PlanMemory
 from permille.ingest.usage_format import CallBatch, UsageFormat
 
@@ -50,10 +50,7 @@ class PlannedStore(Record, kw_only=True):
         stored: dict[int, PaidCall] = {}
         terms = self.plans.terms(organization_id)
         if terms and _are_of_subscriptions(calls.values(), terms) and self.plans.presumes(organization_id):
-            presumed = {
-                at: PaidCall(call=call, external_subscription_id=call.external_subscription_id or "")
-                for at, call in calls.items()
-            }
+            presumed = {at: paid(call, call.external_subscription_id or "") for at, call in calls.items()}
             stored, calls = await self._stored(organization_id, presumed, terms, now)
             self.plans.presumed(organization_id, rightly=not calls)
         if calls:
@@ -175,7 +172,7 @@ def _paid(calls: Mapping[int, PlannedCall], look: CallLook) -> dict[int, PaidCal
         if payer is None:
             payer = payers[sent] = look.payer(*sent)
         if not isinstance(payer, Problem) and call.identity not in look.counted:
-            found[place] = PaidCall(call=call, external_subscription_id=payer)
+            found[place] = paid(call, payer)
     return found
 
 

@@ -46,11 +46,13 @@ class PaidCall(msgspec.Struct, frozen=True, kw_only=True):
 
     call: PlannedCall
     external_subscription_id: str
+    subscription: str
+    """The same in JSON."""
 
     def events(self, time: str) -> str:
         """In JSON with a comma between them, with this in the place of their time."""
-        call, subscription = self.call, in_json(self.external_subscription_id)
-        return call.plan.write(call.shape.counts, call.shape.ids, subscription, call.properties, time)
+        call = self.call
+        return call.plan.write(call.shape.counts, call.shape.ids, self.subscription, call.properties, time)
 
     def answer(self, time: str) -> msgspec.Raw:
         """What its sender is answered once it is counted; `time` is when it was, as it is answered."""
@@ -86,3 +88,12 @@ class PaidCall(msgspec.Struct, frozen=True, kw_only=True):
                 for each in msgspec.json.decode(f"[{self.events('0')}]")
             ),
         )
+
+
+def paid(call: PlannedCall, external_subscription_id: str) -> PaidCall:
+    """The call as one that this subscription pays."""
+    return PaidCall(
+        call=call,
+        external_subscription_id=external_subscription_id,
+        subscription=in_json(external_subscription_id),
+    )

@@ -10,8 +10,9 @@ from uuid import UUID
 
 from permille.core.llm.plan import CallTerms, Plan, plan_of
 from permille.core.llm.shape import Shape
-from permille.ingest.alike import LEARNED_AT_ONCE, PAUSE_MAX, SpanMemory
+from permille.ingest.alike import LEARNED_AT_ONCE, SpanMemory
 from permille.ingest.decoders.llm_usage import call_of, problems
+from permille.ingest.pause import Pause
 from permille.ingest.planned_call import PlannedCall, ShapedUsage, in_json
 from permille.ingest.shaped import shape_of_usage, shaped
 from permille.ingest.usage_format import CallBatch, UsageFormat
@@ -26,25 +27,6 @@ PLANS_OF_SHAPE = 8
 """Counts of one shape may be read in several ways, for example above and below a bound of the context."""
 
 
-class _Pause:
-    """How often something is left out after it was done in vain: the longer, the oftener that was."""
-
-    __slots__ = ("_left", "_next")
-
-    def __init__(self) -> None:
-        self._left = self._next = 0
-
-    def is_over(self) -> bool:
-        """Whether it is to be done this time."""
-        if self._left:
-            self._left -= 1
-            return False
-        return True
-
-    def went(self, *, well: bool) -> None:
-        self._left = self._next = 0 if well else min(2 * self._next + 1, PAUSE_MAX)
-
-
 @dataclass(slots=True)
 class _OfOne:
     """What was learned of an organization, under these terms."""
@@ -53,9 +35,9 @@ class _OfOne:
     plans: dict[tuple[Any, ...], tuple[Plan, ...]] = field(default_factory=dict)
     seen: dict[int, int] = field(default_factory=dict)
     """Hashes of shapes that came, and how often they were learned in vain."""
-    planning: _Pause = field(default_factory=_Pause)
+    planning: Pause = field(default_factory=Pause)
     """After requests that plans fit and that were read all the same some are not looked at."""
-    presuming: _Pause = field(default_factory=_Pause)
+    presuming: Pause = field(default_factory=Pause)
     """After requests that were not as was taken for granted some are asked about before."""
     spans: SpanMemory = field(default_factory=SpanMemory)
 

@@ -312,8 +312,6 @@ class TaxTexts:
 
     def of(self, taxed: Taxed) -> str:
         """The taxes as they are now: they stay on the invoice whatever becomes of them."""
-        if len(taxed.applied) == 1:
-            return f"[{self._one(taxed.applied[0])}]"
         return f"[{','.join(map(self._one, taxed.applied))}]"
 
     def _one(self, each: AppliedTax) -> str:

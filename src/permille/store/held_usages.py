@@ -115,13 +115,12 @@ def counted(
     conn: Connection[Any], organization_id: UUID, subscriptions: Mapping[str, str], *, now: datetime
 ) -> None:
     """Note that these identities, if they were kept, are counted for these subscriptions."""
+    count = len(subscriptions)
+    names, payers = text_array(list(subscriptions)), text_array(list(subscriptions.values()))
     conn.execute(
-        "update held_usage h set counted_at = %s, counted_for = w.external_id from ("
-        "  select h.id, c.external_id from unnest(%s::text[], %s::text[]) as c (identity, external_id)"
-        "  join held_usage h on h.organization_id = %s and h.identity = c.identity and h.counted_at is null"
-        "  order by h.identity for update of h"
-        ") w where h.id = w.id",
-        [now, text_array(list(subscriptions)), text_array(list(subscriptions.values())), organization_id],
+        "select note_counted(array_fill(%s::uuid, array[%s::int]), %s::text[], %s::text[],"
+        " array_fill(%s::timestamptz, array[%s::int]))",
+        [organization_id, count, names, payers, now, count],
     )
 
 

@@ -11,7 +11,7 @@ from psycopg import Connection
 from psycopg.rows import class_row, dict_row
 
 from permille.database.bulk import hex_array, text_array
-from permille.events.identity import claims_and_ranges, event_identities, transaction_range
+from permille.events.identity import claim, event_identities, transaction_bounds, transaction_range
 from permille.events.log import CountedEvents, Digest, EventPosition, EventSearch, StoredEvent
 from permille.events.postgres.metering import PROPERTIES
 from permille.events.usage import BEGINNING
@@ -139,8 +139,10 @@ def known_transactions_query(
     organization_id: UUID, transaction_ids: Sequence[str]
 ) -> tuple[LiteralString, list[Any]]:
     """As known_transactions: a query of one column, to be part of another, and its parameters."""
-    claims, firsts, lasts = zip(*claims_and_ranges(organization_id.bytes, transaction_ids), strict=True)
-    return _KNOWN, [text_array(transaction_ids), hex_array(claims), hex_array(firsts), hex_array(lasts)]
+    organization = organization_id.bytes
+    claims = [claim(organization, each) for each in transaction_ids]
+    ids = (claims, *transaction_bounds(organization, transaction_ids))
+    return _KNOWN, [text_array(transaction_ids), *(hex_array(each.hex() for each in some) for some in ids)]
 
 
 def by_identities(conn: Connection[Any], identities: Collection[UUID]) -> dict[UUID, StoredEvent]:
