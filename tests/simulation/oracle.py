@@ -746,11 +746,7 @@ class Oracle:
         if any(fee_key(one) == fee_key(fee) for one in fees[1:]):
             return None
         cents = rounded((fee.cents - fee.credited) * Fraction(action["share"]))
-        base = cents - fee.off * cents / fee.cents
-        taxes = sum((base * rate / 100 for _, rate in fee.taxes), Fraction(0))
-        if bill.is_last([cents]):
-            taxes -= bill.rounded_up
-        total = rounded(base) + rounded(taxes)
+        total = sum(bill.note([(fee, cents)]))
         return (fee, cents, total) if cents > 0 and total > 0 else None
 
     def _note(self, action: Action) -> bool:
@@ -766,9 +762,7 @@ class Oracle:
             if total > bill.due:
                 return False
             bill.offset += total
-        base = cents - fee.off * cents / fee.cents
-        taxes = sum((base * rate / 100 for _, rate in fee.taxes), Fraction(0))
-        bill.rounded_up += rounded(taxes) - digits(taxes, 5)
+        bill.give_back(bill.note([(fee, cents)]))
         fee.credited += cents
         credit = total if action["as"] == "credit" else 0
         self.give(customer, bill, Note(total, credit, credit, self.now))
@@ -1527,13 +1521,10 @@ class Oracle:
         amount = cut(max(amount, Fraction(0)), 5)
         if amount <= 0:
             return
-        base = amount - fee.off * amount / fee.cents
-        taxes = sum((base * rate / 100 for _, rate in fee.taxes), Fraction(0))
-        if bill.is_last([rounded(amount)]):
-            taxes -= bill.rounded_up
-        total = rounded(base) + rounded(taxes)
+        note = bill.note([(fee, amount)])
+        total = sum(note)
         if total:
-            bill.rounded_up += rounded(taxes) - digits(taxes, 5)
+            bill.give_back(note)
             left = fee.cents - fee.credited - amount
             fee.credited += rounded(amount)
             credit = total - (0 if to == "credit" else self._sent_back(bill, fee, left, total, to))
