@@ -488,6 +488,28 @@ def test_a_threshold_is_looked_at_at_each_instant_on_the_way_of_a_clock(api: Api
     ]
 
 
+def test_a_start_without_an_invoice_is_looked_at_at_its_instant(api: Api) -> None:
+    """What a charge costs without any usage is in the ongoing balance as soon as its period runs."""
+    tier = {"from_value": 0, "to_value": None, "per_unit_amount": "1", "flat_amount": "6"}
+    api.plan(
+        charges=[charge(api.metric(), charge_model="graduated", properties={"graduated_ranges": [tier]})]
+    )
+    api.customer()
+    api.subscribe(subscription_at="2024-03-20T00:00:00Z")
+    rule = {
+        "trigger": "threshold",
+        "method": "fixed",
+        "threshold_credits": "5",
+        "granted_credits": "2",
+        "paid_credits": "0",
+    }
+    row = open_wallet(api, "10", recurring_transaction_rules=[rule])
+    move(api, 2024, 3, 25)
+    assert [each["settled_at"][:10] for each in transactions(api, row) if each["source"] == "threshold"] == [
+        "2024-03-20"
+    ]
+
+
 def test_an_interval_tops_up_to_its_target_by_what_the_invoice_of_the_same_instant_has_left(
     api: Api, dsn: str
 ) -> None:

@@ -40,6 +40,7 @@ from .prices import (
     prices_after,
     rounded,
     terms_at,
+    without_repeats,
 )
 from .settle import Bill, Coupon, Fee, Lot, Note, Tax, Wallet
 
@@ -315,10 +316,15 @@ class Oracle:
                 own = price_in_force(each["prices"], since or self.now)
                 if each["metric"] == metric and own == before:
                     self.played.add("cascades")
-                    if each["model"] == "catalogue":
-                        self.played |= {"cascades_of_the_catalogue"} if after != before else set()
-                        each["changed"] = self.now
-                    each["prices"] = prices_after(each["prices"], since, self.now, after)
+                    if each["model"] == "catalogue" and after != before:
+                        self.played.add("cascades_of_the_catalogue")
+                    self._set_prices(each, prices_after(each["prices"], since, self.now, after))
+
+    def _set_prices(self, charge: Any, prices: Prices) -> None:
+        """The prices of a charge, which is changed if they are others at any time."""
+        if without_repeats(charge["prices"]) != without_repeats(prices):
+            charge["changed"] = self.now
+        charge["prices"] = prices
 
     def _price(self, action: Action) -> bool:
         """Other prices of a charge: for periods that begin from an instant on, or for all that is not billed (2.3)."""
@@ -326,8 +332,6 @@ class Oracle:
         if charge is None or charge["model"] != action["model"]:
             return False
         self.played.add("prices")
-        if charge["model"] == "catalogue":
-            charge["changed"] = self.now
         plan, since = self.plans[action["plan"]], days.price_date(self.now, action["when"])
         for row in self.rows:
             if row.plan is plan:
@@ -337,7 +341,7 @@ class Oracle:
             self.played.add("prices_from_the_past")
         if action["cascade"]:
             self._cascade(plan, action["metric"], since, before, action["terms"])
-        charge["prices"] = prices_after(charge["prices"], since, self.now, action["terms"])
+        self._set_prices(charge, prices_after(charge["prices"], since, self.now, action["terms"]))
         if any(one[1] == other[1] for one, other in pairwise(charge["prices"])):
             self.played.add("prices_that_became_equal")
         return True
@@ -378,7 +382,7 @@ class Oracle:
         for one in [plan, *(row.plan for row in (self.copies(plan) if action["cascade"] else []))]:
             one["fees"] = [known for known in one["fees"] if known[0] != at]
             for each in one["charges"]:
-                each["prices"] = [known for known in each["prices"] if known[0] != at]
+                self._set_prices(each, [known for known in each["prices"] if known[0] != at])
         for row in self.rows:
             if row.plan["code"] == plan["code"]:
                 self.mark(row)

@@ -62,8 +62,9 @@ class _Parties(Record, kw_only=True):
         *,
         notes: tuple[str, ...] = (),
     ) -> Letter:
-        issuer, word = printed_issuer(self.printer.entity), self.language.word
-        named = [(word("from"), issuer), (word("bill_to"), printed_name(self.customer)), *facts]
+        word, parties = self.language.word, (printed_issuer(self.printer.entity), printed_name(self.customer))
+        issuer, payer = reversed(parties) if self.customer.is_self_billed else parties
+        named = [(word("from"), issuer), (word("bill_to"), payer), *facts]
         return _letter(self.printer, self.language, title, named, notes=notes, attachments=attachments)
 
 
@@ -113,7 +114,7 @@ def invoice_letter(context: Context, organization_id: UUID, invoice_id: UUID) ->
             (word("total_due"), language.money(due, document.currency)),
         ],
         [_invoice_pdf(parties.printer, invoice, document)],
-        notes=_bank_details(parties.printer.entity) if due else (),
+        notes=(document.bank_details,) if due and document.bank_details else (),
     )
 
 
