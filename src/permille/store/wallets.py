@@ -23,6 +23,7 @@ from permille.core.wallet import (
     LotPart,
     Settlement,
     Source,
+    SpendableWallet,
     TransactionStatus,
     Wallet,
 )
@@ -140,12 +141,12 @@ def filled(
     conn: Connection[Any], customer_ids: Collection[UUID]
 ) -> dict[tuple[UUID, str], list[FilledWallet]]:
     """(Customer, currency) -> its active wallets with a balance, locked, in the order in which they are spent."""
-    rows = _select(
-        conn,
-        "customer_id = any(%s) and status = 'active' and balance_cents > 0"
-        " order by priority, created_at, position for no key update",
-        [uuid_array(customer_ids)],
-    )
+    with conn.cursor(row_factory=typed_row(SpendableWallet)) as cursor:
+        rows = cursor.execute(
+            f"select {columns_of(SpendableWallet)} from wallet where customer_id = any(%s) and status = 'active'"
+            " and balance_cents > 0 order by priority, created_at, position for no key update",
+            [uuid_array(customer_ids)],
+        ).fetchall()
     lots = lots_of(conn, [row.id for row in rows]) if rows else {}
     found: dict[tuple[UUID, str], list[FilledWallet]] = defaultdict(list)
     for row in rows:

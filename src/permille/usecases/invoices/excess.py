@@ -30,6 +30,11 @@ class _Excess(Record, kw_only=True):
     cents: int
 
 
+def has_excess(draft: InvoiceDraft) -> bool:
+    """Whether invoices at thresholds have billed more than it could take off."""
+    return any(credit.excess_cents for credit in draft.progressive_credits)
+
+
 def credit_excess(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
     """Credit what final invoices of this batch could not take off, on the invoices that billed it; set-based.
 
