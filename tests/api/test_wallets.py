@@ -310,6 +310,20 @@ def send(api: Api, dsn: str, units: int, transaction: str) -> None:
         store(conn, Memory(), [Request(api.organization.id, [draft], at)])
 
 
+def test_usage_that_nobody_can_pay_stops_no_other_balance_and_no_clock(api: Api, dsn: str) -> None:
+    api.plan(charges=[charge(api.metric(), properties={"amount": "1000000"})])
+    for payer in ("cus", "other"):
+        api.customer(payer, currency="EUR")
+    wrong, right = open_wallet(api), open_wallet(api, external_customer_id="other")
+    api.subscribe()
+    api.subscribe("fine", external_customer_id="other", plan_code="pro")
+    send(api, dsn, 10**15, "wrong")
+    move(api, 2024, 3, 6)
+    assert look(api, wrong)["ongoing_usage_balance_cents"] == 2**63 - 1
+    assert look(api, right)["ongoing_balance_cents"] == 1_000
+    move(api, 2024, 4, 2)
+
+
 def test_usage_and_drafts_lower_the_ongoing_balance_and_rules_top_up(api: Api, dsn: str) -> None:
     api.customer(billing_configuration={"invoice_grace_period": 3})
     api.post("/taxes", {"tax": {"name": "V", "code": "v", "rate": "10", "applied_to_organization": True}})

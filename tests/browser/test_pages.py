@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -144,6 +145,49 @@ def look_at(page: Page, name: str, path: str, status: int = 200) -> None:
     assert barriers(page) == []
     picture(page, f"{name}-dark-phone")
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_names_without_a_space_hide_nothing_on_a_phone(page: Page, live: LiveServer) -> None:
+    code = "x_" * 60
+    name = "unbroken" * 20
+    with live.client(organization(live, name)["api_key"]) as client:
+
+        def post(path: str, **body: dict[str, Any]) -> Any:
+            answer = client.post(path, json=body)
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+
+        money = {"amount_cents": 10**13, "amount_currency": "EUR"}
+        post("/taxes", tax={"code": code, "name": name, "rate": "21.5", "applied_to_organization": True})
+        metric = {"code": code, "name": name, "aggregation_type": "count_agg"}
+        post("/billable_metrics", billable_metric=metric)
+        post(
+            "/plans",
+            plan={"code": code, "name": name, "interval": "monthly", "pay_in_advance": False, **money},
+        )
+        post("/add_ons", add_on={"code": code, "name": name, "description": name, **money})
+        post("/customers", customer={"external_id": code, "name": name, "currency": "EUR"})
+        sold = {"external_customer_id": code, "currency": "EUR", "fees": [{"add_on_code": code}]}
+        invoice_id = post("/invoices", invoice=sold)["invoice"]["lago_id"]
+    sign_in(page, live, "long@example.com")
+    choose(page, name)
+    page.set_viewport_size(PHONE)
+    for path in (
+        *(
+            "",
+            f"/customers/{code}",
+            f"/edit-customer/{code}",
+            f"/plans/{code}",
+            f"/add-charge/{code}",
+            "/users",
+        ),
+        *(f"/edit-add-on/{code}", f"/billable-metrics/{code}", "/developers", f"/invoices/{invoice_id}"),
+    ):
+        page.goto(f"/app{path}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
+    total = page.locator("dl.totals dd").last.bounding_box()
+    assert total is not None
+    assert total["x"] + total["width"] <= PHONE["width"]
 
 
 def test_the_effect_of_new_prices_is_for_everybody(page: Page, live: LiveServer, filled: Filled) -> None:
