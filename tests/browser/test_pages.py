@@ -190,6 +190,33 @@ def test_names_without_a_space_hide_nothing_on_a_phone(page: Page, live: LiveSer
     assert total["x"] + total["width"] <= PHONE["width"]
 
 
+def test_a_double_click_pays_once_and_the_back_button_lets_pay_again(page: Page, live: LiveServer) -> None:
+    with live.client(organization(live, "Twice")["api_key"]) as client:
+        money = {"amount_cents": 10_000, "amount_currency": "EUR"}
+        client.post("/add_ons", json={"add_on": {"code": "sold", "name": "Sold", **money}})
+        client.post("/customers", json={"customer": {"external_id": "payer", "currency": "EUR"}})
+        sold = {"external_customer_id": "payer", "currency": "EUR", "fees": [{"add_on_code": "sold"}]}
+        invoice_id = client.post("/invoices", json={"invoice": sold}).json()["invoice"]["lago_id"]
+    sign_in(page, live, "twice@example.com")
+    choose(page, "Twice")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+    page.goto(f"/app/record-payment/{invoice_id}")
+    for due in ("€90.00", "€80.00"):
+        page.get_by_label("Amount").fill("10")
+        page.get_by_label("Reference").fill("bank")
+        button = page.locator("main form button").bounding_box()
+        assert button is not None
+        for _ in range(2):
+            page.mouse.click(button["x"] + 5, button["y"] + 5)
+        page.wait_for_url(f"**/app/invoices/{invoice_id}?said=saved")
+        page.goto(f"/app/record-payment/{invoice_id}")
+        expect(page.get_by_text(f"{due} of €100.00")).to_be_visible()
+        page.go_back()
+        page.go_back()
+    assert len(sent) == 2
+
+
 def test_the_effect_of_new_prices_is_for_everybody(page: Page, live: LiveServer, filled: Filled) -> None:
     sign_in(page, live, "keys@example.com")
     choose(page, NAME)
