@@ -71,11 +71,11 @@ def read_search(query: QueryParams, *, now: datetime) -> MarginSearch:
 
     Today is the day of the customers for whom it is latest, as open usage counts on each one's own.
     """
-    today, month = (now + EASTERNMOST).date(), now.date().replace(day=1)
+    today = (now + EASTERNMOST).date()
     fields = Fields(dict(query))
     since, until = fields.instant("from"), fields.instant("to")
     last = until.date() if until else max(today, since.date() if since else today)
-    first = since.date() if since else last.replace(day=1) if until else month
+    first = since.date() if since else (until or now).date().replace(day=1)
     if first > last or last - first >= timedelta(days=DAYS_MAX):
         fields.refuse("from", OUT_OF_RANGE)
     names = [name for text in query_texts(query, "group_by") for name in text.split(",")]
