@@ -111,6 +111,26 @@ def test_an_offset_comes_off_what_is_due_until_the_invoice_is_settled(api: Api, 
     assert found["payment_status"] == "succeeded"
 
 
+def test_many_small_notes_come_to_no_more_than_the_invoice(api: Api, invoice: Any) -> None:
+    """The tax of three cents is 0.57, which each note by itself rounds up; of 30 cents it is 5.70."""
+    add_on = {"name": "Setup", "code": "setup", "amount_cents": 30, "amount_currency": "EUR"}
+    api.post("/add_ons", {"add_on": add_on})
+    body = {"external_customer_id": "cus", "currency": "EUR", "fees": [{"add_on_code": "setup"}]}
+    small = api.post("/invoices", {"invoice": body})["invoice"]
+    assert small["total_amount_cents"] == 36
+    totals = []
+    for _ in range(10):
+        found = api.post("/credit_notes/estimate", asked(small, 3))["estimated_credit_note"]
+        total = found["max_creditable_amount_cents"]
+        note = issue(api, small, 3, credit_amount_cents=total)
+        assert (note["total_amount_cents"], note["taxes_amount_cents"]) == (
+            total,
+            found["taxes_amount_cents"],
+        )
+        totals.append(total)
+    assert totals == [4] * 6 + [3] * 4
+
+
 def test_a_refund_is_at_most_what_was_paid_and_is_recorded_when_it_is_done(api: Api, invoice: Any) -> None:
     body = asked(invoice, 1_000, refund_amount_cents=1_190)
     assert api.details("POST", "/credit_notes", body) == {

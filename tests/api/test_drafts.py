@@ -134,6 +134,54 @@ def test_the_fee_of_a_period_is_billed_once_where_a_subscription_ends_on_the_day
     ]
 
 
+def test_drafts_that_become_final_together_are_paid_with_what_older_ones_give_back(api: Api) -> None:
+    """Each start costs 27.00 of March's 31 days, and an end on its first day gives 26.00 of it back."""
+    api.plan("pro", amount_cents=3_100, pay_in_advance=True)
+    api.customer(billing_configuration={"invoice_grace_period": 5})
+    for name in ("first", "second", "stays"):
+        api.subscribe(name)
+        if name != "stays":
+            api.delete(f"/subscriptions/{name}", on_termination_invoice="skip")
+    move(api, 2024, 3, 11)
+    paid = [(each["sequential_id"], each["credit_notes_amount_cents"]) for each in invoices(api)]
+    assert sorted(paid) == [(1, 0), (2, 2_600), (3, 2_600)]
+
+
+def test_drafts_of_a_customer_become_final_in_the_order_in_which_they_were_made(api: Api) -> None:
+    """The second invoice of a subscription comes before the first one of another: its number, and what a wallet has left."""
+    fixed = {"add_on_code": "seat", "code": "seat", "charge_model": "standard", "units": 1}
+    api.post(
+        "/add_ons", {"add_on": {"name": "seat", "code": "seat", "amount_cents": 1, "amount_currency": "EUR"}}
+    )
+    ahead, after = ({"pay_in_advance": True}, "1"), ({"pay_in_advance": False}, "31")
+    charges = [
+        {**fixed, **when, "code": f"seat{price}", "properties": {"amount": price}}
+        for when, price in (ahead, after)
+    ]
+    api.plan("pro", fixed_charges=charges)
+    api.customer(billing_configuration={"invoice_grace_period": 5})
+    api.post(
+        "/wallets",
+        {
+            "wallet": {
+                "external_customer_id": "cus",
+                "currency": "EUR",
+                "rate_amount": "1",
+                "granted_credits": "30",
+            }
+        },
+    )
+    api.subscribe("ends")
+    api.delete("/subscriptions/ends")
+    api.subscribe("stays")
+    move(api, 2024, 3, 11)
+    found = [
+        (each["sequential_id"], each["fees_amount_cents"], each["prepaid_credit_amount_cents"])
+        for each in invoices(api)
+    ]
+    assert sorted(found) == [(1, 100, 100), (2, 3_100, 2_900), (3, 100, 0)]
+
+
 def test_the_end_of_the_customer_makes_drafts_final(drafted: Api) -> None:
     api = drafted
     api.delete("/customers/cus")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
 import pytest
+from pypdf import PdfReader
 
 from .conftest import Api
 from .test_credit_notes import move
@@ -74,7 +76,35 @@ def test_lines_have_their_own_price_name_taxes_and_period(sold: Api) -> None:
     assert plain["from_date"] == plain["to_date"] == "2024-03-05T10:00:00+00:00"
     assert api.get(f"/invoices/{made['lago_id']}")["invoice"] == made
     assert api.get("/customers/cus")["customer"]["currency"] == "EUR"
-    assert api.call("GET", f"/invoices/{made['lago_id']}/pdf").content.startswith(b"%PDF")
+    printed = printed_words(api, made)
+    assert "Work Half a day more; Feb 1 – 29, 2024 2.5 €3.33 €8.33" in printed
+    assert "Plain thing Once; March 5, 2024 1 €12.50 €12.50" in printed
+
+
+def printed_words(api: Api, invoice: Any) -> str:
+    pdf = PdfReader(BytesIO(api.call("GET", f"/invoices/{invoice['lago_id']}/pdf").content))
+    return " ".join(" ".join(page.extract_text() for page in pdf.pages).split())
+
+
+def test_the_price_of_little_is_as_it_was_agreed(sold: Api) -> None:
+    made = sold.post(
+        "/invoices", body({"add_on_code": "plain", "units": "0.0025", "unit_amount_cents": 9_999})
+    )["invoice"]
+    assert "0.0025 €99.99 €0.25" in printed_words(sold, made)  # 0.249975
+
+
+def test_a_partners_invoice_is_from_the_partner(sold: Api) -> None:
+    entity = {"legal_name": "Seller Inc", "email": "seller@example.com", "bank_details": "IBAN OURS"}
+    sold.put("/billing_entities/default", {"billing_entity": entity})
+    sold.customer("partner", name="Partner SARL", email="partner@example.com", account_type="partner")
+    given = body({"add_on_code": "plain"}, external_customer_id="partner")
+    made = sold.post("/invoices", given)["invoice"]
+    assert made["self_billed"]
+    words = printed_words(sold, made)
+    assert "Invoice (self-billing)" in words
+    assert words.index("Partner SARL") < words.index("Seller Inc")
+    assert "Partner SARL · partner@example.com" in words
+    assert "IBAN" not in words
 
 
 def test_credit_pays_no_one_off_invoice(sold: Api) -> None:

@@ -309,6 +309,27 @@ def test_a_charge_that_was_changed_since_is_done_by_hand(api: Api, billed: Any) 
     assert credited(api, version) == []
 
 
+def test_a_charge_that_was_changed_up_to_a_planned_change_is_done_by_hand(
+    api: Api, metric: Any, send: Any
+) -> None:
+    """What is planned for later stays what it is, and says nothing of the prices until then."""
+    approved(api, imported(api, "small", file(a="1", b="4")), _all_shipped(), valid_from="2024-03-01")
+    terms = {"charge_model": "catalogue", "properties": {"markup": "1"}}
+    api.plan(charges=[charge(metric, code=code, **terms) for code in ("llm", "other")], amount_currency="USD")
+    api.subscribe()
+    planned = {"charge": {"properties": {"markup": "4"}}, "effective_at": "2024-12-01T00:00:00Z"}
+    for each in ("llm", "other"):
+        api.put(f"/plans/pro/charges/{each}", planned)
+    send(1_000_000, at(20), **A)
+    move(api, 2024, 4, 2)
+    version = corrected(api, a="0.5", b="4")
+    api.put("/plans/pro/charges/llm", {"charge": {"properties": {"markup": "1"}}})
+    api.put("/plans/pro/charges/llm", planned)
+    assert [status for status, *_ in corrections(api, version)] == ["to_credit"], "nothing was changed"
+    api.put("/plans/pro/charges/llm", {"charge": {"properties": {"markup": "3"}}})
+    assert [problem for _, problem, *_ in corrections(api, version)] == ["charge_is_changed"]
+
+
 def test_an_invoice_that_replaces_a_voided_one_is_done_by_hand(api: Api, billed: Any) -> None:
     version = corrected(api, a="0.5", b="4")
     [row] = api.get(f"{version}/corrections")["corrections"]

@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 from hypothesis import given, strategies as st
 
-from permille.core.invoice.credit_note import CreditAmounts, CreditedFee
+from permille.core.invoice.credit_note import CreditAmounts, CreditedFee, CreditLeft, coupons_in_cents
 from permille.core.invoice.crediting import (
     BilledFee,
     BilledInvoice,
@@ -27,7 +27,7 @@ from permille.core.invoice.crediting import (
     with_note,
 )
 from permille.core.record import replace
-from permille.core.tax import Tax
+from permille.core.tax import Tax, tax_invoice
 from tests.core.test_credit_note import tax
 
 ZERO = Decimal(0)
@@ -45,6 +45,10 @@ def fee(number: int, cents: int, *taxes: Tax, coupons: str = "0") -> BilledFee:
 
 
 def billed(*fees: BilledFee, **fields: Any) -> BilledInvoice:
+    taxes = tax_invoice(
+        [(each.fee.amount_cents - each.fee.precise_coupons_amount_cents, each.fee.taxes) for each in fees]
+    )
+    coupons = sum((each.fee.precise_coupons_amount_cents for each in fees), ZERO)
     known: dict[str, Any] = {
         "is_prepaid": False,
         "payment_status": "pending",
@@ -54,8 +58,10 @@ def billed(*fees: BilledFee, **fields: Any) -> BilledInvoice:
         "credited_cents": 0,
         "refunded_cents": 0,
         "offset_cents": 0,
-        "rounded_up": ZERO,
-        "sub_totals_cents": 0,
+        "left": CreditLeft(
+            sub_total_cents=sum(each.fee.amount_cents for each in fees) - coupons_in_cents(coupons),
+            taxes_cents=taxes.amount_cents,
+        ),
     }
     return BilledInvoice(fees=fees, **{**known, **fields})
 
@@ -146,11 +152,61 @@ def test_notes_one_after_the_other_come_to_what_one_for_all_does(
     sub_totals = sum(note.sub_total_excluding_taxes_amount_cents for note in notes)
     assert sub_totals == whole.sub_total_excluding_taxes_amount_cents
     taxes = sum(note.taxes_amount_cents for note in notes)
-    assert abs(taxes - whole.taxes_amount_cents) <= 1  # coupons and taxes are kept with five decimals
+    assert taxes == whole.taxes_amount_cents or not notes[-1].applied_taxes
     for note in notes:
         assert sum(each.amount_cents for each in note.applied_taxes) == note.taxes_amount_cents
         items = sum(item.amount_cents for item in note.items)
         assert items - note.coupons_cents == note.sub_total_excluding_taxes_amount_cents
+
+
+SMALL = ("0.5", "2.5", "7.5", "13.5", "19.6", "50")
+
+
+@given(st.data())
+def test_however_small_notes_are_all_of_them_come_to_what_was_billed(data: st.DataObject) -> None:
+    """Each of a few cents may be rounded up: together they give no more than the invoice came to, and in the end just that."""
+    pull = data.draw
+    taxes = [
+        tax(rate, n) for n, rate in enumerate(pull(st.lists(st.sampled_from(SMALL), min_size=1, max_size=3)))
+    ]
+    cents = pull(st.lists(st.integers(1, 12), min_size=1, max_size=4))
+    coupons = [str(pull(st.decimals(0, each, places=5))) if pull(st.booleans()) else "0" for each in cents]
+    invoice = billed(
+        *(fee(n, each, *taxes, coupons=off) for n, (each, off) in enumerate(zip(cents, coupons, strict=True)))
+    )
+    all_of_it, given_back = invoice.left, CreditLeft(sub_total_cents=0, taxes_cents=0)
+    at_once = note_on_all(invoice)
+    while left := [each for each in invoice.fees if each.left_cents]:
+        one = pull(st.sampled_from(left))
+        note = note_on(invoice, {one.fee.fee_id: pull(st.integers(1, min(one.left_cents, 4)))})
+        assert min(note.sub_total_excluding_taxes_amount_cents, note.taxes_amount_cents) >= 0
+        assert all(each.amount_cents >= 0 for each in note.applied_taxes)
+        assert sum(each.amount_cents for each in note.applied_taxes) == note.taxes_amount_cents
+        assert abs(note.total_amount_cents - note.precise_total_amount_cents) <= 1
+        invoice = after(invoice, note)
+        given_back = CreditLeft(
+            sub_total_cents=given_back.sub_total_cents + note.sub_total_excluding_taxes_amount_cents,
+            taxes_cents=given_back.taxes_cents + note.taxes_amount_cents,
+        )
+        assert given_back.sub_total_cents <= all_of_it.sub_total_cents
+        assert given_back.taxes_cents <= all_of_it.taxes_cents
+    assert given_back == all_of_it
+    assert given_back.sub_total_cents + given_back.taxes_cents == at_once.total_amount_cents
+
+
+@pytest.mark.parametrize("taxes_cents", [0, 3])
+def test_taxes_that_were_rounded_on_each_fee_come_back_as_they_were_billed(taxes_cents: int) -> None:
+    """An invoice of fees that were paid in advance has the sum of their taxes, which is not that of their amounts."""
+    invoice = billed(
+        *(fee(n, 2, VAT) for n in range(5)), left=CreditLeft(sub_total_cents=10, taxes_cents=taxes_cents)
+    )
+    assert note_on_all(invoice).taxes_amount_cents == taxes_cents
+    first = note_on(invoice, {UUID(int=n): 2 for n in range(4)})
+    assert first.taxes_amount_cents == min(taxes_cents, 2)
+    assert (
+        note_on(after(invoice, first), {UUID(int=4): 2}).taxes_amount_cents
+        == taxes_cents - first.taxes_amount_cents
+    )
 
 
 @given(invoices(), st.integers(0, 100))

@@ -158,7 +158,7 @@ def test_a_change_of_metering_holds_up_no_other_organization(
                 )
                 assert own[0] == 503
                 assert other[0] == 200
-                assert other[1] < 0.5 < own[1] < 3
+                assert other[1] < 1 <= own[1] < 10
             waiting = asyncio.create_task(post_as(client, keys["live"], "own2"))
             await asyncio.sleep(0.3)
             holder.rollback()
@@ -173,12 +173,12 @@ def test_a_session_that_holds_the_lock_of_all_inserts_and_hangs_stops_nothing_fo
     monkeypatch.setattr(writing, "LIMITS", "select set_config('lock_timeout', '300ms', false)")
 
     async def conversation(client: Client) -> None:
-        with open_pool(dsn, size=1, name="hangs", limits=Limits(idle=2)) as pool:
+        with open_pool(dsn, size=1, name="hangs", limits=Limits(idle=4)) as pool:
             holder = pool.getconn()
             holder.execute("select pg_advisory_xact_lock(%s)", [INGESTION_LOCK])
             status, seconds = await post_as(client, keys["live"], "during")
             assert status == 503
-            assert seconds < 2
+            assert seconds < 4
             end = time.monotonic() + PATIENCE_SECONDS
             while (await post_as(client, keys["live"], "after"))[0] != 200:
                 assert time.monotonic() < end

@@ -362,6 +362,7 @@ def test_every_text_of_the_user_is_looked_at_for_glyphs():
     (section,) = document().sections
     line = replace(
         plain_line("line", "1", "1", 1, "units"),
+        note="said",
         in_unit=InUnit(short_name="short", amount_cents=1, conversion_rate=Decimal(1)),
     )
     marked = document(

@@ -7,7 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from . import days
-from .prices import digits, rounded
+from .prices import rounded
 from .settle import Bill, Fee, Note
 
 if TYPE_CHECKING:
@@ -105,12 +105,8 @@ def _usage(fees: list[Fee]) -> dict[Any, tuple[Fraction, int]]:
 
 def _note(oracle: Oracle, who: Customer, bill: Bill, items: list[tuple[Fee, int]]) -> None:
     """Take a note off what is due on its invoice; the rest is credit. None is made of what no money came of."""
-    bases = [(fee, cents - fee.off * cents / fee.cents) for fee, cents in items]
-    precise = sum((base * rate / 100 for fee, base in bases for _, rate in fee.taxes), Fraction(0))
-    base = rounded(sum((base for _, base in bases), Fraction(0)))
-    is_last = bill.is_last(cents for _, cents in items)
-    taxes = rounded(precise - bill.rounded_up if is_last else precise)
-    total = base + taxes
+    note = bill.note(items)
+    base, total = note[0], sum(note)
     offset = max(min(total, bill.due), 0)
     with_taxes = [Fraction(fee.cents * rate, 100) for fee in bill.fees for _, rate in fee.taxes]
     most = bill.fees_cents + rounded(sum(with_taxes, Fraction(0))) - bill.offset
@@ -118,7 +114,7 @@ def _note(oracle: Oracle, who: Customer, bill: Bill, items: list[tuple[Fee, int]
     if total <= 0 or total - offset > most + 1:
         return
     oracle.played.add("corrections")
-    bill.rounded_up += taxes - digits(precise, 5) if not is_last else -bill.rounded_up
+    bill.give_back(note)
     bill.offset += offset
     bill.corrected += base
     for fee, cents in items:

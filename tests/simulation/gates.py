@@ -7,7 +7,7 @@ from datetime import timedelta
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
-from .prices import cut, digits, rounded
+from .prices import cut, rounded
 from .settle import Bill, Fee, Note
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def waits(oracle: Oracle, row: Subscription, fees: list[Fee]) -> bool:
     oracle.take_credits(row.customer, bill)
     row.gate = bill
     row.fees += fees
-    for fee in bill.fees:
+    for fee in fees:
         if fee.kind == "subscription":
             row.paid = fee, bill
     if bill.total:
@@ -82,16 +82,10 @@ def pay(oracle: Oracle, row: Subscription) -> None:
 def _credit_days_before(oracle: Oracle, row: Subscription, bill: Bill) -> None:
     """Give back what was paid for the days on which the plan before went on."""
     items = [(fee, _of_days_before(oracle, row, fee)) for fee in bill.all_fees if fee.cents]
-    base, taxes = Fraction(0), Fraction(0)
-    for fee, amount in items:
-        own = amount - fee.off * amount / fee.cents
-        base += own
-        taxes += sum((own * rate / 100 for _, rate in fee.taxes), Fraction(0))
-    if bill.is_last(rounded(amount) for _, amount in items):
-        taxes -= bill.rounded_up
-    if total := rounded(base) + rounded(taxes):
+    note = bill.note(items)
+    if total := sum(note):
         oracle.played.add("gated_changes_late")
-        bill.rounded_up += rounded(taxes) - digits(taxes, 5)
+        bill.give_back(note)
         for fee, amount in items:
             fee.credited += rounded(amount)
             fee.passed += rounded(amount)

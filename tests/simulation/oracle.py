@@ -40,6 +40,7 @@ from .prices import (
     prices_after,
     rounded,
     terms_at,
+    without_repeats,
 )
 from .settle import Bill, Coupon, Fee, Lot, Note, Tax, Wallet
 
@@ -315,10 +316,15 @@ class Oracle:
                 own = price_in_force(each["prices"], since or self.now)
                 if each["metric"] == metric and own == before:
                     self.played.add("cascades")
-                    if each["model"] == "catalogue":
-                        self.played |= {"cascades_of_the_catalogue"} if after != before else set()
-                        each["changed"] = self.now
-                    each["prices"] = prices_after(each["prices"], since, self.now, after)
+                    if each["model"] == "catalogue" and after != before:
+                        self.played.add("cascades_of_the_catalogue")
+                    self._set_prices(each, prices_after(each["prices"], since, self.now, after))
+
+    def _set_prices(self, charge: Any, prices: Prices) -> None:
+        """The prices of a charge, which is changed if they are others at any time."""
+        if charge["model"] == "catalogue" and without_repeats(charge["prices"]) != without_repeats(prices):
+            charge["changed"] = self.now
+        charge["prices"] = prices
 
     def _price(self, action: Action) -> bool:
         """Other prices of a charge: for periods that begin from an instant on, or for all that is not billed (2.3)."""
@@ -326,8 +332,6 @@ class Oracle:
         if charge is None or charge["model"] != action["model"]:
             return False
         self.played.add("prices")
-        if charge["model"] == "catalogue":
-            charge["changed"] = self.now
         plan, since = self.plans[action["plan"]], days.price_date(self.now, action["when"])
         for row in self.rows:
             if row.plan is plan:
@@ -337,7 +341,7 @@ class Oracle:
             self.played.add("prices_from_the_past")
         if action["cascade"]:
             self._cascade(plan, action["metric"], since, before, action["terms"])
-        charge["prices"] = prices_after(charge["prices"], since, self.now, action["terms"])
+        self._set_prices(charge, prices_after(charge["prices"], since, self.now, action["terms"]))
         if any(one[1] == other[1] for one, other in pairwise(charge["prices"])):
             self.played.add("prices_that_became_equal")
         return True
@@ -378,7 +382,7 @@ class Oracle:
         for one in [plan, *(row.plan for row in (self.copies(plan) if action["cascade"] else []))]:
             one["fees"] = [known for known in one["fees"] if known[0] != at]
             for each in one["charges"]:
-                each["prices"] = [known for known in each["prices"] if known[0] != at]
+                self._set_prices(each, [known for known in each["prices"] if known[0] != at])
         for row in self.rows:
             if row.plan["code"] == plan["code"]:
                 self.mark(row)
@@ -742,11 +746,7 @@ class Oracle:
         if any(fee_key(one) == fee_key(fee) for one in fees[1:]):
             return None
         cents = rounded((fee.cents - fee.credited) * Fraction(action["share"]))
-        base = cents - fee.off * cents / fee.cents
-        taxes = sum((base * rate / 100 for _, rate in fee.taxes), Fraction(0))
-        if bill.is_last([cents]):
-            taxes -= bill.rounded_up
-        total = rounded(base) + rounded(taxes)
+        total = sum(bill.note([(fee, cents)]))
         return (fee, cents, total) if cents > 0 and total > 0 else None
 
     def _note(self, action: Action) -> bool:
@@ -762,9 +762,7 @@ class Oracle:
             if total > bill.due:
                 return False
             bill.offset += total
-        base = cents - fee.off * cents / fee.cents
-        taxes = sum((base * rate / 100 for _, rate in fee.taxes), Fraction(0))
-        bill.rounded_up += rounded(taxes) - digits(taxes, 5)
+        bill.give_back(bill.note([(fee, cents)]))
         fee.credited += cents
         credit = total if action["as"] == "credit" else 0
         self.give(customer, bill, Note(total, credit, credit, self.now))
@@ -1523,13 +1521,10 @@ class Oracle:
         amount = cut(max(amount, Fraction(0)), 5)
         if amount <= 0:
             return
-        base = amount - fee.off * amount / fee.cents
-        taxes = sum((base * rate / 100 for _, rate in fee.taxes), Fraction(0))
-        if bill.is_last([rounded(amount)]):
-            taxes -= bill.rounded_up
-        total = rounded(base) + rounded(taxes)
+        note = bill.note([(fee, amount)])
+        total = sum(note)
         if total:
-            bill.rounded_up += rounded(taxes) - digits(taxes, 5)
+            bill.give_back(note)
             left = fee.cents - fee.credited - amount
             fee.credited += rounded(amount)
             credit = total - (0 if to == "credit" else self._sent_back(bill, fee, left, total, to))

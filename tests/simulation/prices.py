@@ -91,3 +91,9 @@ def prices_after(prices: Prices, since: datetime | None, now: datetime, after: A
         return [(ALWAYS, after), *(each for each in prices if each[0] > now)]
     rest = [each for each in prices if each[0] != since]
     return sorted([*rest, (since, after)], key=lambda each: each[0])
+
+
+def without_repeats(prices: Prices) -> Prices:
+    """The same prices without those that say what was said before."""
+    before: list[Any] = [None, *(terms for _, terms in prices)]
+    return [each for each, last in zip(prices, before, strict=False) if each[1] != last]

@@ -6,7 +6,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 from . import days
-from .prices import cut, digits, rounded
+from .prices import cut, rounded
 from .settle import Bill, Fee, Note
 
 if TYPE_CHECKING:
@@ -154,20 +154,14 @@ def give_back(oracle: Oracle, customer: Any, bill: Bill, excess: int) -> None:
     net = {id(fee): (1 - fee.off / fee.cents) * left[id(fee)] for fee in bill.fees}
     worth = sum(net.values(), Fraction(0))
     share = min(excess / worth, Fraction(1)) if worth > 0 else Fraction(0)
-    base, taxes = Fraction(0), Fraction(0)
-    if bill.is_last(rounded(cut(cents * share, 5)) for cents in left.values()):
-        taxes -= bill.rounded_up
-    for fee in bill.fees:
-        item = cut(left[id(fee)] * share, 5)
-        own = item - fee.off * item / fee.cents
-        base += own
-        taxes += sum((own * rate / 100 for _, rate in fee.taxes), Fraction(0))
-        if bill.status == "finalized":
-            fee.credited += rounded(item)
-    if base and bill.status == "finalized":
-        bill.rounded_up += rounded(taxes) - digits(taxes, 5)
-        total = rounded(base) + rounded(taxes)
+    items = [(fee, cut(left[id(fee)] * share, 5)) for fee in bill.fees]
+    base = sum((amount - fee.off * amount / fee.cents for fee, amount in items), Fraction(0))
+    note = bill.note(items)
+    if (total := sum(note)) and bill.status == "finalized":
+        bill.give_back(note)
         oracle.give(customer, bill, Note(total, total, total, oracle.now))
+        for fee, amount in items:
+            fee.credited += rounded(amount)
     rest = excess - rounded(base)
     for before, _ in bill.takes_off:
         if rest > 0:

@@ -27,12 +27,19 @@ def taxes_of(oracle: Oracle, who: Customer, entity: str = "") -> list[Tax]:
 
 
 def _named(bill: Bill) -> set[str]:
-    """The billing entities that the subscriptions on an invoice name, without one that was paid before, or the wallet that it fills; '' is the customer's."""
-    rows = [row for row, why in bill.parts if why != "paid"] or [
+    """The billing entities that the subscriptions on an invoice name, or the wallet that it fills; '' is the customer's.
+
+    A plan that has taken over is on it with what it is billed, not where it was paid before or costs nothing yet.
+    """
+    rows = [row for row, why in bill.parts if why not in {"paid", "follow"} or _is_billed(bill, row)] or [
         bill.row,
         *(fee.subscription for fee in bill.fees),
     ]
     return {row.entity for row in rows if row is not None} or {bill.fills.entity if bill.fills else ""}
+
+
+def _is_billed(bill: Bill, row: Subscription) -> bool:
+    return any(fee.subscription is row for fee in bill.all_fees)
 
 
 def issue(oracle: Oracle, who: Customer, bill: Bill, entity: str = "") -> None:

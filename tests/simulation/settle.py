@@ -172,8 +172,9 @@ class Bill:
     paid: int = 0
     offset: int = 0
     refunded: int = 0
-    rounded_up: Fraction = Fraction(0)
-    """What the taxes of its credit notes were rounded up by."""
+    came_back: int = 0
+    taxes_came_back: int = 0
+    """What its credit notes come to, before taxes and of taxes."""
     fills: Wallet | None = None
     """The wallet that it sells credits of."""
     row: Any = None
@@ -215,9 +216,28 @@ class Bill:
     def fees_cents(self) -> int:
         return sum(fee.cents for fee in self.fees)
 
-    def is_last(self, items: Iterable[int]) -> bool:
-        """Whether a note on these cents gives back all that is left."""
-        return 0 < sum(items) == sum(fee.cents - rounded(fee.credited) for fee in self.fees)
+    def note(self, items: Iterable[tuple[Fee, Fraction | int]]) -> tuple[int, int]:
+        """What a note on so much of these fees comes to, before taxes and of taxes.
+
+        All notes come to no more than the invoice, and the one that gives back all that is left of its fees to the rest.
+        """
+        base, taxes = Fraction(0), Fraction(0)
+        items = [each for each in items if each[1]]
+        for fee, amount in items:
+            own = amount - fee.off * amount / fee.cents
+            base += own
+            taxes += sum((own * rate / 100 for _, rate in fee.taxes), Fraction(0))
+        left = self.fees_cents - self.earlier - self.coupons - self.came_back
+        taxes_left = self.taxes - self.taxes_came_back
+        back = sum(rounded(Fraction(amount)) for _, amount in items)
+        if 0 < back == sum(fee.cents - rounded(fee.credited) for fee in self.fees):
+            return left, taxes_left if any(fee.taxes for fee, _ in items) else 0
+        return min(rounded(base), left), min(rounded(taxes), taxes_left)
+
+    def give_back(self, note: tuple[int, int]) -> None:
+        """A note is issued."""
+        self.came_back += note[0]
+        self.taxes_came_back += note[1]
 
     @property
     def with_taxes(self) -> int:

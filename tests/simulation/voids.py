@@ -27,12 +27,7 @@ def parts(oracle: Oracle, action: Action) -> tuple[int, int]:
 
 def _creditable(bill: Bill) -> int:
     """What a note on all that is left comes to; credits that were sold come back by no note."""
-    left = {id(fee): fee.cents - fee.credited for fee in bill.fees}
-    if bill.fills or not any(left.values()):
-        return 0
-    bases = [(fee, left[id(fee)] - fee.off * left[id(fee)] / fee.cents) for fee in bill.fees]
-    taxes = sum((base * rate / 100 for fee, base in bases for _, rate in fee.taxes), -bill.rounded_up)
-    return rounded(sum((base for _, base in bases), Fraction(0))) + rounded(taxes)
+    return 0 if bill.fills else sum(bill.note((fee, fee.cents - rounded(fee.credited)) for fee in bill.fees))
 
 
 def void(oracle: Oracle, action: Action) -> bool:

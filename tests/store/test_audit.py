@@ -77,6 +77,8 @@ BREAKS = {
     audit.FEES_CREDITED_ONCE: f"{_NOTE.format(balance=10, taxes='[]')};"
     " insert into credit_note_item select gen_random_uuid(), n.id, f.id, f.amount_cents + 1, 0, n.created_at"
     " from credit_note n, fee f",
+    audit.INVOICES_CREDITED_ONCE: f"{_NOTE.format(balance=10, taxes='[]')};"
+    " update credit_note set total_amount_cents = 1 + (select max(total_amount_cents) from invoice)",
     audit.PAID_AND_REFUNDED: f"{_NOTE.format(balance=10, taxes='[]')};"
     " update invoice set offset_amount_cents = 3 where sequential_id = 2",
     audit.WALLETS_ADD_UP: _WALLET,

@@ -110,18 +110,18 @@ def _shared(fees: Sequence[tuple[Decimal | int, Sequence[Tax]]]) -> Sequence[Tax
 
 
 def apply_taxes(
-    bases: Sequence[tuple[Tax, Decimal]], *, correction: Decimal = ZERO
+    bases: Sequence[tuple[Tax, Decimal]], *, total: Decimal | None = None
 ) -> tuple[AppliedTax, ...]:
     """Each tax of what it is taken of, in cents; their amounts add up to the rounded sum of the exact ones.
 
-    The correction is added to that sum, in the largest of them.
+    With `total` they add up to that, and each has its share of it.
     """
     with exact():
-        if len(bases) == 1 and not correction:
+        if len(bases) == 1 and total is None:
             return (_apply_alone(*bases[0]),)
         exactly = [base * tax.rate * PERCENT for tax, base in bases]
-        if exactly and correction:
-            exactly[exactly.index(max(exactly))] += correction
+        if exactly and total is not None:
+            exactly = _shares_of(total, exactly)
         amounts = apportion(exactly)
         return tuple(
             [
@@ -129,6 +129,15 @@ def apply_taxes(
                 for (tax, base), amount in zip(bases, amounts, strict=True)
             ]
         )
+
+
+def _shares_of(total: Decimal, exactly: Sequence[Decimal]) -> list[Decimal]:
+    """Amounts in the proportion of these that add up to the total; where these are nothing it is in the first."""
+    whole = sum(exactly, ZERO)
+    if whole == total:
+        return [*exactly]
+    shares = [total * each / whole for each in exactly[1:]] if whole else [ZERO] * (len(exactly) - 1)
+    return [total - sum(shares, ZERO), *shares]
 
 
 def _apply_alone(tax: Tax, base: Decimal | int) -> AppliedTax:

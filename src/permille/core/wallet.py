@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from permille.core.fee_kind import FeeKind
-from permille.core.money import ZERO, exact, minor, round_cents, subunits
+from permille.core.money import AMOUNT_MAX, ZERO, exact, minor, round_cents, subunits
 from permille.core.record import Record
 
 CREDIT_DIGITS = Decimal("0.00001")
@@ -58,29 +58,49 @@ class Source(StrEnum):
     THRESHOLD = "threshold"
 
 
-class Wallet(Record, kw_only=True):
-    """Credits of a customer, each worth `rate_amount` of the currency."""
+class SpendableWallet(Record, kw_only=True):
+    """What decides what a wallet pays for and how much of it: bills load no more of it."""
 
     id: UUID
-    organization_id: UUID
     customer_id: UUID
-    billing_entity_id: UUID | None
-    """Whose invoices top-ups are on; None for the customer's."""
-    status: str
     currency: str
     code: str
-    name: str | None
-    purchase_order_number: str | None
-    priority: int
-    """From 1, which is spent first, to 50."""
     rate_amount: Decimal
-    invoice_requires_successful_payment: bool
-    paid_top_up_min_amount_cents: int | None
-    paid_top_up_max_amount_cents: int | None
+    """What a credit is worth."""
     fee_types: Sequence[str]
     billable_metric_ids: Sequence[UUID]
     balance_cents: int
     credits_balance: Decimal
+    expiration_at: datetime | None
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it pays for some fees only."""
+        return bool(self.fee_types or self.billable_metric_ids)
+
+    def pays(self, *, fee_type: FeeKind, metric_id: UUID | None, target_code: str | None) -> bool:
+        """Whether it pays for such a fee: the one that usage names, else one that is limited to it, or to nothing."""
+        if target_code is not None:
+            return self.code == target_code
+        if metric_id is not None and metric_id in self.billable_metric_ids:
+            return True
+        return fee_type in self.fee_types or not self.is_limited
+
+
+class Wallet(SpendableWallet, kw_only=True):
+    """Credits of a customer, each worth `rate_amount` of the currency."""
+
+    organization_id: UUID
+    billing_entity_id: UUID | None
+    """Whose invoices top-ups are on; None for the customer's."""
+    status: str
+    name: str | None
+    purchase_order_number: str | None
+    priority: int
+    """From 1, which is spent first, to 50."""
+    invoice_requires_successful_payment: bool
+    paid_top_up_min_amount_cents: int | None
+    paid_top_up_max_amount_cents: int | None
     consumed_amount_cents: int
     consumed_credits: Decimal
     ongoing_usage_balance_cents: int
@@ -91,7 +111,6 @@ class Wallet(Record, kw_only=True):
     """Since when that is out of date; None where it is not."""
     last_balance_sync_at: datetime | None
     last_consumed_credit_at: datetime | None
-    expiration_at: datetime | None
     terminated_at: datetime | None
     metadata: Mapping[str, Any] | None
     created_at: datetime
@@ -113,19 +132,6 @@ class Wallet(Record, kw_only=True):
             return self.credits_balance - credits_of(
                 self.ongoing_usage_balance_cents, self.rate_amount, self.currency
             )
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether it pays for some fees only."""
-        return bool(self.fee_types or self.billable_metric_ids)
-
-    def pays(self, *, fee_type: FeeKind, metric_id: UUID | None, target_code: str | None) -> bool:
-        """Whether it pays for such a fee: the one that usage names, else one that is limited to it, or to nothing."""
-        if target_code is not None:
-            return self.code == target_code
-        if metric_id is not None and metric_id in self.billable_metric_ids:
-            return True
-        return fee_type in self.fee_types or not self.is_limited
 
 
 class NamedWallet(Record, kw_only=True):
@@ -164,7 +170,7 @@ class Worth(Record):
 class Spending(Record, kw_only=True):
     """What an invoice takes of a wallet."""
 
-    wallet: Wallet
+    wallet: SpendableWallet
     worth: Worth
     parts: tuple[LotPart, ...]
 
@@ -181,7 +187,7 @@ class Spending(Record, kw_only=True):
 class FilledWallet(Record, kw_only=True):
     """A wallet with its lots, in the order in which they are taken."""
 
-    wallet: Wallet
+    wallet: SpendableWallet
     lots: tuple[Lot, ...]
 
     def spend(self, amount_cents: int) -> Spending:
@@ -222,7 +228,7 @@ def credits_of_share(credits_: Decimal, amount_cents: int, *, of_cents: int) -> 
         return (credits_ * amount_cents / of_cents).quantize(CREDIT_DIGITS)
 
 
-def credits_to_take(wallet: Wallet, amount_cents: int) -> Decimal:
+def credits_to_take(wallet: SpendableWallet, amount_cents: int) -> Decimal:
     """How many credits go with so much of a wallet's balance: with all of it all of them, and never more."""
     if amount_cents == wallet.balance_cents:
         return wallet.credits_balance
@@ -258,7 +264,7 @@ class FeeBucket(Record):
     target_code: str | None
     cents: Decimal
 
-    def is_paid_by(self, wallet: Wallet) -> bool:
+    def is_paid_by(self, wallet: SpendableWallet) -> bool:
         return wallet.pays(fee_type=self.fee_type, metric_id=self.metric_id, target_code=self.target_code)
 
 
@@ -283,7 +289,9 @@ def spend(wallets: Sequence[FilledWallet], buckets: Sequence[FeeBucket], total_c
     return spent
 
 
-def _take_of(buckets: Sequence[FeeBucket], left: list[Decimal], wallet: Wallet, total_cents: int) -> Decimal:
+def _take_of(
+    buckets: Sequence[FeeBucket], left: list[Decimal], wallet: SpendableWallet, total_cents: int
+) -> Decimal:
     """What a wallet pays of all buckets, of which so much is left; call it under exact()."""
     taken, most = ZERO, min(wallet.balance_cents, total_cents)
     for place, bucket in enumerate(buckets):
@@ -302,7 +310,8 @@ def share(
     """Wallet -> what it will have to pay of usage and drafts, in cents; the largest buckets are shared first.
 
     A wallet that tops itself up by a threshold (`absorbing`) takes all that it pays for. Else wallets take up to their
-    balances, in their order, and the last one the rest, also what it does not have.
+    balances, in their order, and the last one the rest, also what it does not have. Usage that no invoice can have counts
+    as the most that one can.
     """
     left = {each.id: Decimal(each.balance_cents) for each in wallets}
     taken = dict.fromkeys(left, ZERO)
@@ -321,4 +330,4 @@ def share(
             last = first or payers[-1]
             left[last.id] -= rest
             taken[last.id] += rest
-        return {wallet_id: round_cents(cents) for wallet_id, cents in taken.items()}
+        return {wallet_id: min(round_cents(cents), AMOUNT_MAX) for wallet_id, cents in taken.items()}

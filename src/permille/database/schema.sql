@@ -1841,6 +1841,7 @@ create table wallet_mark (
 );
 
 create index wallet_mark_of_customer on wallet_mark (customer_id);
+create index wallet_mark_of_organization on wallet_mark (organization_id);
 
 create table wallet_rule (
     id uuid primary key,

@@ -144,6 +144,15 @@ group by f.id having sum(c.amount_cents) not between 0 and f.amount_cents
 """,
 )
 
+INVOICES_CREDITED_ONCE = Check(
+    sentence="No more comes back of an invoice than it came to",
+    broken=f"""
+select {_INVOICE}, format('%s, came back %s', i.sub_total_including_taxes_amount_cents, sum(n.total_amount_cents)) as detail
+from invoice i join credit_note n on n.invoice_id = i.id
+group by i.id having sum(n.total_amount_cents) > i.sub_total_including_taxes_amount_cents
+""",
+)
+
 PAID_AND_REFUNDED = Check(
     sentence="No more is refunded of an invoice than was paid, and its notes take no more off it than is due",
     broken=f"""
@@ -435,6 +444,7 @@ CHECKS = (
     REQUESTS_ADD_UP,
     PAID_IS_NOT_OVERDUE,
     FEES_CREDITED_ONCE,
+    INVOICES_CREDITED_ONCE,
     PAID_AND_REFUNDED,
     WALLETS_ADD_UP,
     LOTS_ADD_UP,

@@ -259,16 +259,16 @@ def is_applied(conn: Connection[Any], coupon_id: UUID) -> bool:
     return bool(row and row[0])
 
 
-_OF_COUPON = (
-    "c.code, c.name, c.description, c.plan_ids, c.billable_metric_ids,"
-    " c.expiration_at as coupon_expiration_at, c.deleted_at as coupon_deleted_at"
+_APPLIED_COLUMNS = (
+    "a.id, a.customer_id, a.coupon_id, a.coupon_type, a.amount_cents, a.amount_currency, a.percentage_rate, a.frequency,"
+    " a.frequency_duration, a.amount_left_cents, a.uses_left, c.code, c.name, c.description, c.plan_ids,"
+    " c.billable_metric_ids"
 )
 _IS_KEPT = (
     "not exists (select from coupon_credit b where b.invoice_id = e.invoice_id"
     " and b.applied_coupon_id = e.applied_coupon_id and b.amount_cents < 0)"
 )
 """SQL for whether what an entry e took off an invoice has not come back."""
-_APPLIED = f"select a.*, {_OF_COUPON} from applied_coupon a join coupon c on c.id = a.coupon_id"
 
 
 def _applied(row: Mapping[str, Any]) -> AppliedCoupon:
@@ -291,7 +291,8 @@ def active(conn: Connection[Any], customer_ids: Collection[UUID]) -> dict[UUID, 
     """Customer -> the coupons that still take something off, in the order in which they do, locked."""
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            f"{_APPLIED} where a.customer_id = any(%s) and a.status = 'active'"
+            f"select {_APPLIED_COLUMNS} from applied_coupon a join coupon c on c.id = a.coupon_id"
+            " where a.customer_id = any(%s) and a.status = 'active'"
             " order by a.created_at, a.position for no key update of a",
             [uuid_array(customer_ids)],
         ).fetchall()
@@ -388,7 +389,7 @@ def to_give_back(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: d
     """What coupons took off these invoices and what has not come back yet; the customers' coupons are locked."""
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            f"select a.*, {_OF_COUPON}, e.invoice_id, e.amount_cents as taken_cents,"
+            f"select {_APPLIED_COLUMNS}, a.status, e.invoice_id, e.amount_cents as taken_cents,"
             " c.deleted_at is null and (c.expiration_at is null or c.expiration_at > %(now)s) as can_be_active"
             " from coupon_credit e join applied_coupon a on a.id = e.applied_coupon_id join coupon c on c.id = a.coupon_id"
             f" where e.invoice_id = any(%(invoices)s) and e.amount_cents > 0 and {_IS_KEPT}"
@@ -447,7 +448,8 @@ def applied_by_id(
 def _stored(conn: Connection[Any], condition: str, values: Mapping[str, Any]) -> list[StoredAppliedCoupon]:
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            f"select a.*, {_OF_COUPON}, p.external_id from applied_coupon a join coupon c on c.id = a.coupon_id"
+            f"select {_APPLIED_COLUMNS}, a.status, a.created_at, a.terminated_at, c.expiration_at as coupon_expiration_at,"
+            " c.deleted_at as coupon_deleted_at, p.external_id from applied_coupon a join coupon c on c.id = a.coupon_id"
             f" join customer p on p.id = a.customer_id where {condition}",
             values,
         ).fetchall()

@@ -298,6 +298,7 @@ class CreditedAmounts(Record, kw_only=True):
     """What their taxes were rounded up by, in all."""
     sub_totals_cents: int = 0
     """Before taxes, after coupons."""
+    taxes_cents: int = 0
 
 
 def credited_of_invoices(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, CreditedAmounts]:
@@ -305,7 +306,7 @@ def credited_of_invoices(conn: Connection[Any], invoice_ids: Collection[UUID]) -
     rows = conn.execute(
         "select invoice_id, sum(credit_amount_cents)::bigint, sum(refund_amount_cents)::bigint,"
         " sum(taxes_amount_cents - precise_taxes_amount_cents),"
-        " sum(sub_total_excluding_taxes_amount_cents)::bigint"
+        " sum(sub_total_excluding_taxes_amount_cents)::bigint, sum(taxes_amount_cents)::bigint"
         " from credit_note where invoice_id = any(%s) group by invoice_id",
         [list(invoice_ids)],
     ).fetchall()
@@ -315,8 +316,9 @@ def credited_of_invoices(conn: Connection[Any], invoice_ids: Collection[UUID]) -
             refund_amount_cents=refund,
             rounded_up=rounded,
             sub_totals_cents=sub_totals,
+            taxes_cents=taxes,
         )
-        for invoice_id, credit, refund, rounded, sub_totals in rows
+        for invoice_id, credit, refund, rounded, sub_totals, taxes in rows
     }
 
 

@@ -301,6 +301,25 @@ def save_prices(conn: Connection[Any], *, before: Plan, after: Plan, now: dateti
     if before.price_versions or after.price_versions:
         _save_identities(conn, after, now)
         _save_earlier_versions(conn, after, now)
+        _note_changes(conn, before, after, now)
+
+
+def _note_changes(conn: Connection[Any], before: Plan, after: Plan, now: datetime) -> None:
+    """A charge is saved again where it costs something else in any version, and not the last one alone."""
+    ids = {charge.id for each in versions_of(after) for charge in each.charges}
+    changed = [found for found in ids if _terms_of(before, found) != _terms_of(after, found)]
+    conn.execute("update charge set updated_at = %s where id = any(%s::uuid[])", [now, uuid_array(changed)])
+
+
+def _terms_of(plan: Plan, charge_id: UUID) -> list[tuple[datetime | None, Charge | None]]:
+    """What a charge is and until when, by all versions of the plan's prices."""
+    found: list[tuple[datetime | None, Charge | None]] = []
+    for version in versions_of(plan):
+        terms = next((charge for charge in version.charges if charge.id == charge_id), None)
+        if found and found[-1][1] == terms:
+            found.pop()
+        found.append((version.valid_until, terms))
+    return found
 
 
 def _save_identities(conn: Connection[Any], plan: Plan, now: datetime) -> None:

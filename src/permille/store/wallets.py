@@ -23,6 +23,7 @@ from permille.core.wallet import (
     LotPart,
     Settlement,
     Source,
+    SpendableWallet,
     TransactionStatus,
     Wallet,
 )
@@ -140,12 +141,12 @@ def filled(
     conn: Connection[Any], customer_ids: Collection[UUID]
 ) -> dict[tuple[UUID, str], list[FilledWallet]]:
     """(Customer, currency) -> its active wallets with a balance, locked, in the order in which they are spent."""
-    rows = _select(
-        conn,
-        "customer_id = any(%s) and status = 'active' and balance_cents > 0"
-        " order by priority, created_at, position for no key update",
-        [uuid_array(customer_ids)],
-    )
+    with conn.cursor(row_factory=typed_row(SpendableWallet)) as cursor:
+        rows = cursor.execute(
+            f"select {columns_of(SpendableWallet)} from wallet where customer_id = any(%s) and status = 'active'"
+            " and balance_cents > 0 order by priority, created_at, position for no key update",
+            [uuid_array(customer_ids)],
+        ).fetchall()
     lots = lots_of(conn, [row.id for row in rows]) if rows else {}
     found: dict[tuple[UUID, str], list[FilledWallet]] = defaultdict(list)
     for row in rows:
@@ -368,14 +369,29 @@ def take_marks(conn: Connection[Any], *, limit: int, now: datetime) -> bool:
         " order by c.id for no key update skip locked",
         [limit],
     ).fetchall()
-    ids = uuid_array(customer_id for (customer_id,) in rows)
+    _take_marks_of(conn, [customer_id for (customer_id,) in rows], now=now)
+    return bool(rows)
+
+
+def take_marks_of_organization(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:
+    """As take_marks, for all marked customers of one organization, which are waited for."""
+    rows = conn.execute(
+        "select id from customer where id in (select customer_id from wallet_mark where organization_id = %s)"
+        " order by id for no key update",
+        [organization_id],
+    ).fetchall()
+    if rows:
+        _take_marks_of(conn, [customer_id for (customer_id,) in rows], now=now)
+
+
+def _take_marks_of(conn: Connection[Any], customer_ids: Collection[UUID], *, now: datetime) -> None:
+    ids = uuid_array(customer_ids)
     conn.execute("delete from wallet_mark where customer_id = any(%s::uuid[])", [ids])
     conn.execute(
         "update wallet w set refresh_at = coalesce(o.test_now, %s) from organization o where o.id = w.organization_id"
         " and w.status = 'active' and w.refresh_at is null and w.customer_id = any(%s::uuid[])",
         [now, ids],
     )
-    return bool(rows)
 
 
 def mark_organization(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:

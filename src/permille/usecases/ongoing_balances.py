@@ -83,6 +83,12 @@ def refresh_now(conn: Connection[Any], organization_id: UUID, *, now: datetime) 
         pass
 
 
+def refresh_marked(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> int:
+    """As refresh, of customers that were marked too."""
+    wallets.take_marks_of_organization(conn, organization_id, now=now)
+    return refresh(conn, organization_id, now=now)
+
+
 def refresh(conn: Connection[Any], organization_id: UUID, *, now: datetime, wait: bool = True) -> int:
     """Reckon a batch of what is out of date; how many wallets that was. What they fall below tops them up.
 

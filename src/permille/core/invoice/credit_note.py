@@ -42,6 +42,16 @@ class Item(Record, kw_only=True):
         return round_cents(self.precise_amount_cents)
 
 
+class CreditLeft(Record, kw_only=True):
+    """What the notes of an invoice have left of it."""
+
+    sub_total_cents: int
+    """Before taxes, after coupons."""
+    taxes_cents: int
+    rounded_up: Decimal = ZERO
+    """What the taxes of its notes were rounded up by, in all."""
+
+
 class CreditAmounts(Record, kw_only=True):
     """What a credit note comes to, in cents."""
 
@@ -72,15 +82,14 @@ class CreditAmounts(Record, kw_only=True):
 def credit_amounts(
     items: Sequence[Item],
     *,
-    rounded_up: Decimal = ZERO,
-    coupons_cents: int | None = None,
+    left: CreditLeft | None = None,
+    is_last: bool = False,
     total_cents: int | None = None,
 ) -> CreditAmounts:
     """The amounts of a note on these items: their coupons go with them, and their taxes come back.
 
-    `rounded_up` is what the taxes of earlier notes of the invoice were rounded up by, which its last note takes back;
-    `coupons_cents` what they have left of its coupons for the last one.
-    With `total_cents` the taxes are whatever the items lack of it, where they come to a cent more or less.
+    However each note of an invoice was rounded, all of them come to no more than is `left` of it for this one; the last
+    one comes to just that. With `total_cents` the taxes are whatever the items lack of it.
     """
     with exact():
         bases = [item.precise_amount_cents - _coupons(item) for item in items]
@@ -98,14 +107,19 @@ def credit_amounts(
             )
             for key in known
         }
-        taxes = sum((base_of[key] * tax.rate / 100 for key, tax in known.items()), ZERO) - rounded_up
+        taxes = sum((base_of[key] * tax.rate / 100 for key, tax in known.items()), ZERO)
         sub_total = round_cents(sum((item.precise_amount_cents for item in items), ZERO) - coupons)
-        if coupons_cents not in (None, coupons_in_cents(coupons)):
-            coupons = Decimal(coupons_cents)
-            sub_total = sum(item.amount_cents for item in items) - coupons_cents
-        correction = -rounded_up if total_cents is None else total_cents - sub_total - taxes - rounded_up
+        if left is not None:
+            alone, sub_total = sub_total, int(_within(Decimal(sub_total), left.sub_total_cents, is_last))
+            taken_off = sum(item.amount_cents for item in items) - sub_total
+            if sub_total != alone or (coupons and taken_off != coupons_in_cents(coupons)):
+                coupons = Decimal(taken_off)
+            taxes = _within(taxes - (left.rounded_up if is_last else ZERO), left.taxes_cents, is_last)
         rate = sum((base_of[key] / whole * tax.rate for key, tax in known.items()), ZERO) if whole else ZERO
-        applied = apply_taxes([(tax, base_of[key]) for key, tax in known.items()], correction=correction)
+        applied = apply_taxes(
+            [(tax, base_of[key]) for key, tax in known.items()],
+            total=taxes if total_cents is None else Decimal(total_cents - sub_total),
+        )
         return CreditAmounts(
             items=tuple(items),
             coupons_adjustment_amount_cents=coupons,
@@ -115,6 +129,13 @@ def credit_amounts(
             taxes_rate=_cut(rate),
             applied_taxes=applied,
         )
+
+
+def _within(precise_cents: Decimal, left_cents: int, is_last: bool) -> Decimal:
+    """The amount where it comes to the cents that are left, or to less of them on a note that is not the last."""
+    cents = round_cents(precise_cents)
+    fits = cents == left_cents or (cents < left_cents and not is_last)
+    return precise_cents if fits else Decimal(max(left_cents, 0))
 
 
 def _cut(value: Decimal) -> Decimal:

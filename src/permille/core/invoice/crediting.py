@@ -12,8 +12,8 @@ from uuid import UUID
 from permille.core.invoice.credit_note import (
     CreditAmounts,
     CreditedFee,
+    CreditLeft,
     Item,
-    coupons_in_cents,
     credit_amounts,
 )
 from permille.core.invoice.payment import PaymentStatus
@@ -51,21 +51,8 @@ class BilledInvoice(Record, kw_only=True):
     """With taxes, as all that follows."""
     refunded_cents: int
     offset_cents: int
-    rounded_up: Decimal
-    """What the taxes of its notes were rounded up by, in all."""
-    sub_totals_cents: int
-    """What its notes come to before taxes, after coupons, in all."""
-
-    @property
-    def coupons_left_cents(self) -> int | None:
-        """What its notes have left of its coupons; None where it has none."""
-        with exact():
-            coupons = sum((each.fee.precise_coupons_amount_cents for each in self.fees), ZERO)
-        if not coupons:
-            return None
-        return (
-            coupons_in_cents(coupons) - sum(each.credited_cents for each in self.fees) + self.sub_totals_cents
-        )
+    left: CreditLeft
+    """What its notes have left of it."""
 
     @property
     def billed_cents(self) -> int:
@@ -127,9 +114,8 @@ def note_on(invoice: BilledInvoice, amounts: Mapping[UUID, int]) -> CreditAmount
 
 def note_of(invoice: BilledInvoice, items: Sequence[Item]) -> CreditAmounts:
     """What a note of these items comes to; the last one evens out how coupons and taxes of all were rounded."""
-    if not 0 < sum(item.amount_cents for item in items) == invoice.left_cents:
-        return credit_amounts(items)
-    return credit_amounts(items, rounded_up=invoice.rounded_up, coupons_cents=invoice.coupons_left_cents)
+    is_last = 0 < sum(item.amount_cents for item in items) == invoice.left_cents
+    return credit_amounts(items, left=invoice.left, is_last=is_last)
 
 
 def note_on_all(invoice: BilledInvoice) -> CreditAmounts:
@@ -144,11 +130,14 @@ def creditable_cents(invoice: BilledInvoice) -> int:
 
 def note_on_part(invoice: BilledInvoice, total_cents: int) -> CreditAmounts:
     """A note on a part of all that is left, which comes to exactly this total with taxes; each fee has its share."""
-    return credit_amounts(_shares(invoice, total_cents), total_cents=total_cents)
+    whole = note_on_all(invoice).total_amount_cents
+    items = _shares(invoice, total_cents, whole)
+    return credit_amounts(items, left=invoice.left, is_last=total_cents == whole, total_cents=total_cents)
 
 
 def note_on_rest(invoice: BilledInvoice, total_cents: int) -> CreditAmounts:
     """A note on what `note_on_part` leaves: the two come to what one on all would."""
+    part = note_on_part(invoice, total_cents)
     with exact():
         items = [
             Item(
@@ -156,9 +145,14 @@ def note_on_rest(invoice: BilledInvoice, total_cents: int) -> CreditAmounts:
                 precise_amount_cents=left - item.precise_amount_cents,
                 rounded_cents=left - item.amount_cents,
             )
-            for item, left in zip(_shares(invoice, total_cents), _left(invoice).values(), strict=True)
+            for item, left in zip(part.items, _left(invoice).values(), strict=True)
         ]
-    return credit_amounts(items, total_cents=note_on_all(invoice).total_amount_cents - total_cents)
+    return credit_amounts(
+        items,
+        left=_left_after(invoice.left, part),
+        is_last=True,
+        total_cents=note_on_all(invoice).total_amount_cents - total_cents,
+    )
 
 
 def items_worth(fees: Sequence[BilledFee], cents: int) -> list[Item]:
@@ -186,8 +180,6 @@ def worth_of(items: Sequence[Item]) -> int:
 def with_note(invoice: BilledInvoice, amounts: CreditAmounts, split: CreditSplit) -> BilledInvoice:
     """The invoice once this note is issued."""
     came_back = {item.fee.fee_id: item.amount_cents for item in amounts.items}
-    with exact():
-        rounded_up = invoice.rounded_up + amounts.taxes_amount_cents - amounts.precise_taxes_amount_cents
     return replace(
         invoice,
         fees=[
@@ -198,9 +190,17 @@ def with_note(invoice: BilledInvoice, amounts: CreditAmounts, split: CreditSplit
         credited_cents=invoice.credited_cents + split.credit_cents,
         refunded_cents=invoice.refunded_cents + split.refund_cents,
         offset_cents=invoice.offset_cents + split.offset_cents,
-        rounded_up=rounded_up,
-        sub_totals_cents=invoice.sub_totals_cents + amounts.sub_total_excluding_taxes_amount_cents,
+        left=_left_after(invoice.left, amounts),
     )
+
+
+def _left_after(left: CreditLeft, amounts: CreditAmounts) -> CreditLeft:
+    with exact():
+        return CreditLeft(
+            sub_total_cents=left.sub_total_cents - amounts.sub_total_excluding_taxes_amount_cents,
+            taxes_cents=left.taxes_cents - amounts.taxes_amount_cents,
+            rounded_up=left.rounded_up + amounts.taxes_amount_cents - amounts.precise_taxes_amount_cents,
+        )
 
 
 def _worth(fee: CreditedFee, of: Decimal | int) -> Decimal:
@@ -212,8 +212,7 @@ def _left(invoice: BilledInvoice) -> dict[UUID, int]:
     return {each.fee.fee_id: each.left_cents for each in invoice.fees if each.left_cents}
 
 
-def _shares(invoice: BilledInvoice, total_cents: int) -> list[Item]:
-    whole = note_on_all(invoice).total_amount_cents
+def _shares(invoice: BilledInvoice, total_cents: int, whole: int) -> list[Item]:
     fees = [each for each in invoice.fees if each.left_cents]
     with exact():
         shares = [Decimal(each.left_cents * total_cents) / (whole or 1) for each in fees]

@@ -22,8 +22,9 @@ from permille.out.mail.letter import Attachment, Letter
 from permille.out.pdf.assembly import (
     credit_note_document,
     invoice_document,
+    parties_of,
+    printed,
     printed_issuer,
-    printed_name,
     receipt_document,
 )
 from permille.out.pdf.document import ACCENT, InvoiceDocument
@@ -62,8 +63,9 @@ class _Parties(Record, kw_only=True):
         *,
         notes: tuple[str, ...] = (),
     ) -> Letter:
-        issuer, word = printed_issuer(self.printer.entity), self.language.word
-        named = [(word("from"), issuer), (word("bill_to"), printed_name(self.customer)), *facts]
+        word = self.language.word
+        issuer, payer = map(printed, parties_of(self.printer.entity, self.customer))
+        named = [(word("from"), issuer), (word("bill_to"), payer), *facts]
         return _letter(self.printer, self.language, title, named, notes=notes, attachments=attachments)
 
 
@@ -113,7 +115,7 @@ def invoice_letter(context: Context, organization_id: UUID, invoice_id: UUID) ->
             (word("total_due"), language.money(due, document.currency)),
         ],
         [_invoice_pdf(parties.printer, invoice, document)],
-        notes=_bank_details(parties.printer.entity) if due else (),
+        notes=(document.bank_details,) if due and document.bank_details else (),
     )
 
 

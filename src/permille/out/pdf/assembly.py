@@ -79,6 +79,7 @@ def document_of(
     customer = replace(customer, billing_entity=entity)
     language = language_of(customer.applicable_document_locale)
     is_reverse_charged = customer.is_reverse_charged and not invoice.taxes_amount_cents
+    issuer, payer = parties_of(entity, customer)
     return InvoiceDocument(
         number=invoice.number,
         status=invoice.status,
@@ -88,11 +89,12 @@ def document_of(
         payment_due_date=invoice.payment_due_date,
         net_payment_term=invoice.net_payment_term,
         purchase_order_number=invoice.purchase_order_number,
-        issuer=_issuer(entity, language),
-        customer=_payer(customer, language),
-        imprint=" · ".join(_imprint(entity)),
+        is_self_billed=customer.is_self_billed,
+        issuer=_party(issuer, language),
+        customer=_party(payer, language),
+        imprint=" · ".join(_imprint(issuer)),
         footer=entity.invoice_footer,
-        bank_details=entity.bank_details,
+        bank_details=None if customer.is_self_billed else entity.bank_details,
         custom_sections=tuple(
             CustomSection(title=each["display_name"], text=each["details"])
             for each in invoice.custom_sections
@@ -181,14 +183,15 @@ def _head(
     entity = billing_entities.by_ids(conn, [billing_entity_id])[billing_entity_id]
     customer = replace(customers.by_ids(conn, [customer_id])[customer_id], billing_entity=entity)
     language = language_of(customer.applicable_document_locale)
+    issuer, payer = parties_of(entity, customer)
     return Head(
         number=number,
         locale=customer.applicable_document_locale,
         currency=currency,
         issuing_date=issuing_date,
-        issuer=_issuer(entity, language),
-        customer=_payer(customer, language),
-        imprint=" · ".join(_imprint(entity)),
+        issuer=_party(issuer, language),
+        customer=_party(payer, language),
+        imprint=" · ".join(_imprint(issuer)),
         footer=entity.invoice_footer,
         customer_country=customer.country,
         paper=_paper(entity),
@@ -209,12 +212,20 @@ def _credited_lines(conn: Connection[Any], note: CreditNote, language: Language)
     ]
 
 
-def _issuer(entity: BillingEntity, language: Language) -> Party:
-    return Party(name=printed_issuer(entity), lines=tuple(_party_lines(entity, language)))
+def parties_of(
+    entity: BillingEntity, customer: Customer
+) -> tuple[BillingEntity | Customer, BillingEntity | Customer]:
+    """Who issues the documents, and who gets them: those of a partner are issued in the partner's name."""
+    return (customer, entity) if customer.is_self_billed else (entity, customer)
 
 
-def _payer(customer: Customer, language: Language) -> Party:
-    return Party(name=printed_name(customer), lines=tuple(_party_lines(customer, language)))
+def _party(who: BillingEntity | Customer, language: Language) -> Party:
+    return Party(name=printed(who), lines=tuple(_party_lines(who, language)))
+
+
+def printed(who: BillingEntity | Customer) -> str:
+    """What a party is called on documents."""
+    return printed_name(who) if isinstance(who, Customer) else printed_issuer(who)
 
 
 def printed_issuer(entity: BillingEntity) -> str:
@@ -256,11 +267,9 @@ def _joined(*parts: str | None) -> str:
     return " ".join(part for part in parts if part)
 
 
-def _imprint(entity: BillingEntity) -> Iterator[str]:
-    yield printed_issuer(entity)
-    yield from (
-        part for part in (entity.legal_number, entity.tax_identification_number, entity.email) if part
-    )
+def _imprint(who: BillingEntity | Customer) -> Iterator[str]:
+    yield printed(who)
+    yield from (part for part in (who.legal_number, who.tax_identification_number, who.email) if part)
 
 
 def _taxes(invoice: StoredInvoice) -> tuple[Tax, ...]:

@@ -57,6 +57,8 @@ class Line(Record, kw_only=True):
     amount_cents: int
     period: tuple[date, date] | None
     """First and last day, where they are not those of the section."""
+    note: str | None = None
+    """What the seller says of it besides its name."""
     in_unit: InUnit | None = None
     """Where there is one, the price is in it."""
     dimension: Dimension | None = None
@@ -141,6 +143,8 @@ class InvoiceDocument(Record, kw_only=True):
     offset_amount_cents: int = 0
     """What its own credit notes took off what is due."""
     accent: str = ACCENT
+    is_self_billed: bool = False
+    """Whether the one who pays has made it, in the name of the issuer."""
 
     @property
     def lines(self) -> Iterator[Line]:
@@ -160,7 +164,8 @@ class InvoiceDocument(Record, kw_only=True):
             yield section.title
             yield from (group.title for group in section.groups if group.title)
         for line in self.lines:
-            yield f"{line.description}{line.unit or ''}{line.in_unit.short_name if line.in_unit else ''}"
+            short_name = line.in_unit.short_name if line.in_unit else ""
+            yield f"{line.description}{line.unit or ''}{line.note or ''}{short_name}"
 
     @property
     def total_due_amount_cents(self) -> int:

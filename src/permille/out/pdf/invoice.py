@@ -45,7 +45,9 @@ def _layout(document: InvoiceDocument, language: Language) -> dict[str, Any]:
     stamp = _STAMPS.get(document.status)
     return {
         "title": f"{word('invoice')} {document.number}",
-        "heading": word("invoice"),
+        "heading": f"{word('invoice')} ({word('self_billing')})"
+        if document.is_self_billed
+        else word("invoice"),
         "language": language.tag,
         "right-to-left": language.is_right_to_left,
         "fonts": fonts.families(language.words_name, document.customer_country),
@@ -144,6 +146,8 @@ def _row(line: Line, currency: str, language: Language) -> dict[str, Any]:
 
 
 def _notes(line: Line, currency: str, language: Language) -> Iterator[str]:
+    if line.note:
+        yield line.note
     if line.period:
         yield language.days(*line.period)
     if isinstance(line.price, PackagePrice) and line.price.free_units:

@@ -114,6 +114,7 @@ def _line(of: Billed, fee: StoredFee, period: Days | None) -> Line:
         price=_price(fee, item, of.invoice.currency),
         amount_cents=fee.amount_cents,
         period=own_period if own_period != period else None,
+        note=fee.description if fee.fee_type is FeeKind.ADD_ON and fee.invoice_display_name else None,
         in_unit=_in_unit(fee),
         dimension=_dimension(fee, item, of.language) if item else None,
     )
@@ -185,7 +186,7 @@ def _price(fee: StoredFee, item: FeeItem | None, currency: str) -> UnitPrice | P
     model = item.charge_model if item else None
     if model == ChargeModel.PACKAGE and fee.amount_details.get("per_package_size"):
         return _package_price(fee.amount_details)
-    if model is not None or fee.fee_type is FeeKind.FIXED_CHARGE:
+    if fee.fee_type not in (FeeKind.SUBSCRIPTION, FeeKind.COMMITMENT):
         return _unit_price(fee)
     with exact():
         amount = Decimal(fee.amount_cents) / subunits(currency)

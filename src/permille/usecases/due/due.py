@@ -42,7 +42,7 @@ BATCH = 2_000
 
 def _refresh(conn: Connection[Any], organization_id: UUID, *, now: datetime, system_now: datetime) -> int:
     del system_now
-    return ongoing_balances.refresh(conn, organization_id, now=now)
+    return ongoing_balances.refresh_marked(conn, organization_id, now=now)
 
 
 KINDS = (

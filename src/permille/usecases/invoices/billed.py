@@ -11,7 +11,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.invoice.credit_note import CreditedFee
+from permille.core.invoice.credit_note import CreditedFee, CreditLeft
 from permille.core.invoice.crediting import BilledFee, BilledInvoice
 from permille.store import credit_notes, fees as fee_store
 from permille.store.credit_notes import CreditedAmounts
@@ -51,8 +51,11 @@ def _billed(
         credited_cents=earlier.credit_amount_cents,
         refunded_cents=earlier.refund_amount_cents,
         offset_cents=invoice.offset_amount_cents,
-        rounded_up=earlier.rounded_up,
-        sub_totals_cents=earlier.sub_totals_cents,
+        left=CreditLeft(
+            sub_total_cents=invoice.sub_total_excluding_taxes_amount_cents - earlier.sub_totals_cents,
+            taxes_cents=invoice.taxes_amount_cents - earlier.taxes_cents,
+            rounded_up=earlier.rounded_up,
+        ),
     )
 
 

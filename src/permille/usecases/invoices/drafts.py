@@ -30,7 +30,7 @@ from permille.store.invoices import DueDraft, InvoiceSubscription, StoredInvoice
 from permille.usecases import holds
 from permille.usecases.invoices import balances
 from permille.usecases.invoices.credit_notes import credit_unused
-from permille.usecases.invoices.excess import credit_excess
+from permille.usecases.invoices.excess import credit_excess, has_excess
 from permille.usecases.invoices.facts import Contracts, draft_of, load_contracts, load_facts
 from permille.usecases.invoices.save import queue_webhooks, with_numbers
 from permille.usecases.mail import mail_new
@@ -123,38 +123,75 @@ def _finalize(conn: Connection[Any], invoice_ids: Collection[UUID], *, at: datet
 
 def _give_back(conn: Connection[Any], drafts: Sequence[InvoiceDraft], at: datetime) -> None:
     """Credit notes for subscriptions that ended while the invoice of their period was a draft."""
-    ended = {
-        billing.subscription.id: (billing.subscription, draft.id)
-        for draft in drafts
-        for billing in draft.billings
-        if billing.subscription.status == "terminated"
-        and billing.subscription.on_termination_credit_note not in (None, "skip")
-    }
+    ended = {row.id: (row, draft.id) for draft in drafts for row in _ended_with_note(draft)}
     if ended:
         only_on = {row_id: invoice_id for row_id, (_, invoice_id) in ended.items()}
         credit_unused(conn, [row for row, _ in ended.values()], at=at, only_on=only_on)
 
 
+def _ended_with_note(draft: InvoiceDraft) -> Iterator[Subscription]:
+    """Subscriptions on a draft that have ended and give back the days that are not used."""
+    for billing in draft.billings:
+        row = billing.subscription
+        if row.status == "terminated" and row.on_termination_credit_note not in (None, "skip"):
+            yield row
+
+
 def _rounds(
     conn: Connection[Any], invoice_ids: Collection[UUID], *, made_at: datetime, stays_draft: bool
 ) -> Iterator[list[InvoiceDraft]]:
-    """The drafts as they come to now, the oldest first, no subscription twice in a round."""
+    """The drafts as they come to now, those of a customer oldest first, no subscription twice in a round.
+
+    Those that become final are paid with what older ones of the customer have given back.
+    """
     waiting = list(invoice_ids)
+    giving: set[UUID] = set()
     while waiting:
         billed = invoices.subscriptions_of(conn, waiting)
-        stored = invoices.invoices_by_ids(conn, waiting)
-        taken: set[UUID] = set()
-        chosen: list[StoredInvoice] = []
-        for invoice in sorted(stored.values(), key=lambda each: (each.created_at, each.id)):
-            own = {each.subscription_id for each in billed[invoice.id]}
-            if not own & taken:
-                chosen.append(invoice)
-                taken |= own
+        chosen = _round(invoices.invoices_by_ids(conn, waiting), billed, giving)
         if not stays_draft:
             customers.lock_all(conn, {invoice.customer_id for invoice in chosen})
-        yield _made_again(conn, chosen, billed, made_at=made_at, stays_draft=stays_draft)
-        done = {invoice.id for invoice in chosen}
+        made = _made_again(conn, chosen, billed, made_at=made_at, stays_draft=stays_draft)
+        if not stays_draft:
+            made = _up_to_given_back(made, giving)
+        yield made
+        done = {draft.id for draft in made}
         waiting = [invoice_id for invoice_id in waiting if invoice_id not in done]
+
+
+def _round(
+    stored: Mapping[UUID, StoredInvoice],
+    billed: Mapping[UUID, Sequence[InvoiceSubscription]],
+    giving: Collection[UUID],
+) -> list[StoredInvoice]:
+    """The oldest drafts of each customer, up to one with a subscription that is in the round; of customers in `giving` one."""
+    chosen: list[StoredInvoice] = []
+    taken: set[UUID] = set()
+    full: set[UUID] = set()
+    for invoice in sorted(stored.values(), key=lambda each: (each.created_at, each.id)):
+        own = {each.subscription_id for each in billed[invoice.id]}
+        is_next = invoice.customer_id not in full and not own & taken
+        if is_next:
+            chosen.append(invoice)
+            taken |= own
+        if not is_next or invoice.customer_id in giving:
+            full.add(invoice.customer_id)
+    return chosen
+
+
+def _up_to_given_back(drafts: Sequence[InvoiceDraft], giving: set[UUID]) -> list[InvoiceDraft]:
+    """The drafts without those that follow one of their customer which gives something back; adds such customers to `giving`."""
+    kept: list[InvoiceDraft] = []
+    over: set[UUID] = set()
+    for draft in drafts:
+        if draft.customer.id in over:
+            continue
+        kept.append(draft)
+        is_final = draft.status is not InvoiceStatus.DRAFT
+        if is_final and (any(_ended_with_note(draft)) or has_excess(draft)):
+            over.add(draft.customer.id)
+    giving |= over
+    return kept
 
 
 def _made_again(

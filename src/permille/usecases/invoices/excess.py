@@ -30,6 +30,11 @@ class _Excess(Record, kw_only=True):
     cents: int
 
 
+def has_excess(draft: InvoiceDraft) -> bool:
+    """Whether invoices at thresholds have billed more than it could take off."""
+    return any(credit.excess_cents for credit in draft.progressive_credits)
+
+
 def credit_excess(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None:
     """Credit what final invoices of this batch could not take off, on the invoices that billed it; set-based.
 
@@ -47,14 +52,12 @@ def credit_excess(conn: Connection[Any], drafts: Sequence[InvoiceDraft]) -> None
         billed_on = invoices.invoices_by_ids(conn, ids)
         billed = billed_invoices(conn, billed_on.values())
         items = [items_worth(billed[each.invoice_id].fees, each.cents) for each in owed]
-        issue(
-            conn,
-            [
-                _note(each.draft, billed_on[each.invoice_id], billed[each.invoice_id], own)
-                for each, own in zip(owed, items, strict=True)
-                if own and billed_on[each.invoice_id].status is InvoiceStatus.FINALIZED
-            ],
-        )
+        notes = [
+            _note(each.draft, billed_on[each.invoice_id], billed[each.invoice_id], own)
+            for each, own in zip(owed, items, strict=True)
+            if own and billed_on[each.invoice_id].status is InvoiceStatus.FINALIZED
+        ]
+        issue(conn, [note for note in notes if note.amounts.total_amount_cents])
         before = progressive.credits_of(conn, ids)
         owed = [
             _Excess(draft=each.draft, invoice_id=earlier.item_id, cents=rest)
