@@ -198,9 +198,7 @@ def _late(oracle: Oracle, of: _Period) -> Late | None:
     for decided in of.decided:
         _add(lines, decided.lines.items(), -1)
     changed = {place: each for place, each in lines.items() if each[0] or each[2]}
-    fees = [
-        replace(_fee(of.row, amounts, "charge", code), period=owner) for amounts in changed.values()
-    ]
+    fees = [replace(_fee(of.row, amounts, "charge", code), period=owner) for amounts in changed.values()]
     found = Late(of.row, code, of.start, of.middle, changed, fees)
     return found if found.cents > 0 else None
 
