@@ -28,7 +28,7 @@ _OWN = [
         "charge_id",
     ),
     *("charge_filter_id", "plan_id", "webhook_endpoint_id", "object_id", "wallet_id", "applied_coupon_id"),
-    *("coupon_id", "true_up_parent_fee_id", "refresh_at", "position", "counted_to", "seen_to"),
+    *("coupon_id", "true_up_parent_fee_id", "position", "counted_to", "seen_to"),
     *("inbound_id", "outbound_id"),
 ]
 _OF_CUSTOMER = {

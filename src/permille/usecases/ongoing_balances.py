@@ -47,7 +47,7 @@ BATCH = 500
 
 
 def refresh_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
-    """Reckon what is out of date in any organization, as of its own clock; how many wallets that was."""
+    """Reckon what is out of date in any organization, as of its own clock; of how many customers that was."""
 
     def look(conn: Connection[Any], organization_id: UUID, *, now: datetime, system_now: datetime) -> int:
         del system_now
@@ -90,13 +90,13 @@ def refresh_marked(conn: Connection[Any], organization_id: UUID, *, now: datetim
 
 
 def refresh(conn: Connection[Any], organization_id: UUID, *, now: datetime, wait: bool = True) -> int:
-    """Reckon a batch of what is out of date; how many wallets that was. What they fall below tops them up.
+    """Reckon a batch of what is out of date; of how many customers that was. What wallets fall below tops them up.
 
     Customers that someone else has locked are skipped unless `wait` is set.
     """
     claimed = wallets.claim_out_of_date(conn, organization_id, limit=BATCH, wait=wait)
     if claimed:
-        _reckon(conn, organization_id, claimed, now=now)
+        refresh_customers(conn, organization_id, claimed, now=now)
     return len(claimed)
 
 
@@ -107,6 +107,7 @@ def refresh_customers(
     claimed = wallets.active_of_customers(conn, customer_ids)
     if claimed:
         _reckon(conn, organization_id, claimed, now=now)
+    wallets.set_up_to_date(conn, customer_ids)
 
 
 def _reckon(
