@@ -58,6 +58,14 @@ def is_healthy(url: str, path: str = "/health") -> bool:
         return False
 
 
+def _tasks_of(pid: int) -> list[Path]:
+    """Where each thread of a process lists its children; none of a process that is gone."""
+    try:
+        return list(Path(f"/proc/{pid}/task").glob("*/children"))
+    except OSError:
+        return []
+
+
 def _of_process(file: Path) -> str:
     """What the file under /proc says; nothing when the process has ended."""
     try:
@@ -125,7 +133,7 @@ class LiveServer:
         parents = [self.process.pid]
         while parents:
             parent = parents.pop()
-            for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            for task in _tasks_of(parent):
                 for pid in map(int, _of_process(task).split()):
                     if command := _of_process(Path(f"/proc/{pid}/cmdline")):
                         found[pid] = command

@@ -329,6 +329,32 @@ def test_what_a_minimum_commitment_has_paid_costs_nothing_after_the_subscription
     assert list(audit.findings(api.conn, organization_id=api.organization.id)) == []
 
 
+def test_a_coupon_beside_what_is_less_of_a_minimum_commitment_leaves_its_taxes(
+    api: Api, send: Any, review: Review
+) -> None:
+    committed(api, send, tax_codes=["vat"])
+    send(ts(2024, 3, 20), tokens=20)
+    review()
+    (proposal,) = proposals(api)
+    api.post(f"/late_usage/{proposal['lago_id']}/bill", None)
+    coupon = {
+        "name": "C",
+        "code": "c",
+        "coupon_type": "fixed_amount",
+        "amount_cents": 100,
+        "amount_currency": "EUR",
+    }
+    api.post("/coupons", {"coupon": {**coupon, "frequency": "once", "expiration": "no_expiration"}})
+    api.post("/applied_coupons", {"applied_coupon": {"external_customer_id": "cus", "coupon_code": "c"}})
+    move(api, 2024, 5, 2)
+    (made,) = [each for each in invoices(api) if each["coupons_amount_cents"]]
+    fees, taxed = made["fees_amount_cents"], made["sub_total_excluding_taxes_amount_cents"]
+    assert taxed == fees - 100
+    assert made["taxes_amount_cents"] == taxed // 5
+    assert any(each["amount_cents"] < 0 for each in made["fees"])
+    assert list(audit.findings(api.conn, organization_id=api.organization.id)) == []
+
+
 def billed_for_march(api: Api) -> int:
     """All fees of the plan's first period, on all invoices."""
     (cents,) = api.row(

@@ -285,6 +285,16 @@ def test_without_usage_of_models_there_is_revenue_alone(api: Api) -> None:
     assert (each["margin_share"], each["uncosted"]) == ("1.0", [])
 
 
+def test_usage_of_those_who_have_tomorrow_already_is_there_without_asking(api: Api, send: Any) -> None:  # noqa: F811
+    metric = api.metric(code="tokens", field_name="n")
+    ready(api, charge(metric, properties={"amount": "2"}), customer={"timezone": "Pacific/Auckland"})
+    send("tokens", n=5)
+    for when, day in (((2024, 3, 5, 12), "2024-03-06"), ((2024, 3, 31, 10, 30), "2024-03-31")):
+        move(api, *when)
+        [each] = api.get("/analytics/margin", group_by="plan,day")["margins"]
+        assert (each["day"], each["unbilled_amount_cents"]) == (day, 1_000)
+
+
 def test_revenue_of_other_metrics_is_a_figure_of_its_own_as_their_cost_is_not_looked_up(
     api: Api,
     send: Any,  # noqa: F811

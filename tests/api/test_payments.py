@@ -101,6 +101,7 @@ def test_a_payment_that_cannot_be_is_refused_by_field(
 ) -> None:
     answer = pay(api, billed(api), 1, **fields)
     assert (answer.status_code, answer.json()["error_details"]) == (422, problems)
+    assert "percentage" not in answer.json()["message"]
 
 
 def test_only_final_invoices_are_paid(api: Api) -> None:

@@ -1,4 +1,4 @@
-"""A customer or a plan goes while something else bills: it waits for the customer first, so neither waits for the other."""
+"""A customer, a plan or a subscription goes while something else bills: it waits for the customer first, so neither waits for the other."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import Connection
 
-from permille.usecases.catalogue import customers, plans
+from permille.usecases.catalogue import customers, plans, subscriptions
 from tests.live import PATIENCE_SECONDS
 
 from .conftest import START, Api
@@ -29,12 +29,19 @@ def remove_plan(conn: Connection[Any], api: Api) -> None:
     plans.remove(conn, plans.by_code(conn, api.organization.id, "pro", now=START), now=START)
 
 
+def end_subscription(conn: Connection[Any], api: Api) -> None:
+    own = [api.organization.id]
+    (status,) = conn.execute("select status from subscription where organization_id = %s", own).fetchall()[0]
+    row = subscriptions.to_end(conn, api.organization.id, "sub", status=status)
+    subscriptions.end(conn, row, now=START)
+
+
 def waits(conn: Connection[Any], pid: int) -> bool:
     asked = "select from pg_locks where pid = %s and not granted"
     return conn.execute(asked, [pid]).fetchone() is not None
 
 
-@pytest.mark.parametrize("remove", [remove_customer, remove_plan])
+@pytest.mark.parametrize("remove", [remove_customer, remove_plan, end_subscription])
 @pytest.mark.parametrize("rules", [[], [RULE]], ids=["runs", "waits_for_its_payment"])
 def test_it_holds_nothing_while_it_waits_for_the_customer(
     api: Api, dsn: str, remove: Removal, rules: list[Any]

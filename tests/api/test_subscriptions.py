@@ -338,6 +338,16 @@ def test_termination_and_a_new_start_after_it(api: Api):
     assert again["started_at"] == "2024-03-05T10:00:00.000Z"
 
 
+@pytest.mark.parametrize("day", [4, 5])
+def test_what_an_end_has_billed_is_not_of_the_next_start_though_that_is_dated_before_it(api: Api, day: int):
+    """On the very day of the end too."""
+    api.subscribe(subscription_at="2024-03-04T00:00:00Z")
+    api.delete("/subscriptions/sub")
+    at(api, 2024, 3, 5, 11)
+    again = api.subscribe(subscription_at=f"2024-03-0{day}T00:00:00Z")
+    assert again["started_at"] == "2024-03-05T10:00:00.000Z"
+
+
 def test_termination_options(api: Api):
     api.subscribe()
     for option in ("on_termination_credit_note", "on_termination_invoice"):

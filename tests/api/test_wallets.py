@@ -310,6 +310,20 @@ def send(api: Api, dsn: str, units: int, transaction: str) -> None:
         store(conn, Memory(), [Request(api.organization.id, [draft], at)])
 
 
+def test_usage_that_nobody_can_pay_stops_no_other_balance_and_no_clock(api: Api, dsn: str) -> None:
+    api.plan(charges=[charge(api.metric(), properties={"amount": "1000000"})])
+    for payer in ("cus", "other"):
+        api.customer(payer, currency="EUR")
+    wrong, right = open_wallet(api), open_wallet(api, external_customer_id="other")
+    api.subscribe()
+    api.subscribe("fine", external_customer_id="other", plan_code="pro")
+    send(api, dsn, 10**15, "wrong")
+    move(api, 2024, 3, 6)
+    assert look(api, wrong)["ongoing_usage_balance_cents"] == 2**63 - 1
+    assert look(api, right)["ongoing_balance_cents"] == 1_000
+    move(api, 2024, 4, 2)
+
+
 def test_usage_and_drafts_lower_the_ongoing_balance_and_rules_top_up(api: Api, dsn: str) -> None:
     api.customer(billing_configuration={"invoice_grace_period": 3})
     api.post("/taxes", {"tax": {"name": "V", "code": "v", "rate": "10", "applied_to_organization": True}})
@@ -466,6 +480,12 @@ def test_credits_of_a_rule_that_are_worth_nothing_are_left_out(api: Api, trigger
     assert [each["amount"] for each in transactions(api, row)] == ["4.0", "3.0"]
 
 
+def topped_up(api: Api, row: Any) -> list[tuple[str, str]]:
+    """The days and amounts of the top-ups at a threshold, the oldest first."""
+    found = [each for each in transactions(api, row) if each["source"] == "threshold"]
+    return [(each["settled_at"][:10], each["amount"]) for each in reversed(found)]
+
+
 def test_a_threshold_is_looked_at_at_each_instant_on_the_way_of_a_clock(api: Api) -> None:
     api.plan(amount_cents=300)
     api.customer()
@@ -479,8 +499,7 @@ def test_a_threshold_is_looked_at_at_each_instant_on_the_way_of_a_clock(api: Api
     }
     row = open_wallet(api, "7", recurring_transaction_rules=[rule])
     move(api, 2024, 8, 1)
-    tops = [each for each in transactions(api, row) if each["source"] == "threshold"]
-    assert [(each["settled_at"][:10], each["amount"]) for each in reversed(tops)] == [
+    assert topped_up(api, row) == [
         ("2024-04-05", "4.0"),
         ("2024-05-05", "3.0"),
         ("2024-06-05", "3.0"),
@@ -505,9 +524,7 @@ def test_a_start_without_an_invoice_is_looked_at_at_its_instant(api: Api) -> Non
     }
     row = open_wallet(api, "10", recurring_transaction_rules=[rule])
     move(api, 2024, 3, 25)
-    assert [each["settled_at"][:10] for each in transactions(api, row) if each["source"] == "threshold"] == [
-        "2024-03-20"
-    ]
+    assert [day for day, _ in topped_up(api, row)] == ["2024-03-20"]
 
 
 def test_an_interval_tops_up_to_its_target_by_what_the_invoice_of_the_same_instant_has_left(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -144,6 +145,76 @@ def look_at(page: Page, name: str, path: str, status: int = 200) -> None:
     assert barriers(page) == []
     picture(page, f"{name}-dark-phone")
     assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_names_without_a_space_hide_nothing_on_a_phone(page: Page, live: LiveServer) -> None:
+    code = "x_" * 60
+    name = "unbroken" * 20
+    with live.client(organization(live, name)["api_key"]) as client:
+
+        def post(path: str, **body: dict[str, Any]) -> Any:
+            answer = client.post(path, json=body)
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+
+        money = {"amount_cents": 10**13, "amount_currency": "EUR"}
+        post("/taxes", tax={"code": code, "name": name, "rate": "21.5", "applied_to_organization": True})
+        metric = {"code": code, "name": name, "aggregation_type": "count_agg"}
+        post("/billable_metrics", billable_metric=metric)
+        post(
+            "/plans",
+            plan={"code": code, "name": name, "interval": "monthly", "pay_in_advance": False, **money},
+        )
+        post("/add_ons", add_on={"code": code, "name": name, "description": name, **money})
+        post("/customers", customer={"external_id": code, "name": name, "currency": "EUR"})
+        sold = {"external_customer_id": code, "currency": "EUR", "fees": [{"add_on_code": code}]}
+        invoice_id = post("/invoices", invoice=sold)["invoice"]["lago_id"]
+    sign_in(page, live, "long@example.com")
+    choose(page, name)
+    page.set_viewport_size(PHONE)
+    for path in (
+        *(
+            "",
+            f"/customers/{code}",
+            f"/edit-customer/{code}",
+            f"/plans/{code}",
+            f"/add-charge/{code}",
+            "/users",
+        ),
+        *(f"/edit-add-on/{code}", f"/billable-metrics/{code}", "/developers", f"/invoices/{invoice_id}"),
+    ):
+        page.goto(f"/app{path}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"], path
+    total = page.locator("dl.totals dd").last.bounding_box()
+    assert total is not None
+    assert total["x"] + total["width"] <= PHONE["width"]
+
+
+def test_a_double_click_pays_once_and_the_back_button_lets_pay_again(page: Page, live: LiveServer) -> None:
+    with live.client(organization(live, "Twice")["api_key"]) as client:
+        money = {"amount_cents": 10_000, "amount_currency": "EUR"}
+        client.post("/add_ons", json={"add_on": {"code": "sold", "name": "Sold", **money}})
+        client.post("/customers", json={"customer": {"external_id": "payer", "currency": "EUR"}})
+        sold = {"external_customer_id": "payer", "currency": "EUR", "fees": [{"add_on_code": "sold"}]}
+        invoice_id = client.post("/invoices", json={"invoice": sold}).json()["invoice"]["lago_id"]
+    sign_in(page, live, "twice@example.com")
+    choose(page, "Twice")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if request.method == "POST" else None)
+    page.goto(f"/app/record-payment/{invoice_id}")
+    for due in ("€90.00", "€80.00"):
+        page.get_by_label("Amount").fill("10")
+        page.get_by_label("Reference").fill("bank")
+        button = page.locator("main form button").bounding_box()
+        assert button is not None
+        for _ in range(2):
+            page.mouse.click(button["x"] + 5, button["y"] + 5)
+        page.wait_for_url(f"**/app/invoices/{invoice_id}?said=saved")
+        page.goto(f"/app/record-payment/{invoice_id}")
+        expect(page.get_by_text(f"{due} of €100.00")).to_be_visible()
+        page.go_back()
+        page.go_back()
+    assert len(sent) == 2
 
 
 def test_the_effect_of_new_prices_is_for_everybody(page: Page, live: LiveServer, filled: Filled) -> None:

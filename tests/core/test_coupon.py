@@ -24,6 +24,7 @@ from permille.core.coupon import (
     given_back,
     in_order,
     overlap,
+    spread,
     taken_off,
     used,
 )
@@ -182,6 +183,41 @@ def test_coupons_over_the_total_leave_nothing_to_tax_and_the_rest_stays() -> Non
     assert [credit.left.is_used_up for credit in made.coupons] == [True, False], (
         "the third has nothing to take off"
     )
+
+
+def test_a_line_below_zero_has_its_share_below_zero_and_its_taxes_stay() -> None:
+    """As what late usage takes of a minimum commitment."""
+    vat = tax(1, "20")
+    one = priced(1, {11: 101})
+    lines = [
+        Line(fee(1_200, charge_id=UUID(int=11)), one, own_taxes=(vat,)),
+        Line(fee(-200, kind="commitment"), one, own_taxes=(vat,)),
+    ]
+    made = bill(lines, applied(1, amount_cents=100))
+    assert shares(made) == ["120.00000", "-20.00000"]
+    assert (made.coupons_amount_cents, made.taxes_amount_cents, made.total_amount_cents) == (100, 180, 1_080)
+    made = bill(lines, applied(1, amount_cents=5_000, billable_metric_ids=(UUID(int=101),)))
+    assert shares(made) == ["1000.00000", "0"]
+    assert (made.coupons_amount_cents, made.taxes_amount_cents, made.total_amount_cents) == (1_000, 0, 0)
+
+
+@given(
+    st.lists(st.integers(-3_000, 9_000), min_size=1, max_size=6), st.lists(st.integers(1, 9_000), max_size=3)
+)
+def test_discounts_add_up_to_the_amount_and_take_no_fee_past_zero(
+    fees: list[int], amounts: list[int]
+) -> None:
+    discounts = [Decimal(0)] * len(fees)
+    for each in amounts:
+        base = sum(fees) - sum(discounts, Decimal(0))
+        amount = min(each, int(base))
+        if amount <= 0:
+            break
+        taken = spread(amount, base, list(zip(fees, discounts, strict=True)))
+        assert abs(base - sum(fees) + sum(taken) - amount) <= len(fees) * Decimal("0.00001")
+        discounts = taken
+    for place, discount in enumerate(discounts):
+        assert min(0, fees[place]) <= discount <= max(0, fees[place])
 
 
 def test_whether_an_invoice_is_for_nothing_is_decided_before_coupons_and_a_draft_has_none() -> None:

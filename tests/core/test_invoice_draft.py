@@ -19,7 +19,6 @@ from permille.core.fee_kind import FeeKind
 from permille.core.invoice import numbering
 from permille.core.invoice.billing import BillingRequest, InvoicingReason, grouped, plan_billing
 from permille.core.invoice.draft import (
-    AMOUNT_MAX,
     InvoiceDates,
     InvoiceDraft,
     InvoiceKind,
@@ -32,6 +31,7 @@ from permille.core.invoice.facts import Facts, PlanPrices
 from permille.core.invoice.kinds import STEPS, make
 from permille.core.invoice.late_usage import LateUsageFees
 from permille.core.invoice.numbering import InvoiceNumber
+from permille.core.money import AMOUNT_MAX
 from permille.core.rating.fee import Fee
 from permille.core.record import names_of, replace
 from permille.core.tax import AppliedTax, Tax, Taxed

@@ -40,7 +40,7 @@ def waits(oracle: Oracle, row: Subscription, fees: list[Fee]) -> bool:
     oracle.take_credits(row.customer, bill)
     row.gate = bill
     row.fees += fees
-    for fee in bill.fees:
+    for fee in fees:
         if fee.kind == "subscription":
             row.paid = fee, bill
     if bill.total:

@@ -322,7 +322,7 @@ class Oracle:
 
     def _set_prices(self, charge: Any, prices: Prices) -> None:
         """The prices of a charge, which is changed if they are others at any time."""
-        if without_repeats(charge["prices"]) != without_repeats(prices):
+        if charge["model"] == "catalogue" and without_repeats(charge["prices"]) != without_repeats(prices):
             charge["changed"] = self.now
         charge["prices"] = prices
 

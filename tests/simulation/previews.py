@@ -139,7 +139,7 @@ def _next(world: Oracle, action: Action) -> Preview | None:
         return None
     who, at = row.customer, world.next_due(row)
     count = len(who.bills)
-    earlier = {id(each) for each in world.rows if each.runs and world.next_due(each) < at}
+    theirs = {id(each) for each in world.rows if each.runs and world.next_due(each) == at}
     if row.next_plan is not None and (row.next_entity or who.entity) != row.issuer:
         return None  # two invoices, which is refused
     if _are_credits_held(world, who) or not _waits_calmly(world, who, at):
@@ -148,10 +148,8 @@ def _next(world: Oracle, action: Action) -> Preview | None:
     bill = _first(world, who, count)
     if bill is None or any(why not in {"period", "trial", "downgrade", "follow"} for _, why in bill.parts):
         return None
-    if any(id(each) in earlier for each, _ in bill.parts):
-        return (
-            None  # another's next invoice, of nothing, comes before, and periods that end apart are refused
-        )
+    if any(why != "follow" and id(each) not in theirs for each, why in bill.parts):
+        return None  # one that does not run yet, or whose next invoice is one of nothing that comes before
     names = list(dict.fromkeys(each.id for each, _ in bill.parts))
     return Preview(_of(who, external_ids=names), _said(bill))
 

@@ -178,7 +178,7 @@ def test_no_text_of_a_csv_is_a_formula(browser, billed):
     answer = browser.client.get("/app/invoices.csv")
     (row,) = csv.DictReader(io.StringIO(answer.text))
     assert row["number"].startswith("'@SUM(1)")
-    for start in ("=", "+", "-", "@", "\t", "\r"):
+    for start in ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20"):
         made = csv_file("x.csv", ["a", "b", "c"], [[f"{start}1", Decimal("-1.50"), -3]])
         assert isinstance(made.content, bytes)
         cells = list(csv.reader(io.StringIO(made.content.decode(), newline="")))[1]

@@ -38,6 +38,13 @@ def test_a_one_off_invoice(browser, invoice):
     assert "Void this invoice" in words
     assert "$27.50" in words
     assert "Choose at least one add-on." in text_of(browser.refused("/new-one-off/acme", {}))
+    wrong = {"add_on-0": "setup", "add_on-2": "setup", "units-2": "-1", "price-2": "many"}
+    page = browser.refused("/new-one-off/acme", wrong)
+    assert '<p class="error" id="units-2-error">This is too large or too small.</p>' in page
+    assert '<p class="error" id="price-2-error">Give a number, like 1234.50.</p>' in page
+    words = text_of(page)
+    assert "Units : This is too large or too small. Price of a unit : Give a number, like 1234.50. " in words
+    assert page.count('<p class="error"') == 2
     assert "12.5" in text_of(browser.ok(f"/fees/{invoice['fees'][0]['lago_id']}"))
 
 

@@ -14,6 +14,19 @@ BANK = {
     "description": "",
 }
 
+NEW = [
+    *(
+        "/new-customer",
+        "/new-plan",
+        "/new-coupon",
+        "/new-add-on",
+        "/new-billing-entity",
+        "/new-billable-metric",
+    ),
+    *("/new-dunning-campaign", "/new-feature", "/new-pricing-unit", "/new-custom-section"),
+]
+"""The forms for something new, which show no more than they know."""
+
 
 def test_a_section_is_made_changed_and_deleted(browser):
     assert "/app/custom-sections" in browser.ok("/settings")
@@ -38,6 +51,8 @@ def test_sections_are_chosen_for_the_seller_and_for_a_customer(browser, api):
 
     entity = api(billing_entities.show_billing_entity, code="default")["billing_entity"]
     assert codes(entity["selected_invoice_custom_sections"]) == ["bank"]
+    for page in NEW:
+        assert browser.ok(page)
     form = {"external_id": "cus", "name": "C", "invoice_custom_section_codes": "legal"}
     browser.sent("/new-customer", {**form, "skip_invoice_custom_sections": "false"})
 

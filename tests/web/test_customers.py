@@ -80,6 +80,14 @@ def test_what_is_wrong_is_shown_beside_the_field_and_nothing_typed_is_lost(brows
     assert '<option value="USD" selected>' in page
 
 
+def test_who_is_there_already_is_not_overwritten(browser):
+    browser.sent("/new-customer", {"external_id": "taken", "name": "First", "city": "Lyon"})
+    page = browser.refused("/new-customer", {"external_id": "taken", "name": "Second", "city": "Bern"})
+    assert '<p class="error" id="external_id-error">This is taken already.</p>' in page
+    assert 'value="Second"' in page
+    assert 'value="First"' in browser.ok("/edit-customer/taken")
+
+
 def test_lists_page(browser):
     for number in range(30):
         browser.sent("/new-customer", {"external_id": f"c{number:02}"})

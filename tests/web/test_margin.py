@@ -79,7 +79,7 @@ def test_a_rate_that_is_typed_makes_a_margin_in_the_currency(browser: Browser, u
     assert "euro output €50.00 €9.00 €41.00 82 %" in text_of(page)
     (link,) = re.findall(r'href="(/app/margin.csv[^"]*)"', page)
     answer = browser.client.get(link.replace("&amp;", "&"))
-    assert answer.headers["content-disposition"] == 'attachment; filename="margin-2026-10-01-2026-10-02.csv"'
+    assert answer.headers["content-disposition"] == 'attachment; filename="margin-2026-10-01-2026-10-03.csv"'
     assert "euro,output,EUR,0,5000,5000,0,10.0,0.9,900.0,4100.0,0.82" in answer.text
 
 

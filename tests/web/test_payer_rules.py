@@ -149,7 +149,7 @@ def test_the_page_lists_rules_and_says_what_it_counted(browser: Browser, acme: N
         ),
         (
             {"external_customer_id": "acme", "external_subscription_id": "sub"},
-            "Give only one of the fields that exclude each other.",
+            "Give a customer or a subscription, not both.",
             "external_subscription_id",
         ),
         ({}, "Fill this in.", "external_customer_id"),

@@ -32,6 +32,11 @@ def test_a_payment_is_recorded_and_what_is_overdue_requested(browser, invoice):
     words = text_of(browser.refused(f"/record-payment/{invoice}", wrong))
     assert "Fill this in." in words
     wrong["reference"] = "bank 1"
+    for amount, said in (("0", "Give an amount above 0."), ("soon", "Give a number, like 1234.50.")):
+        words = text_of(browser.refused(f"/record-payment/{invoice}", {**wrong, "amount": amount}))
+        assert f"Amount : {said}" in words
+        assert words.count(said) == 2, "above and at the field"
+        assert "can't be used" not in words
     assert "This is too large or too small." in text_of(browser.refused(f"/record-payment/{invoice}", wrong))
     browser.sent(f"/record-payment/{invoice}", {**wrong, "amount": "0.60"})
     assert "Record payment" not in browser.ok(f"/invoices/{invoice}")
@@ -64,6 +69,11 @@ def test_a_campaign_is_made_changed_and_applied_to_a_new_billing_entity(browser)
         "document_number_prefix": "sec",
         "net_payment_term": "9",
     }
+    words = text_of(
+        browser.refused("/new-billing-entity", {**entity, "net_payment_term": "9.5", "timezone": "CET/DST"})
+    )
+    assert "Days to pay : Give a whole number, like 30." in words
+    assert "Timezone : Give the name of a timezone, like Europe/Paris." in words
     browser.sent("/new-billing-entity", {**entity, "dunning_campaign_code": "late"})
     assert "Second Ltd second SEC, for each customer 9 days UTC" in text_of(browser.ok("/billing-entities"))
     assert '<option value="late" selected>' in browser.ok("/edit-billing-entity/second")

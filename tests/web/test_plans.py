@@ -93,7 +93,7 @@ def test_what_is_wrong_is_shown_in_its_cell_and_nothing_typed_is_lost(browser, t
         ("free_units", "-1", "Give a whole number of at least 0."),
         ("price:others", "x", "Give an amount of zero or more, like 0.03."),
         ("charge_name", "x" * 5000, "This is too long."),
-        ("amount", "ten", "This value can&#39;t be used."),
+        ("amount", "ten", "Give a number, like 1234.50."),
         ("name", "", "Fill this in."),
     ],
 )

@@ -9,7 +9,8 @@ from decimal import Decimal
 
 from permille.api.http import Raw
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff20")
+"""The last four are those of East Asian keyboards, which spreadsheets read likewise."""
 
 Cell = str | int | Decimal
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import date, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -20,6 +20,8 @@ from permille.store.catalogue_versions import catalogue_of
 from permille.usecases.margin import MarginSearch, margin_of
 
 DAYS_MAX = 400
+EASTERNMOST = timedelta(hours=14)
+"""How far the clocks of the first timezone to see a day are ahead of UTC."""
 RATE_MAX = 10**9
 FIELDS = {
     GroupBy.DAY: "day",
@@ -47,7 +49,7 @@ _RATE = re.compile(r"usd_exchange_rates\[(\w+)\]")
 
 def margin(call: Call) -> dict[str, Any] | Raw:
     """GET /analytics/margin."""
-    search = read_search(call.query, today=call.now.date())
+    search = read_search(call.query, now=call.now)
     page = call.page()
     form = Fields(dict(call.query))
     is_file = form.choice("format", ("json", "csv")) == "csv"
@@ -64,12 +66,16 @@ def margin(call: Call) -> dict[str, Any] | Raw:
     }
 
 
-def read_search(query: QueryParams, *, today: date) -> MarginSearch:
-    """The days, this month up to today by default, the groups and the rates. Raises Invalid."""
+def read_search(query: QueryParams, *, now: datetime) -> MarginSearch:
+    """The days, this month up to today by default, the groups and the rates. Raises Invalid.
+
+    Today is the day of the customers for whom it is latest, as open usage counts on each one's own.
+    """
+    today = (now + EASTERNMOST).date()
     fields = Fields(dict(query))
     since, until = fields.instant("from"), fields.instant("to")
     last = until.date() if until else max(today, since.date() if since else today)
-    first = since.date() if since else last.replace(day=1)
+    first = since.date() if since else (until or now).date().replace(day=1)
     if first > last or last - first >= timedelta(days=DAYS_MAX):
         fields.refuse("from", OUT_OF_RANGE)
     names = [name for text in query_texts(query, "group_by") for name in text.split(",")]

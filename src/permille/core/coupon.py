@@ -220,8 +220,9 @@ def spread(
 ) -> list[Decimal]:
     """The discounts of fees once an amount is spread over them: (amount of the fee, its discount so far) of each.
 
-    Each takes its share of what is left of it, rounded to five decimals, and never more than it comes to. The amount is
-    at most the base, and all of them have five decimals at most: whole numbers divide faster than decimals do.
+    Each takes its share of what is left of it, rounded to five decimals, and never more than it comes to; of one below zero
+    it is below zero too. The amount is at most the base, what is left of all of them, and all have five decimals at most:
+    whole numbers divide faster than decimals do.
     """
     with exact():
         amount, base = amount_cents * _PARTS, int(base_cents * _PARTS)
@@ -234,7 +235,7 @@ def spread(
 def _discount(whole: int, before: int, amount: int, base: int) -> int:
     """The discount of a fee with its share of the amount, in parts of a cent, half of one rounded up."""
     left = whole - before
-    return before + (2 * amount * left + base) // (2 * base) if left > 0 else whole
+    return before + (2 * amount * left + base) // (2 * base) if left else whole
 
 
 def overlap(

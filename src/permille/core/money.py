@@ -25,6 +25,9 @@ from typing import NamedTuple
 
 from permille.core.errors import AmountOutOfRangeError
 
+AMOUNT_MAX = 2**63 - 1
+"""What an amount may come to, in the currency's smallest unit."""
+
 # Quantities have at most 38 digits on each side of the point (event.py): a sum of 10^12 of them times a
 # price of 27 digits is still exact.
 _EXACT = Context(

@@ -14,7 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from permille.core.fee_kind import FeeKind
-from permille.core.money import ZERO, exact, minor, round_cents, subunits
+from permille.core.money import AMOUNT_MAX, ZERO, exact, minor, round_cents, subunits
 from permille.core.record import Record
 
 CREDIT_DIGITS = Decimal("0.00001")
@@ -308,7 +308,8 @@ def share(
     """Wallet -> what it will have to pay of usage and drafts, in cents; the largest buckets are shared first.
 
     A wallet that tops itself up by a threshold (`absorbing`) takes all that it pays for. Else wallets take up to their
-    balances, in their order, and the last one the rest, also what it does not have.
+    balances, in their order, and the last one the rest, also what it does not have. Usage that no invoice can have counts
+    as the most that one can.
     """
     left = {each.id: Decimal(each.balance_cents) for each in wallets}
     taken = dict.fromkeys(left, ZERO)
@@ -327,4 +328,4 @@ def share(
             last = first or payers[-1]
             left[last.id] -= rest
             taken[last.id] += rest
-        return {wallet_id: round_cents(cents) for wallet_id, cents in taken.items()}
+        return {wallet_id: min(round_cents(cents), AMOUNT_MAX) for wallet_id, cents in taken.items()}

@@ -42,13 +42,14 @@ WORDS = {
     "value_is_not_listed": "The metric doesn't list one of these values.",
     "must_be_true_unless_pay_in_advance": "Only what is paid in advance goes without an invoice.",
     "only_compatible_with_pay_in_advance_and_non_invoiceable": "Only fees in advance that have no invoice are gathered.",
-    "invalid_value": "A percentage doesn't go with the latest value.",
+    "invalid_value": "This value can't be used.",
     "invalid_color": "Give a colour as six digits, like #1f4e79.",
     "color_is_too_light": "It can't be read on white: choose a darker one.",
     "invalid_date": "Give a date, like 2026-10-31.",
     "invalid_amount": "Give an amount of zero or more, like 0.03.",
     "invalid_units": "Give a number of zero or more.",
     "no_number": "Give a number, like 1234.50.",
+    "no_whole_number": "Give a whole number, like 30.",
     "invalid_expression": "This is no expression. Try event.properties.tokens / 1000.",
     "invalid_json": 'Give a JSON object, like {"model": "8K", "tokens": 617}.',
     "invalid_time": "Give a time in UTC, like 2026-10-31 14:05:00.",
@@ -195,6 +196,7 @@ WORDS = {
     "invoiced_fee": "The fee is on an invoice, which is paid or not as a whole.",
 }
 _THRESHOLDS_TWICE = "Give usage_thresholds once: of the subscription or in plan_overrides."
+_ADDRESSES = "Give addresses, like ada@example.com."
 _WORDS_OF_FIELDS = {
     (
         "timestamp",
@@ -203,6 +205,11 @@ _WORDS_OF_FIELDS = {
     ("document_locale", "value_is_invalid"): (
         "Documents are not written in this language. Give one of those allowed, or a regional variant like de-CH."
     ),
+    ("timezone", "value_is_invalid"): "Give the name of a timezone, like Europe/Paris.",
+    ("properties", "invalid_value"): "A percentage doesn't go with the latest value.",
+    ("amount_cents", "invalid_value"): "Give a whole number above 0, in the currency's smallest unit.",
+    ("amount", "invalid_value"): "Give an amount above 0.",
+    **dict.fromkeys([(each, "value_is_invalid") for each in ("to", "cc", "bcc")], _ADDRESSES),
     ("usage_thresholds", "incompatible_params"): _THRESHOLDS_TWICE,
     ("plan_overrides", "incompatible_params"): _THRESHOLDS_TWICE,
     ("external_subscription_id", "incompatible_params"): "Give a customer or a subscription, not both.",
@@ -210,8 +217,10 @@ _WORDS_OF_FIELDS = {
 }
 
 
-def in_words(code: str) -> str:
-    """A code of the API as a sentence."""
+def in_words(code: str, field: str = "") -> str:
+    """A code of the API as a sentence: where it has another meaning in a field, that one."""
+    if (field, code) in _WORDS_OF_FIELDS:
+        return _WORDS_OF_FIELDS[field, code]
     if " " in code:
         return f"{code.removesuffix('.')}."
     if code in WORDS:
@@ -251,6 +260,6 @@ def _problems(
 
 def problem_in_words(field: str, code: str, allowed: Sequence[str] = ()) -> str:
     """What is wrong with a field, and what it may be when that is a short list."""
-    sentence = _WORDS_OF_FIELDS.get((field, code)) or in_words(code)
+    sentence = in_words(code, field)
     choice = f" Use one of {', '.join(allowed)}." if 0 < len(allowed) <= ALLOWED_NAMED else ""
     return f"{sentence}{choice}" if field == "base" else f"{field}: {sentence}{choice}"

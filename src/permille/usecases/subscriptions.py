@@ -372,10 +372,8 @@ def _begin(
     start = start_of(terms.subscription_at, now=now, timezone=customer.applicable_timezone)
     if start is Start.FUTURE:
         return schedule(conn, made, now=now)
-    started_at = terms.subscription_at
-    if start is Start.PAST:
-        invoiced = [row.terminated_at for row in rows if row.on_termination_invoice == "generate"]
-        started_at = max([started_at, *(end for end in invoiced if end is not None)])
+    invoiced = [row.terminated_at for row in rows if row.on_termination_invoice == "generate"]
+    started_at = max([terms.subscription_at, *(end for end in invoiced if end is not None)])
     return activate(conn, made, now=now, started_at=started_at)
 
 

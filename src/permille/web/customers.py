@@ -21,7 +21,7 @@ from permille.api.validation import Fields
 from permille.core.contract.activation import PAYMENT
 from permille.core.contract.plan import Plan
 from permille.core.customer import Customer
-from permille.core.errors import NotAllowed
+from permille.core.errors import Invalid, NotAllowed
 from permille.out.pdf import fonts
 from permille.out.pdf.assembly import printed_texts
 from permille.out.pdf.language import language_names
@@ -93,7 +93,9 @@ def blank(visit: Visit) -> HtmlPage:
 
 
 def create(visit: Visit) -> Done:
-    """POST /app/new-customer."""
+    """POST /app/new-customer: who is there already is not overwritten, as by the API."""
+    if customers.to_change(visit.conn, visit.here.id, visit.form.get("external_id")) is not None:
+        raise Invalid({"external_id": ["value_already_exist"]})
     body = {
         **visit.form.filled(*TEXTS, "currency"),
         "external_id": visit.form.get("external_id"),

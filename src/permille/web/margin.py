@@ -88,7 +88,7 @@ def _found(visit: Visit) -> tuple[MarginSearch, list[Margin]]:
         for name, text in visit.query.multi_items()
         if text.strip()
     ]
-    search = read_search(QueryParams(query), today=visit.now.date())
+    search = read_search(QueryParams(query), now=visit.now)
     prices = catalogue_of(visit.conn, visit.here.id)
     return search, margin_of(visit.conn, visit.here, search, prices, now=visit.now)
 

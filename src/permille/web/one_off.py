@@ -7,6 +7,7 @@ from typing import Any
 from permille.api.one_off import read_sold
 from permille.api.validation import Fields
 from permille.core.errors import Invalid
+from permille.core.invoice.one_off import SoldAddOn
 from permille.store import add_ons
 from permille.usecases import one_off
 from permille.usecases.catalogue import customers
@@ -14,6 +15,8 @@ from permille.web.charge_form import MENU_MAX, to_cents
 from permille.web.visit import Done, HtmlPage, Visit
 
 LINES = 5
+BOXES = {"unit_amount_cents": "price", "invoice_display_name": "name", "add_on_code": "add_on"}
+"""What the API's fields of a line are called in the form, but for its number."""
 
 
 def blank(visit: Visit) -> HtmlPage:
@@ -36,9 +39,14 @@ def create(visit: Visit) -> Done:
     lines = _lines(visit, currency)
     if not lines:
         raise Invalid({"base": ["fees_not_found"]})
-    fields = Fields({"fees": lines})
-    sold = read_sold(visit.conn, visit.here.id, fields)
-    fields.check()
+    sold: list[SoldAddOn] = []
+    problems: dict[str, list[str]] = {}
+    for number, line in lines.items():
+        fields = Fields({"fees": [line]})
+        sold += read_sold(visit.conn, visit.here.id, fields)
+        problems |= {f"{BOXES.get(name, name)}-{number}": codes for name, codes in fields.errors.items()}
+    if problems:
+        raise Invalid(problems)
     made = one_off.create(visit.conn, customer, sold, currency=currency, now=visit.now)
     return Done(
         action="created one-off invoice",
@@ -48,19 +56,17 @@ def create(visit: Visit) -> Done:
     )
 
 
-def _lines(visit: Visit, currency: str) -> list[dict[str, Any]]:
-    """The lines with an add-on, as the API takes them."""
-    lines = []
+def _lines(visit: Visit, currency: str) -> dict[int, dict[str, Any]]:
+    """The lines with an add-on by their number, as the API takes them."""
+    lines = {}
     for number in range(LINES):
         typed = visit.form.filled(*(f"{name}-{number}" for name in ("add_on", "units", "price", "name")))
         code, price = typed.get(f"add_on-{number}"), typed.get(f"price-{number}")
         if code:
-            lines.append(
-                {
-                    "add_on_code": code,
-                    "units": typed.get(f"units-{number}", "1"),
-                    "unit_amount_cents": to_cents(price, currency) if price else None,
-                    "invoice_display_name": typed.get(f"name-{number}"),
-                }
-            )
+            lines[number] = {
+                "add_on_code": code,
+                "units": typed.get(f"units-{number}", "1"),
+                "unit_amount_cents": to_cents(price, currency) if price else None,
+                "invoice_display_name": typed.get(f"name-{number}"),
+            }
     return lines

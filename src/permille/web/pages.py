@@ -158,7 +158,7 @@ def action(engine: Engine, path: str, submit: Submit, *, writers: Sequence[str] 
     def show(visit: Visit) -> HtmlPage:
         if not visit.problems:
             raise NotFound("page")
-        texts = [in_words(code) for codes in visit.problems.values() for code in codes]
+        texts = [in_words(code, field) for field, codes in visit.problems.items() for code in codes]
         return HtmlPage(template="not_done.html", context={"texts": texts})
 
     return page(engine, path, show, submit, writers=writers)
@@ -186,7 +186,8 @@ def refused(refusal: Refusal) -> Response:
     if isinstance(refusal, BadRequest):
         text = refusal.reason
     elif not text:
-        text = " ".join(in_words(code) for codes in problems_of(refusal).values() for code in codes)
+        said = problems_of(refusal).items()
+        text = " ".join(in_words(code, field) for field, codes in said for code in codes)
     return plain("refused.html", refusal.status, heading=heading, text=text)
 
 

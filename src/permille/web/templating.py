@@ -6,7 +6,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 
-from jinja2 import Environment, FileSystemBytecodeCache, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import (
+    ChainableUndefined,
+    Environment,
+    FileSystemBytecodeCache,
+    PackageLoader,
+    StrictUndefined,
+    select_autoescape,
+)
 from jinja2.bccache import Bucket
 
 from permille.http.words import in_words
@@ -31,6 +38,10 @@ def _compiled() -> _CompiledTemplates | None:
         return None
 
 
+NOTHING = ChainableUndefined(name="nothing")
+"""What a form for something new has in place of what it was before: false and undefined, as all of its fields are."""
+
+
 @cache
 def environment(static_url: Callable[[str], str]) -> Environment:
     """The templates of the web admin. `static_url` is the address of a file of ours by its name."""
@@ -44,5 +55,5 @@ def environment(static_url: Callable[[str], str]) -> Environment:
         bytecode_cache=_compiled(),
     )
     found.filters |= FILTERS | {"in_words": in_words}
-    found.globals |= {"static_url": static_url, "with_query": with_query}
+    found.globals |= {"static_url": static_url, "with_query": with_query, "nothing": NOTHING}
     return found

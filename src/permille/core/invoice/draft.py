@@ -21,16 +21,13 @@ from permille.core.invoice.credit_note import Spent
 from permille.core.invoice.numbering import InvoiceNumber, number_text
 from permille.core.invoice.payment import PaymentStatus
 from permille.core.invoice.progressive import ProgressiveCredit
-from permille.core.money import ZERO
+from permille.core.money import AMOUNT_MAX, ZERO
 from permille.core.once import Once
 from permille.core.rating.fee import Fee
 from permille.core.rating.filters import Id
 from permille.core.record import Record, replace
 from permille.core.tax import UNTAXED, Tax, Taxed
 from permille.core.wallet import Spending
-
-AMOUNT_MAX = 2**63 - 1
-"""In the currency's smallest unit."""
 
 
 class InvoiceKind(StrEnum):

@@ -22,8 +22,9 @@ from permille.out.mail.letter import Attachment, Letter
 from permille.out.pdf.assembly import (
     credit_note_document,
     invoice_document,
+    parties_of,
+    printed,
     printed_issuer,
-    printed_name,
     receipt_document,
 )
 from permille.out.pdf.document import ACCENT, InvoiceDocument
@@ -62,8 +63,8 @@ class _Parties(Record, kw_only=True):
         *,
         notes: tuple[str, ...] = (),
     ) -> Letter:
-        word, parties = self.language.word, (printed_issuer(self.printer.entity), printed_name(self.customer))
-        issuer, payer = reversed(parties) if self.customer.is_self_billed else parties
+        word = self.language.word
+        issuer, payer = map(printed, parties_of(self.printer.entity, self.customer))
         named = [(word("from"), issuer), (word("bill_to"), payer), *facts]
         return _letter(self.printer, self.language, title, named, notes=notes, attachments=attachments)
 

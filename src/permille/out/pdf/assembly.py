@@ -79,7 +79,7 @@ def document_of(
     customer = replace(customer, billing_entity=entity)
     language = language_of(customer.applicable_document_locale)
     is_reverse_charged = customer.is_reverse_charged and not invoice.taxes_amount_cents
-    issuer, payer = _parties(entity, customer)
+    issuer, payer = parties_of(entity, customer)
     return InvoiceDocument(
         number=invoice.number,
         status=invoice.status,
@@ -183,7 +183,7 @@ def _head(
     entity = billing_entities.by_ids(conn, [billing_entity_id])[billing_entity_id]
     customer = replace(customers.by_ids(conn, [customer_id])[customer_id], billing_entity=entity)
     language = language_of(customer.applicable_document_locale)
-    issuer, payer = _parties(entity, customer)
+    issuer, payer = parties_of(entity, customer)
     return Head(
         number=number,
         locale=customer.applicable_document_locale,
@@ -212,7 +212,7 @@ def _credited_lines(conn: Connection[Any], note: CreditNote, language: Language)
     ]
 
 
-def _parties(
+def parties_of(
     entity: BillingEntity, customer: Customer
 ) -> tuple[BillingEntity | Customer, BillingEntity | Customer]:
     """Who issues the documents, and who gets them: those of a partner are issued in the partner's name."""
@@ -220,10 +220,11 @@ def _parties(
 
 
 def _party(who: BillingEntity | Customer, language: Language) -> Party:
-    return Party(name=_printed(who), lines=tuple(_party_lines(who, language)))
+    return Party(name=printed(who), lines=tuple(_party_lines(who, language)))
 
 
-def _printed(who: BillingEntity | Customer) -> str:
+def printed(who: BillingEntity | Customer) -> str:
+    """What a party is called on documents."""
     return printed_name(who) if isinstance(who, Customer) else printed_issuer(who)
 
 
@@ -267,7 +268,7 @@ def _joined(*parts: str | None) -> str:
 
 
 def _imprint(who: BillingEntity | Customer) -> Iterator[str]:
-    yield _printed(who)
+    yield printed(who)
     yield from (part for part in (who.legal_number, who.tax_identification_number, who.email) if part)
 
 

@@ -115,9 +115,8 @@ def change(
 def to_end(conn: Connection[Any], organization_id: UUID, external_id: str, *, status: str) -> Subscription:
     """The subscription with this id and status, locked. Raises NotFound."""
     locks.change_subscription(conn, organization_id, external_id)
-    found, rows = newest(conn, organization_id, external_id, status=status)
-    if any(row.status == "incomplete" for row in rows):
-        store.lock(conn, found.customer_id)  # as its payment does, before the row
+    found, _ = newest(conn, organization_id, external_id, status=status)
+    store.lock(conn, found.customer_id)  # as all that bills, before the row
     row = subscriptions.for_update(conn, [found.id])[found.id]
     # What was due may have run while we waited for the row.
     if row.status != status:

@@ -22,7 +22,6 @@ from permille.core.contract.price_versions import in_force
 from permille.core.contract.subscription import Subscription
 from permille.core.errors import Invalid, NotFound
 from permille.core.invoice.billing import left_to_next_plan
-from permille.core.invoice.draft import AMOUNT_MAX
 from permille.core.invoice.late_usage import (
     LateUsageStatus,
     Line,
@@ -36,6 +35,7 @@ from permille.core.invoice.late_usage import (
     with_commitment,
     with_usage,
 )
+from permille.core.money import AMOUNT_MAX
 from permille.core.period import Period
 from permille.core.rating.models import ChargeModel
 from permille.core.record import Record

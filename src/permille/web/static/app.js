@@ -117,3 +117,15 @@ document.addEventListener("input", ({ target }) => {
   const boxes = target.matches("select") ? target.form?.querySelectorAll("[data-number]") || [] : [target];
   for (const box of boxes) if (box.dataset.number) box.nextElementSibling.textContent = understood(box);
 });
+
+// A second click while the first is under way would do it twice. It may be sent again by the back button, or if nothing came of it.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (event.defaultPrevented || form.method !== "post") return;
+  if (form.dataset.sent) event.preventDefault();
+  form.dataset.sent = "yes";
+  window.setTimeout(() => delete form.dataset.sent, 10000);
+});
+window.addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("[data-sent]")) delete form.dataset.sent;
+});

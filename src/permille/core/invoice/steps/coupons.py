@@ -30,19 +30,20 @@ def coupons(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
 
 def _less(draft: InvoiceDraft, coupon: AppliedCoupon) -> InvoiceDraft:
     """The invoice with what the coupon takes off; as it is where the coupon is for none of its fees."""
-    base: Decimal | int = draft.sub_total_excluding_taxes_amount_cents
+    whole: Decimal | int = draft.sub_total_excluding_taxes_amount_cents
+    base = whole
     places: Sequence[int] = range(len(draft.lines))
     if coupon.plan_ids or coupon.billable_metric_ids:
         places = [place for place, line in enumerate(draft.lines) if _is_for(coupon, line)]
         with exact():
             whole = sum((draft.lines[place].taxable_cents for place in places), ZERO)
-            base = min(whole, Decimal(base))
+            base = min(whole, Decimal(base))  # the others may come to less than nothing
     amount = taken_off(coupon, base, draft.currency)
     if not amount:
         return draft
     lines = list(draft.lines)
     chosen = [(lines[place].fee.amount_cents, lines[place].discount_cents) for place in places]
-    for place, discount in zip(places, spread(amount, base, chosen), strict=True):
+    for place, discount in zip(places, spread(amount, whole, chosen), strict=True):
         lines[place] = replace(lines[place], discount_cents=discount)
     credit = CouponCredit(amount_cents=amount, left=used(coupon, amount))
     return with_same_fees(draft, lines, coupons=(*draft.coupons, credit))
