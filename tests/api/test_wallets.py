@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from permille.core.instants import microseconds
@@ -449,6 +450,23 @@ def test_ongoing_balances_follow_refreshed_drafts_and_ends_without_an_invoice(ap
     assert seen_by_the_worker(api, dsn) == [800]
     api.delete("/subscriptions/sub", on_termination_invoice="skip")
     assert seen_by_the_worker(api, dsn) == [1_000]
+
+
+def test_usage_that_is_counted_while_another_worker_reckons_is_reckoned_next(api: Api, dsn: str) -> None:
+    api.customer()
+    api.plan(charges=[charge(api.metric())])
+    api.subscribe()
+    row = open_wallet(api, "10")
+    send(api, dsn, 1, "first")
+    now = datetime.now(UTC)
+    with psycopg.connect(dsn) as other:
+        assert ongoing_balances.refresh(other, api.organization.id, now=now) == 1
+        send(api, dsn, 2, "second")
+        assert seen_by_the_worker(api, dsn) == [1_000]
+        other.commit()
+    assert seen_by_the_worker(api, dsn) == [700]
+    assert api.row("select count(*) from wallet_to_refresh") == (0,)
+    assert look(api, row)["ongoing_usage_balance_cents"] == 300
 
 
 def test_a_wallet_that_has_topped_itself_up_is_depleted_no_more(api: Api, dsn: str) -> None:

@@ -257,16 +257,14 @@ def take(conn: Connection[Any], drafts: Iterable[InvoiceDraft]) -> list[WalletTr
 
 
 _TO_REFRESH = "insert into wallet_to_refresh (customer_id, organization_id, since)"
-_SINCE_BEFORE = (
-    "on conflict (customer_id) do update set since = least(wallet_to_refresh.since, excluded.since)"
-)
+_UNLESS_THERE = "on conflict (customer_id) do nothing"
 
 
 def set_out_of_date(conn: Connection[Any], customer_ids: Collection[UUID], *, at: datetime) -> None:
-    """The ongoing balances of these customers' wallets are to be reckoned again."""
+    """The ongoing balances of these customers' wallets are to be reckoned again; the customers are locked."""
     conn.execute(
         f"{_TO_REFRESH} select distinct customer_id, organization_id, %s::timestamptz from wallet"
-        f" where customer_id = any(%s::uuid[]) and status = 'active' {_SINCE_BEFORE}",
+        f" where customer_id = any(%s::uuid[]) and status = 'active' {_UNLESS_THERE}",
         [at, uuid_array(customer_ids)],
     )
 
@@ -275,7 +273,7 @@ def set_shares_out_of_date(conn: Connection[Any], wallet_ids: Collection[UUID], 
     """What the customers of these wallets use is to be shared again; the customers are locked."""
     conn.execute(
         f"{_TO_REFRESH} select distinct customer_id, organization_id, %s::timestamptz from wallet where status = 'active'"
-        f" and customer_id in (select customer_id from wallet where id = any(%s::uuid[])) {_SINCE_BEFORE}",
+        f" and customer_id in (select customer_id from wallet where id = any(%s::uuid[])) {_UNLESS_THERE}",
         [at, uuid_array(wallet_ids)],
     )
 
@@ -291,30 +289,6 @@ def terminate(conn: Connection[Any], wallet_ids: Collection[UUID], *, now: datet
         " where wallet_id = any(%s) and status = 'active'",
         [now, now, list(wallet_ids)],
     )
-
-
-def mark_of_subscriptions(conn: Connection[Any], of: Collection[tuple[UUID, str]], *, now: datetime) -> bool:
-    """The ongoing balances of wallets are out of date whose customers have these subscriptions: (organization, external id).
-
-    Customers that someone else has locked are left out; whether there were none of these. A customer is always locked
-    before its wallets, so that nobody waits for each other.
-    """
-    values = {
-        "owners": uuid_array(owner for owner, _ in of),
-        "external": text_array(external_id for _, external_id in of),
-    }
-    concerned = (
-        "select w.customer_id from unnest(%(owners)s::uuid[], %(external)s::text[]) as e (organization_id, external_id)"
-        " join subscription s on s.organization_id = e.organization_id and s.external_id = e.external_id"
-        " and s.status = 'active' join wallet w on w.customer_id = s.customer_id and w.status = 'active'"
-        " and not exists (select from wallet_to_refresh r where r.customer_id = w.customer_id)"
-    )
-    rows = conn.execute(
-        f"select id from customer where id in ({concerned}) for no key update skip locked", values
-    ).fetchall()
-    _set_out_of_date_by_clock(conn, [customer_id for (customer_id,) in rows], now=now)
-    left = conn.execute(f"select exists ({concerned})", values).fetchone()
-    return not (left and left[0])
 
 
 def mark(conn: Connection[Any], of: Collection[tuple[UUID, str]]) -> None:
@@ -394,7 +368,7 @@ def _set_out_of_date_by_clock(
     conn.execute(
         f"{_TO_REFRESH} select distinct w.customer_id, w.organization_id, coalesce(o.test_now, %s::timestamptz)"
         " from wallet w join organization o on o.id = w.organization_id"
-        f" where w.customer_id = any(%s::uuid[]) and w.status = 'active' {_SINCE_BEFORE}",
+        f" where w.customer_id = any(%s::uuid[]) and w.status = 'active' {_UNLESS_THERE}",
         [now, uuid_array(customer_ids)],
     )
 
@@ -408,7 +382,7 @@ def mark_organization(conn: Connection[Any], organization_id: UUID, *, now: date
     )
     conn.execute(
         f"{_TO_REFRESH} select distinct customer_id, organization_id, %s::timestamptz from wallet"
-        f" where organization_id = %s and status = 'active' {_SINCE_BEFORE}",
+        f" where organization_id = %s and status = 'active' {_UNLESS_THERE}",
         [now, organization_id],
     )
 

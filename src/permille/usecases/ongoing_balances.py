@@ -64,16 +64,13 @@ def refresh_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
 
 
 def detect(conn: Connection[Any], *, now: datetime) -> bool:
-    """Mark the wallets of whose customers events were counted or amended; whether there is more to look through."""
-    if wallets.take_marks(conn, limit=BATCH, now=now):
-        return True
+    """Say whose wallets are out of date, as events of theirs were counted or amended; whether there may be more to say."""
     piece = counted_after(conn, Follows.WALLETS, is_any=wallets.is_any_active)
-    if piece is None:
-        return False
-    if piece.subscriptions and not wallets.mark_of_subscriptions(conn, piece.subscriptions, now=now):
-        return False
-    arrivals.set_seen(conn, Follows.WALLETS, piece.until)
-    return piece.is_more
+    if piece is not None:
+        wallets.mark(conn, piece.subscriptions)
+        arrivals.set_seen(conn, Follows.WALLETS, piece.until)
+    taken = wallets.take_marks(conn, limit=BATCH, now=now)
+    return taken or (piece is not None and piece.is_more)
 
 
 def refresh_now(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:
