@@ -115,39 +115,6 @@ def reachable_path() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-CUSTOMER_IS_LOCKED = """
-create function customer_is_locked() returns trigger language plpgsql as $$
-declare
-    holder record;
-    locked boolean;
-begin
-    select xmin::text::xid8 as changed, xmax::text::xid8 as locked, xmax as several into holder
-    from customer where id = case when tg_op = 'DELETE' then old.customer_id else new.customer_id end;
-    locked := pg_xact_status(holder.changed) = 'in progress';
-    begin
-        locked := locked or pg_xact_status(holder.locked) = 'in progress';
-    exception when others then
-        null;
-    end;
-    begin
-        locked := locked or exists (
-            select from pg_get_multixact_members(holder.several) m where pg_xact_status(m.xid::text::xid8) = 'in progress'
-        );
-    exception when others then
-        null;
-    end;
-    if not coalesce(locked, false) then
-        raise exception 'the customer % is not locked', to_jsonb(old) || to_jsonb(new);
-    end if;
-    return null;
-end $$;
-
-create trigger customer_is_locked after insert or update or delete on wallet_to_refresh
-for each row execute function customer_is_locked();
-"""
-"""Who writes which wallets are to be refreshed has locked their customer, else what it says may be lost."""
-
-
 @pytest.fixture(scope="session")
 def postgres(reachable_session_path: Path) -> Iterator[EmbeddedPostgres]:
     """A server with an empty, migrated database: the template of every test's own."""
@@ -156,7 +123,6 @@ def postgres(reachable_session_path: Path) -> Iterator[EmbeddedPostgres]:
         migrate(server.dsn)
         with psycopg.connect(server.dsn) as conn:  # as if more than 32 bits had been used up
             conn.execute("alter table series alter column id restart with 5000000000")
-            conn.execute(CUSTOMER_IS_LOCKED)
         yield server
 
 
