@@ -11,9 +11,8 @@ THIS_THREAD = Path("/proc/thread-self")
 def seconds_of(process: Path) -> tuple[float, float] | None:
     """On a processor, and ready without one, by its folder under /proc; None where the kernel doesn't say."""
     try:
-        file = os.open(
-            f"{process}/schedstat", os.O_RDONLY
-        )  # each request looks at it: half of what `Path` takes
+        # Each request looks at it: this is half of what `Path` takes.
+        file = os.open(f"{process}/schedstat", os.O_RDONLY)
         try:
             took, waited, _ = os.read(file, 64).split()
         finally:
