@@ -125,6 +125,36 @@ def test_the_issuing_date_follows_the_customers_own_rules(api: Api) -> None:
     assert dates() == ("finalized", "2024-03-31", "2024-04-01")
 
 
+def test_a_draft_whose_terms_change_has_the_dates_of_one_that_was_made_with_them(api: Api) -> None:
+    def billing(anchor: str, adjustment: str, grace: int) -> dict[str, Any]:
+        return {PERIOD_END: anchor, ADJUSTED: adjustment, "invoice_grace_period": grace}
+
+    anchors, adjustments = (
+        ("next_period_start", "current_period_end"),
+        ("keep_anchor", "align_with_finalization_date"),
+    )
+    terms = [
+        {"net_payment_term": 3 * grace, "billing_configuration": billing(anchor, adjustment, grace)}
+        for anchor in anchors for adjustment in adjustments for grace in (1, 4, 9)
+    ]  # fmt: skip
+    api.plan("pro", amount_cents=3_100)
+    for number, each in enumerate([*terms, terms[0]]):
+        api.customer(f"cus{number}", **each, timezone="Asia/Tokyo")
+        api.subscribe(f"sub{number}", external_customer_id=f"cus{number}")
+    move(api, 2024, 3, 31, 16)
+
+    def dates(number: int) -> Any:
+        (draft,) = api.get("/invoices", external_customer_id=f"cus{number}")["invoices"]
+        days = ("issuing_date", "payment_due_date", "net_payment_term")
+        return draft["status"], *(draft[name] for name in days)
+
+    of_terms = [dates(number) for number in range(len(terms))]
+    assert len(set(of_terms)) >= 9, "they differ"
+    for each, expected in zip(terms, of_terms, strict=True):
+        api.customer(f"cus{len(terms)}", **each)
+        assert dates(len(terms)) == expected, each
+
+
 @pytest.mark.parametrize("is_billed_before", [True, False], ids=["billed before", "not billed before"])
 @pytest.mark.parametrize(("ends_by", "last_day"), [("upgrade", 0), ("termination", 100)])
 def test_the_fee_of_a_period_is_billed_once_where_a_subscription_ends_on_the_day_after_it(
