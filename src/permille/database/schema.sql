@@ -1348,6 +1348,14 @@ create table user_session (
 
 create index user_session_of_user on user_session (user_id);
 
+-- Forms of the web admin that were done, so that each is done once.
+create table sent_form (
+    session_digest bytea not null references user_session (digest) on delete cascade,
+    digest bytea not null, -- SHA-256 of the page's token, the address and the fields
+    led_to text not null, -- the address of what came of it
+    primary key (session_digest, digest)
+);
+
 -- A second factor of sign-in: codes by time (RFC 6238).
 create table second_factor (
     user_id uuid primary key references app_user (id),

@@ -31,6 +31,7 @@ from permille.store.activity import ActorKind
 from permille.store.sessions import Session
 from permille.store.users import User
 from permille.usecases import activity, sessions as session_usecase
+from permille.web import sent_once
 from permille.web.forms import problems_of, read_form
 from permille.web.rendering import framed, plain
 from permille.web.security import HEADERS, cookie_name, is_from_here, is_https
@@ -297,7 +298,11 @@ def _submitted(
     try:
         with engine.pool.connection() as conn:
             visit = _allowed_visit(engine, conn, request, writers, form)
+            led_to = sent_once.begin(visit, request.url.path)
+            if led_to is not None:
+                return RedirectResponse(led_to, 303)
             done = do(visit, operation_of(request), submit)
+            sent_once.end(visit, request.url.path, done)
             return framed(visit, done.page, done.status) if done.page else RedirectResponse(done.to, 303)
     except Refusal as refusal:
         problems = problems_of(refusal)
