@@ -11,10 +11,15 @@ import pytest
 
 from permille.niceness import NICE
 
+PROGRAMS = {
+    "lowered": "import os; from permille.niceness import lower; os.setsid(); lower(os.getpid())",
+    "gives way": "from permille.out.pdf.typst_child import give_way; give_way()",
+}
 
-@pytest.mark.parametrize("module", ["permille.niceness", "permille.out.pdf.typst_child"])
-def test_a_process_gives_way(module: str) -> None:
-    program = f"import os, sys; from {module} import give_way; give_way(); print(os.getpid(), flush=True); sys.stdin.read()"
+
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
+def test_a_process_gives_way(program: str) -> None:
+    program += "; import os, sys; print(os.getpid(), flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

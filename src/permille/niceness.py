@@ -10,12 +10,6 @@ NICE = 10
 """A tenth of what another process gets of a processor that both want."""
 
 
-def give_way() -> None:
-    """Lower the priority of this process, for good. It gets a session of its own."""
-    os.setsid()
-    lower(os.getpid())
-
-
 def lower(pid: int) -> None:
     """Lower the priority of a process of ours that has a session of its own, and of that session.
 

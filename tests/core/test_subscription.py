@@ -145,6 +145,14 @@ def test_the_end_of_a_trial_is_due_before_the_boundary():
     assert due(subscription(), in_arrears, **how).next_billing_at == datetime(2024, 4, 1, tzinfo=UTC)
 
 
+def test_the_end_of_a_trial_that_was_billed_earlier_today_is_not_due_again():
+    first = NOW - timedelta(days=10, hours=1)
+    trial = plan(trial_period=Decimal(10), pay_in_advance=True)
+    billed = subscription(started_at=first, trial_ended_at=first + timedelta(days=10))
+    again = due(billed, trial, timezone="UTC", first_started_at=first, now=NOW)
+    assert again.next_billing_at == datetime(2024, 4, 1, tzinfo=UTC)
+
+
 def test_a_life_goes_on_through_changes_of_plan_and_ends_with_the_subscription():
     def row(number, **fields):
         return subscription(id=UUID(int=number), created_at=NOW + timedelta(days=number), **fields)

@@ -14,9 +14,10 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,13 @@ TURNS = 2
 """How often quiet and noise alternate."""
 KINDS = ("event", "read", "usage", "bill", "webhook")
 MONTH = timedelta(days=31)
+BILLED = 4
+"""So many organizations have bills, a second apart: enough for a p99 that isn't the slowest one."""
 SETTLE_SECONDS = 6.0
 """After so long what the noise has begun is done, or goes on beside the quiet turn."""
 
 Times = dict[str, list[float]]
+Arrived = dict[tuple[str, str], float]
 
 
 @contextmanager
@@ -52,15 +56,15 @@ def going_first() -> Iterator[None]:
 
 
 @contextmanager
-def receiver() -> Iterator[tuple[int, dict[str, float]]]:
-    """A webhook endpoint: its port, and when which invoice came in, by the day it was issued."""
-    arrived: dict[str, float] = {}
+def receiver() -> Iterator[tuple[int, Arrived]]:
+    """Webhook endpoints, by path: their port, and when which invoice came in, by the path and the day it was issued."""
+    arrived: Arrived = {}
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = json.loads(self.rfile.read(int(self.headers["content-length"])))
             if body["webhook_type"] == "invoice.created":
-                arrived.setdefault(body["invoice"]["issuing_date"], time.monotonic())
+                arrived.setdefault((self.path, body["invoice"]["issuing_date"]), time.monotonic())
             self.send_response(200)
             self.end_headers()
 
@@ -75,45 +79,68 @@ def receiver() -> Iterator[tuple[int, dict[str, float]]]:
         server.shutdown()
 
 
-class Neighbour:
-    """Two quiet organizations, over and over: a live one sends an event, reads and looks at usage, one in test mode moves its clock by a month."""
+def sell(client: httpx2.Client) -> None:
+    """A metric, a plan with a price for it, and a customer's subscription to it."""
 
-    def __init__(self, client: httpx2.Client, testing: httpx2.Client, arrived: dict[str, float]) -> None:
-        self.client, self.testing, self.arrived = client, testing, arrived
+    def post(path: str, **body: Any) -> Any:
+        answer = client.post(path, json=body)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    metric = {"name": "m", "code": "m", "aggregation_type": "sum_agg", "field_name": "n"}
+    made = post("/billable_metrics", billable_metric=metric)["billable_metric"]
+    charge = {
+        "billable_metric_id": made["lago_id"],
+        "charge_model": "standard",
+        "properties": {"amount": "1"},
+    }
+    plan = {
+        "name": "p",
+        "code": "p",
+        "interval": "monthly",
+        "amount_cents": 100,
+        "amount_currency": "EUR",
+    }
+    post("/plans", plan={**plan, "pay_in_advance": False, "charges": [charge]})
+    post("/customers", customer={"external_id": "c", "currency": "EUR"})
+    subscription = {"external_customer_id": "c", "plan_code": "p", "external_id": "s"}
+    post("/subscriptions", subscription=subscription)
+
+
+class Billed:
+    """An organization in test mode that moves its clock by a month, over and over, and hears of its invoices at `path`."""
+
+    def __init__(self, client: httpx2.Client, path: str) -> None:
+        self.client, self.path = client, path
         self.now = datetime(2024, 1, 1, tzinfo=UTC)
+
+    def set_up(self, webhook_port: int) -> None:
+        sell(self.client)
+        hook = {"webhook_url": f"http://127.0.0.1:{webhook_port}{self.path}"}
+        answer = self.client.post("/webhook_endpoints", json={"webhook_endpoint": hook})
+        assert answer.status_code == 200, answer.text
+
+    def bill(self) -> httpx2.Response:
+        self.now = (self.now + MONTH).replace(day=1)
+        return self.client.put("/test_clock", json={"test_clock": {"now": self.now.isoformat()}})
+
+    @property
+    def latest(self) -> tuple[str, str]:
+        """The path and the day of the latest invoice."""
+        return self.path, self.now.date().isoformat()
+
+
+class Neighbour:
+    """Quiet organizations, over and over: a live one sends an event, reads and looks at usage, others have bills."""
+
+    def __init__(self, client: httpx2.Client, billed: Sequence[Billed], arrived: Arrived) -> None:
+        self.client, self.billed, self.arrived = client, billed, arrived
         self.number = 0
 
     def set_up(self, webhook_port: int) -> None:
-        for client in (self.client, self.testing):
-            self._sell(client)
-        hook = {"webhook_url": f"http://127.0.0.1:{webhook_port}/"}
-        answer = self.testing.post("/webhook_endpoints", json={"webhook_endpoint": hook})
-        assert answer.status_code == 200, answer.text
-
-    def _sell(self, client: httpx2.Client) -> None:
-        def post(path: str, **body: Any) -> Any:
-            answer = client.post(path, json=body)
-            assert answer.status_code == 200, answer.text
-            return answer.json()
-
-        metric = {"name": "m", "code": "m", "aggregation_type": "sum_agg", "field_name": "n"}
-        made = post("/billable_metrics", billable_metric=metric)["billable_metric"]
-        charge = {
-            "billable_metric_id": made["lago_id"],
-            "charge_model": "standard",
-            "properties": {"amount": "1"},
-        }
-        plan = {
-            "name": "p",
-            "code": "p",
-            "interval": "monthly",
-            "amount_cents": 100,
-            "amount_currency": "EUR",
-        }
-        post("/plans", plan={**plan, "pay_in_advance": False, "charges": [charge]})
-        post("/customers", customer={"external_id": "c", "currency": "EUR"})
-        subscription = {"external_customer_id": "c", "plan_code": "p", "external_id": "s"}
-        post("/subscriptions", subscription=subscription)
+        sell(self.client)
+        for each in self.billed:
+            each.set_up(webhook_port)
 
     def event(self) -> httpx2.Response:
         self.number += 1
@@ -127,25 +154,26 @@ class Neighbour:
         query = {"external_subscription_id": "s"}
         return self.client.get("/customers/c/current_usage", params=query)
 
-    def bill(self) -> httpx2.Response:
-        self.now = (self.now + MONTH).replace(day=1)
-        return self.testing.put("/test_clock", json={"test_clock": {"now": self.now.isoformat()}})
-
     def measure(self, seconds: float) -> Times:
         """How long each kind of request took, and webhooks from the bill on."""
         took: Times = {kind: [] for kind in KINDS}
-        billed: dict[str, float] = {}
+        issued: Arrived = {}
         until = time.monotonic() + seconds
 
-        def repeat(kind: str, send: Callable[[], httpx2.Response], pause: float) -> None:
+        def repeat(kind: str, send: Callable[[], httpx2.Response], pause: float, late: float) -> None:
+            time.sleep(late)
             while time.monotonic() < until:
                 began = time.monotonic()
                 answer = send()
                 took[kind].append(time.monotonic() - began)
                 assert answer.status_code == 200, f"{kind}: {answer.status_code} {answer.text}"
-                if kind == "bill":
-                    billed[self.now.date().isoformat()] = began
                 time.sleep(pause)
+
+        def bill(payer: Billed) -> httpx2.Response:
+            began = time.monotonic()
+            answer = payer.bill()
+            issued[payer.latest] = began
+            return answer
 
         problems: list[BaseException] = []
 
@@ -156,10 +184,10 @@ class Neighbour:
                 problems.append(error)
 
         kinds = [
-            ("event", self.event, 0.03),
-            ("read", self.read, 0.05),
-            ("usage", self.usage, 0.05),
-            ("bill", self.bill, 0.5),
+            ("event", self.event, 0.03, 0.0),
+            ("read", self.read, 0.05, 0.0),
+            ("usage", self.usage, 0.05, 0.0),
+            *(("bill", partial(bill, each), 1.0, nth / BILLED) for nth, each in enumerate(self.billed)),
         ]
         threads = [threading.Thread(target=guarded, args=each) for each in kinds]
         for thread in threads:
@@ -168,10 +196,10 @@ class Neighbour:
             thread.join()
         assert not problems, problems
         waits_until = time.monotonic() + 10
-        while not billed.keys() <= self.arrived.keys() and time.monotonic() < waits_until:
+        while not issued.keys() <= self.arrived.keys() and time.monotonic() < waits_until:
             time.sleep(0.05)
         never = waits_until + 60
-        took["webhook"] = [self.arrived.get(day, never) - began for day, began in billed.items()]
+        took["webhook"] = [self.arrived.get(each, never) - began for each, began in issued.items()]
         return took
 
 
@@ -251,12 +279,18 @@ def neighbours(folder: Path) -> Iterator[tuple[Neighbour, int, str]]:
     """Quiet organizations on a server of their own, that server's port, and the key of a noisy one."""
     with live_server(folder, limits={}) as server, receiver() as (port, arrived):
         test = {"test_mode": True, "now": "2024-01-01T00:00:00Z"}
-        fields = {"noisy": test, "testing": test, "live": {}}
+        names = [f"billed {number}" for number in range(BILLED)]
+        fields = {"noisy": test, "live": {}, **dict.fromkeys(names, test)}
         keys = {name: server.organization(name=name, **each)["api_key"] for name, each in fields.items()}
         with server.client(keys["noisy"]) as client:
             noise.set_up(client)
-        with server.client(keys["live"]) as live, server.client(keys["testing"]) as testing:
-            neighbour = Neighbour(live, testing, arrived)
+        with ExitStack() as clients:
+            live = clients.enter_context(server.client(keys["live"]))
+            billed = [
+                Billed(clients.enter_context(server.client(keys[name])), f"/{number}")
+                for number, name in enumerate(names)
+            ]
+            neighbour = Neighbour(live, billed, arrived)
             neighbour.set_up(port)
             yield neighbour, server.port, keys["noisy"]
 

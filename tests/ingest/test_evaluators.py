@@ -55,6 +55,13 @@ def test_a_child_of_low_priority_finds_the_same_values(evaluators: Evaluators) -
     assert children() == before
 
 
+def test_a_child_has_a_low_priority_before_it_has_begun() -> None:
+    child = evaluators_module._Child()
+    priority, session = os.getpriority(os.PRIO_PROCESS, child.process.pid), os.getsid(child.process.pid)
+    child.end()
+    assert (priority, session) == (max(NICE, os.getpriority(os.PRIO_PROCESS, 0)), child.process.pid)
+
+
 def test_one_that_has_died_is_replaced(evaluators: Evaluators) -> None:
     before = children()
     evaluators.evaluate(WANTED)

@@ -1256,10 +1256,10 @@ class Oracle:
     def _bill(self, customer: Customer, turn: list[tuple[Subscription, str]]) -> None:
         """Bill what belongs together: what another billing entity bills is on another invoice."""
         together = receivables.apart(turn)
+        if len({row.issuer for row, _ in turn}) > 1:
+            self.played.add("own_entities_apart")
         self.excess = []
         for parts in together:
-            if len(together) > 1:
-                self.played.add("own_entities_apart")
             self._bill_together(customer, parts, turn)
         for each in self.excess:  # it is for later instants
             progressive.give_back(self, customer, *each)
@@ -1406,10 +1406,12 @@ class Oracle:
                 last = end if why in {"end", "upgrade"} else end - timedelta(microseconds=1)
                 begin, until = row.day(start), row.day(last) + timedelta(days=1)
                 used = (until - begin).days - (1 if why == "upgrade" else 0)
-                missing = Fraction(charge["minimum"] * max(used, 0), (after - first).days) - cents
-                if missing > 0:
-                    fee = self.charge_fee(row, charge["metric"], Fraction(1), missing, owner)
-                    yield catalogue.fill_up(self, row, charge, fees, fee) if in_unit else fee
+                agreed = Fraction(charge["minimum"] * max(used, 0), (after - first).days)
+                if agreed > cents:
+                    fee = self.charge_fee(row, charge["metric"], Fraction(1), agreed - cents, owner)
+                    precise = agreed - sum((each.precise for each in fees), Fraction(0))
+                    filled = catalogue.fill_up(self, row, charge, fees, fee) if in_unit else None
+                    yield filled or replace(fee, precise=precise)
 
     def used_period(self, row: Subscription, why: str, at: datetime) -> tuple[datetime, datetime, date, date]:
         """The usage that is billed at an instant: from when to when, and the days of the whole period."""

@@ -114,7 +114,7 @@ def _left_of(row: Subscription, before: Bill) -> int:
 
 def _spread(left: int, fees: list[Fee], before: Bill) -> int:
     """Take what is left of an invoice at a threshold off usage; how much of it that is."""
-    charges = [fee.code for fee in before.fees]
+    charges = [fee.code for fee in before.all_fees if fee.cents or (fee.group and fee.precise)]
     fees = [fee for fee in fees if fee.kind == "charge" and fee.code in charges]
     amount = min(left, sum(fee.cents for fee in fees))
     billed = {(fee.code, fee.place, fee.group): fee.cents for fee in before.fees}

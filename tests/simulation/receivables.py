@@ -126,9 +126,9 @@ def name(oracle: Oracle, action: Action) -> bool:
 
 
 def apart(parts: list[tuple[Subscription, str]]) -> list[list[tuple[Subscription, str]]]:
-    """What is billed at an instant by billing entity, in the order of their codes."""
-    codes = sorted({row.issuer for row, _ in parts})
-    return [[each for each in parts if each[0].issuer == code] for code in codes]
+    """What is billed at an instant by billing entity, in the order of their codes; ends of trials are billed apart."""
+    places = sorted({(row.issuer, why == "trial") for row, why in parts})
+    return [[each for each in parts if (each[0].issuer, each[1] == "trial") == place] for place in places]
 
 
 def lose(oracle: Oracle, action: Action) -> bool:

@@ -11,8 +11,8 @@ import pytest
 from psycopg_pool import PoolTimeout
 
 from permille.database import connections as under_test
-from permille.database.connections import is_alive, is_passing, is_unavailable, open_pool
-from tests.live import PATIENCE_SECONDS
+from permille.database.connections import Pool, is_alive, is_passing, is_unavailable, open_pool
+from tests.live import PATIENCE_SECONDS, wait_until
 
 
 def terminate(db: psycopg.Connection[Any], name: str) -> None:
@@ -35,6 +35,29 @@ def test_a_pool_gives_none_of_the_connections_that_were_lost_while_idle(
             with pool.connection() as conn:
                 assert conn.execute("select 1").fetchone() == (1,)
         assert time.monotonic() - began < 1
+    finally:
+        pool.close()
+
+
+def all_are_back(pool: Pool) -> bool:
+    stats = pool.get_stats()
+    return stats["pool_available"] == stats["pool_size"]
+
+
+def test_a_pool_gives_the_connection_that_was_used_last(dsn: str) -> None:
+    """One that was used knows tables and has its plans: in turns, each of a bill's statements would be planned on all of them."""
+    pool = open_pool(dsn, size=3, name="test-last")
+    try:
+        with ExitStack() as stack:
+            first, second, third = (stack.enter_context(pool.connection()) for _ in range(3))
+            at_once = {each.info.backend_pid for each in (first, second, third)}
+        given = []
+        for _ in range(3):
+            wait_until(lambda: all_are_back(pool))  # a thread gives them back
+            with pool.connection() as conn:
+                given.append(conn.info.backend_pid)
+        assert len(at_once) == 3
+        assert len(set(given)) == 1
     finally:
         pool.close()
 

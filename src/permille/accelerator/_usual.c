@@ -58,6 +58,8 @@ static PyObject *packed(PyObject **items, Py_ssize_t n)
 #include "identity.h"
 #include "columns.h"
 #include "shape.h"
+#include "protobuf.h"
+#include "alike.h"
 #include "spans.h"
 
 /* ---- an organization, and its codes of one version of the metering ---- */

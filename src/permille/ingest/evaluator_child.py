@@ -9,13 +9,11 @@ import sys
 from multiprocessing.connection import Connection
 
 from permille.core.metering.expression import evaluate_all
-from permille.niceness import give_way
 
 IDLE_SECONDS = 60.0
 
 
 def main() -> None:
-    give_way()  # what others send is stored meanwhile
     with Connection(int(sys.argv[1])) as parent:
         try:
             while parent.poll(IDLE_SECONDS):

@@ -237,8 +237,11 @@ def due(
         after = max(after, subscription.charges_billed_until)
     facts = facts_of(subscription, plan, timezone=timezone, first_started_at=first_started_at)
     ending_at = subscription.ending_at
+    next_at = next_billing_at(facts, after=after)
+    if next_at == subscription.trial_ended_at:  # today, and it is billed
+        next_at = next_billing_at(facts, after=next_at)
     return Due(
-        next_billing_at=next_billing_at(facts, after=after),
+        next_billing_at=next_at,
         activates_at=None,
         ends_at=start_of_day(ending_at, timezone) if ending_at else None,
         end_alert_at=next_end_alert(ending_at, timezone=timezone, after=now),
