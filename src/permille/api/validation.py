@@ -23,6 +23,7 @@ from starlette.datastructures import QueryParams
 from permille.core.bounds import EARLIEST, LATEST
 from permille.core.errors import Invalid
 from permille.core.instants import parse_instant
+from permille.core.mail import are_addresses
 from permille.core.money import CURRENCIES, exact
 from permille.out.pdf.language import LANGUAGES, known_locale
 
@@ -111,6 +112,13 @@ class Fields:
         if mandatory and not value.strip():
             self.refuse(name, MANDATORY)
         return value
+
+    def email(self, name: str, *, before: str | None = None) -> str | None:
+        """An address of mail, or several with commas between them; what was there before is taken as it is."""
+        text = self.text(name, limit=LONG_TEXT)
+        if text and text != before and not are_addresses(text):
+            self.refuse(name, "invalid_email_format")
+        return text
 
     def whole(
         self, name: str, *, minimum: int = -BIGINT_MAX, maximum: int = BIGINT_MAX, code: str = OUT_OF_RANGE

@@ -43,6 +43,8 @@ WORDS = {
     "must_be_true_unless_pay_in_advance": "Only what is paid in advance goes without an invoice.",
     "only_compatible_with_pay_in_advance_and_non_invoiceable": "Only fees in advance that have no invoice are gathered.",
     "invalid_value": "This value can't be used.",
+    "invalid_email_format": "Give an address like ap@example.com, or several with commas between them.",
+    "subscription_has_plan": "A subscription with this id runs on this plan already: give the new one an id of its own.",
     "invalid_color": "Give a colour as six digits, like #1f4e79.",
     "color_is_too_light": "It can't be read on white: choose a darker one.",
     "invalid_date": "Give a date, like 2026-10-31.",

@@ -153,12 +153,16 @@ async def own_form(engine: Engine, request: Request, takes_files: bool = False) 
         return await read_form(request, share, takes_files=takes_files)
 
 
-def action(engine: Engine, path: str, submit: Submit, *, writers: Sequence[str] = WRITERS) -> Route:
-    """A button without a page of its own: it is refused with a plain page."""
+def action(
+    engine: Engine, path: str, submit: Submit, *, on: Show | None = None, writers: Sequence[str] = WRITERS
+) -> Route:
+    """A button without a page of its own: what is refused is said `on` the page that has it, else on a plain page."""
 
-    def show(visit: Visit) -> HtmlPage:
+    def show(visit: Visit) -> HtmlPage | http.Raw:
         if not visit.problems:
             raise NotFound("page")
+        if on is not None:
+            return on(visit)
         texts = [in_words(code, field) for field, codes in visit.problems.items() for code in codes]
         return HtmlPage(template="not_done.html", context={"texts": texts})
 
