@@ -62,6 +62,23 @@ def country_codes() -> frozenset[str]:
     return frozenset(codes) - _NO_COUNTRIES
 
 
+class FinerAmount(str):
+    """An amount as it was typed that has more decimals than its currency: where it is refused, that is why."""
+
+    __slots__ = ("problem",)
+    problem: str
+
+    @classmethod
+    def than(cls, text: str, unit: str, places: int) -> FinerAmount:
+        """`unit` is what it is in: USD, or credits."""
+        made = cls(text)
+        most = (
+            f"at most {places} decimals" if places > 1 else "at most 1 decimal" if places else "no decimals"
+        )
+        made.problem = f"Amounts in {unit} have {most}, and {text} has more"
+        return made
+
+
 class Fields:
     """Typed reading of one JSON object; problems gather in `errors`, under the names of the fields."""
 
@@ -76,7 +93,8 @@ class Fields:
 
     def refuse(self, name: str, code: str, *, allowed: Collection[str] = ()) -> None:
         """Note a problem; `allowed` are the values that the field takes, when they are a closed set."""
-        self.errors.setdefault(name, []).append(code)
+        given = self.given.get(name)
+        self.errors.setdefault(name, []).append(given.problem if isinstance(given, FinerAmount) else code)
         if 0 < len(allowed) <= ALLOWED_MAX:
             self.allowed[name] = tuple(allowed)
 
@@ -145,6 +163,9 @@ class Fields:
         """A number, or its text, within the bounds, rounded to so many decimals, half away from zero."""
         value = self.given.get(name)
         if value is None:
+            return None
+        if isinstance(value, FinerAmount):
+            self.refuse(name, INVALID)
             return None
         if isinstance(value, str) and _DECIMAL_TEXT.fullmatch(value):
             value = Decimal(value)

@@ -197,6 +197,7 @@ WORDS = {
     "invalid_status": "The invoice has a status that doesn't go with this.",
     "invoiced_fee": "The fee is on an invoice, which is paid or not as a whole.",
 }
+_WHOLE_CENTS = "Give a whole number of the currency's smallest unit, like 1050 for 10.50 USD, or 11 for 11 JPY, which has no decimals."
 _THRESHOLDS_TWICE = "Give usage_thresholds once: of the subscription or in plan_overrides."
 _ADDRESSES = "Give addresses, like ada@example.com."
 _WORDS_OF_FIELDS = {
@@ -225,6 +226,8 @@ def in_words(code: str, field: str = "") -> str:
         return _WORDS_OF_FIELDS[field, code]
     if " " in code:
         return f"{code.removesuffix('.')}."
+    if code == "value_is_invalid" and field.endswith("_cents"):
+        return _WHOLE_CENTS
     if code in WORDS:
         return WORDS[code]
     resource, found, _ = code.partition("_not_found")
