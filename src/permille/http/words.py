@@ -43,6 +43,7 @@ WORDS = {
     "must_be_true_unless_pay_in_advance": "Only what is paid in advance goes without an invoice.",
     "only_compatible_with_pay_in_advance_and_non_invoiceable": "Only fees in advance that have no invoice are gathered.",
     "invalid_value": "This value can't be used.",
+    "sent_a_moment_ago": "You sent the same a moment ago, and it was done. To do it once more, send it again.",
     "invalid_email_format": "Give an address like ap@example.com, or several with commas between them.",
     "subscription_has_plan": "A subscription with this id runs on this plan already: give the new one an id of its own.",
     "invalid_color": "Give a colour as six digits, like #1f4e79.",

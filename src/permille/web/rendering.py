@@ -10,7 +10,7 @@ from typing import Any
 from starlette.responses import Response
 
 from permille.web.security import HEADERS
-from permille.web.sent_once import with_tokens
+from permille.web.sent_once import ASKED, with_tokens
 from permille.web.visit import ADMINS, OWNERS, WRITERS, HtmlPage, Visit
 
 NOTICES = {
@@ -89,7 +89,9 @@ def framed(visit: Visit, page: HtmlPage, status: int = 200) -> Response:
         "query": visit.query,
         **page.context,
     }
-    return _answer(with_tokens(_html(page.template, context)), status)
+    return _answer(
+        with_tokens(_html(page.template, context), is_asked=ASKED in visit.problems.get("base", ())), status
+    )
 
 
 def plain(template: str, status: int = 200, **context: Any) -> Response:
