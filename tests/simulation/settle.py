@@ -115,6 +115,19 @@ class Note:
     balance: int
     made: datetime
     is_correction: bool = False
+    offset: int = 0
+    given_up: int = 0
+    items: Sequence[tuple[Fee, Fraction | int]] = ()
+    """So much of each fee, before taxes and coupons."""
+    of_days_before: bool = False
+    """Whether it is for days on which another plan went on."""
+
+    def give_up(self, cents: int) -> int:
+        """Give up so much of its balance; what is left to be given up elsewhere."""
+        part = max(min(self.balance, cents), 0)
+        self.balance -= part
+        self.given_up += part
+        return cents - part
 
 
 @dataclass
@@ -208,6 +221,9 @@ class Bill:
     periods_at: datetime | None = None
     """When the first of those that replace each other was made: it has the periods."""
     credit_notes: list[Note] = field(default_factory=list)
+    notes_before_void: int = 0
+    given_back: int = 0
+    """What its void has given back to wallets."""
     used_coupons: list[tuple[Coupon, int]] = field(default_factory=list)
     used_notes: list[tuple[Note, int]] = field(default_factory=list)
     used_wallets: list[tuple[Wallet, int]] = field(default_factory=list)
@@ -238,6 +254,18 @@ class Bill:
         """A note is issued."""
         self.came_back += note[0]
         self.taxes_came_back += note[1]
+
+    @property
+    def refundable(self) -> int:
+        """What was paid and is not refunded; a bank has given back what a dispute was lost about."""
+        return 0 if self.is_lost else self.paid - self.refunded
+
+    @property
+    def kept(self) -> int:
+        """What it was paid with, less what its notes and its void have given back."""
+        paid = (0 if self.is_lost else self.paid) + self.notes + self.prepaid
+        back = self.refunded + self.given_back
+        return paid - back - sum(note.credit - note.given_up for note in self.credit_notes)
 
     @property
     def with_taxes(self) -> int:

@@ -990,7 +990,8 @@ create table invoice (
     offset_amount_cents bigint not null default 0, -- what its own credit notes took off what is due
     custom_sections jsonb not null default '[]', -- as they were when it was made
     voided_invoice_id uuid references invoice (id), -- which it replaces
-    original_invoice_id uuid references invoice (id) -- the first of those that replace each other: it has the periods
+    original_invoice_id uuid references invoice (id), -- the first of those that replace each other: it has the periods
+    notes_before_void bigint -- how many credit notes it had when it was voided
 );
 
 create unique index invoice_replacement on invoice (voided_invoice_id) where voided_invoice_id is not null;

@@ -569,9 +569,10 @@ def delete_draft(conn: Connection[Any], invoice_id: UUID, *, now: datetime) -> b
 
 
 def void(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
-    """Void invoices: they keep their numbers, and nothing of them is due."""
+    """Void invoices: they keep their numbers, and nothing of them is due. Notes that they get later are of the void."""
     conn.execute(
-        "update invoice set status = 'voided', voided_at = %(now)s, updated_at = %(now)s, payment_overdue = false"
+        "update invoice set status = 'voided', voided_at = %(now)s, updated_at = %(now)s, payment_overdue = false,"
+        " notes_before_void = (select count(*) from credit_note n where n.invoice_id = invoice.id)"
         " where id = any(%(ids)s)",
         {"now": now, "ids": list(invoice_ids)},
     )

@@ -74,6 +74,7 @@ def routes(engine: Engine) -> list[BaseRoute]:
         *_account(engine),
         *_customers(engine),
         *_catalogue(engine),
+        *_offers(engine),
         *_billing(engine),
         *_developers(engine),
         Route("/app/{rest:path}", _nowhere, methods=["GET"]),
@@ -194,6 +195,11 @@ def _catalogue(engine: Engine) -> list[Route]:
         form_page(engine, "/add-fixed-charge/{code:path}", fixed_charges.blank, fixed_charges.add),
         form_page(engine, "/edit-fixed-charge/{code:path}", fixed_charges.before, fixed_charges.update),
         action(engine, "/delete-fixed-charge/{code:path}", fixed_charges.delete, on=plans.detail),
+    ]
+
+
+def _offers(engine: Engine) -> list[Route]:
+    return [
         page(engine, "/coupons", coupons.listing),
         form_page(engine, "/new-coupon", coupons.blank, coupons.create),
         page(engine, "/coupons/{code:path}", coupons.detail),
