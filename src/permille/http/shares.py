@@ -19,7 +19,7 @@ from uuid import UUID
 from starlette.concurrency import run_in_threadpool
 
 from permille.core.errors import Refusal
-from permille.database.connections import processor_seconds
+from permille.database.connections import processor_seconds, processor_waits
 from permille.http.strain import Strain
 
 Made = TypeVar("Made")
@@ -108,21 +108,23 @@ class Loads:
 
         `owner` says afterwards whose it was; None: nobody's.
         """
-        took = 0.0
+        took = waited = 0.0
 
         def timed() -> Made:
-            nonlocal took
-            began = processor_seconds()
+            nonlocal took, waited
+            before, waits = processor_seconds(), processor_waits()
             try:
                 return work()
             finally:
-                took = processor_seconds() - began
+                took, waited = processor_seconds() - before, processor_waits() - waits
 
         try:
             return await run(timed)
         finally:
             if (found := owner()) is not None:
                 self.add(found, took)
+                if self._takes_little(found):
+                    self.strain.worked(took, waited)
 
     @asynccontextmanager
     async def piece(self, owner: Hashable) -> AsyncIterator[bool]:
@@ -221,6 +223,11 @@ class Loads:
             share = max(LITTLE, (self._all.of_late(now) + uncounted) / owners)
             takes_more = load.of_late(now) + uncounted > share
             return takes_more and any(each.of_late(now) <= LITTLE for each in self._of.values())
+
+    def _takes_little(self, owner: Hashable) -> bool:
+        with self._lock:
+            load = self._of.get(owner)
+            return load is None or load.of_late(self._clock()) <= LITTLE
 
     def _is_new(self, owner: Hashable) -> bool:
         """Whether it has come a moment ago, and others are there."""
