@@ -80,6 +80,32 @@ def test_usage_by_metric(billed: Api) -> None:
         assert billed.get("/analytics/usage", **query)["usages"] == []
 
 
+def test_usage_counts_once_where_a_threshold_billed_it_first(api: Api, send: Sender) -> None:
+    tokens = charge(api.metric(), properties={"amount": "1"}, min_amount_cents=2_500)
+    api.plan("limited", [tokens], usage_thresholds=[{"amount_cents": 1_000}])
+    api.customer()
+    api.subscribe("sub", plan="limited", subscription_at="2024-03-01T00:00:00Z")
+    send(tokens=15)
+    move(api, 2024, 3, 20)
+    send(datetime(2024, 3, 20, tzinfo=UTC), tokens=3)
+    move(api, 2024, 4, 2)
+    made = [each["invoice_type"] for each in api.get("/invoices")["invoices"]]
+    assert sorted(made) == ["progressive_billing", "subscription"]
+    assert figures(api, "invoiced_usage", "invoiced_usages", "amount_cents") == [("2024-04", 2_500)]
+    (used,) = api.get("/analytics/usage")["usages"]
+    assert (used["amount_cents"], used["units"]) == (2_500, "18.0"), "what lacks to the minimum is no unit"
+
+
+def test_a_top_up_is_collected_and_is_no_revenue(api: Api) -> None:
+    api.customer(currency="EUR")
+    wallet = {"external_customer_id": "cus", "currency": "EUR", "rate_amount": "2", "paid_credits": "10"}
+    api.post("/wallets", {"wallet": wallet})
+    move(api, 2024, 3, 6)
+    collected = figures(api, "invoice_collection", "invoice_collections", "amount_cents", "invoices_count")
+    assert collected == [("2024-03", 2_000, 1)]
+    assert figures(api, "gross_revenue", "gross_revenues", "amount_cents") == []
+
+
 def test_what_is_overdue(billed: Api) -> None:
     found = billed.get("/analytics/overdue_balance", months=4)["overdue_balances"]
     assert [(each["month"][:7], each["amount_cents"], len(each["lago_invoice_ids"])) for each in found] == [

@@ -6,12 +6,14 @@ import random
 from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg_pool import ConnectionPool
 
+import permille.database
 from permille.core.instants import microseconds
 from permille.events.draft import Draft
 from permille.store import audit
@@ -23,6 +25,9 @@ from .conftest import START, Api, charge
 from .test_amendments import Sender, amend
 
 Review = Callable[[], None]
+MIGRATION = (
+    Path(permille.database.__file__).parent / "migrations" / "0219_late_usage_beside_charges_in_advance.sql"
+)
 
 
 def ts(*parts: Any) -> datetime:
@@ -462,6 +467,42 @@ def test_charges_in_advance_have_their_own_fees(dsn: str, api: Api, send: Any, r
         advance.bill_live(pool, START)
     assert api.get(f"/events/{late}")["event"]["too_late"] is None, "it has its fee"
     assert api.get(f"/events/{after}")["event"]["too_late"]["lago_invoice_id"] is None
+
+
+@pytest.mark.parametrize("fields", [{}, {"invoiceable": False, "regroup_paid_fees": "invoice"}])
+def test_invoices_of_charges_in_advance_have_billed_nothing_else_of_the_period(
+    dsn: str, api: Api, send: Any, review: Review, fields: Any
+) -> None:
+    calls = api.metric("calls", aggregation_type="count_agg", field_name=None)
+    ahead = charge(calls, pay_in_advance=True, properties={"amount": "1"}, **fields)
+    api.plan(charges=[charge(api.metric(), properties={"amount": "0.1"}), ahead])
+    api.customer()
+    api.subscribe()
+    send(tokens=100)
+    send(code="calls")
+    with ConnectionPool(dsn, min_size=1, max_size=1, open=True) as pool:
+        advance.bill_live(pool, START)
+    for fee in api.get("/fees")["fees"]:
+        if not fee["invoiceable"]:
+            api.put(f"/fees/{fee['lago_id']}", {"fee": {"payment_status": "succeeded"}})
+    move(api, 2024, 4, 2)
+    review()
+    assert proposals(api) == [], "nothing came too late"
+    late = send(ts(2024, 3, 20), tokens=50)
+    review()
+    (proposal,) = proposals(api)
+    said = api.get(f"/events/{late}")["event"]["too_late"]
+    of = api.get(f"/invoices/{proposal['lago_invoice_id']}")["invoice"]
+    assert said["lago_invoice_id"] == of["lago_id"]
+    assert [fee["amount_cents"] for fee in of["fees"] if fee["item"]["code"] == "tokens"] == [10_00]
+    scheduled = api.post(f"/late_usage/{proposal['lago_id']}/bill", None)["late_usage"]
+    assert [proposal["amount_cents"], scheduled["amount_cents"]] == [5_00, 5_00]
+    with psycopg.connect(dsn) as conn:  # as a database with wrong ones is migrated
+        conn.execute("update late_usage set amount_cents = 1500 where id = %s", [proposal["lago_id"]])
+        conn.execute(MIGRATION.read_bytes())
+    review()
+    again = [(each["status"], each["amount_cents"], each["lago_invoice_id"]) for each in proposals(api)]
+    assert again == [("open", 5_00, of["lago_id"])]
 
 
 def test_an_upgrade_takes_late_usage_of_the_plan_before_along(api: Api, send: Any, review: Review) -> None:

@@ -138,9 +138,15 @@ def test_what_is_wrong_is_said(sold: Api) -> None:
     assert refused(one, currency="USD") == {"currency": ["currencies_does_not_match"]}
     assert refused({**one, "units": 10**15, "unit_amount_cents": 10**15}) == {"base": ["amount_out_of_range"]}
     assert api.get("/invoices")["invoices"] == []
-    api.post("/invoices", body(one))
-    dollars = {**one, "unit_amount_cents": 1}
-    assert refused(dollars, currency="USD") == {"currency": ["currencies_does_not_match"]}
+
+
+def test_a_customer_is_billed_in_another_currency_by_prices_that_are_given(sold: Api) -> None:
+    sold.customer(currency="EUR")
+    priced = {"add_on_code": "setup", "units": 3, "unit_amount_cents": 101}
+    dollars = sold.post("/invoices", body(priced, currency="USD"))["invoice"]
+    assert (dollars["currency"], dollars["fees_amount_cents"]) == ("USD", 303)
+    assert {fee["amount_currency"] for fee in dollars["fees"]} == {"USD"}
+    assert sold.get("/customers/cus")["customer"]["currency"] == "EUR"
 
 
 def test_a_draft_is_deleted_and_no_other_invoice(sold: Api) -> None:

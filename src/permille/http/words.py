@@ -97,7 +97,7 @@ WORDS = {
     "unreadable_prices": "This can't be read as a price file of that source.",
     "provider_is_missing": "Give the provider too, like azure/prod-chat-eu.",
     "exceeded_limit": "There are as many as there can be: delete one first.",
-    "currencies_does_not_match": "The customer pays in another currency than this.",
+    "currencies_does_not_match": "An add-on has its price in another currency: give each fee a unit_amount_cents.",
     "wallet_limit_reached": "The customer has as many active wallets as it can have: terminate one first.",
     "wallet_is_terminated": "The wallet is terminated: open another one.",
     "insufficient_credits": "The wallet has fewer credits than that.",

@@ -24,16 +24,19 @@ _FINAL = (
 )
 
 _ISSUED = f"""
-select date_trunc('month', i.issuing_date)::date as month, i.currency, i.id, i.payment_status,
+select date_trunc('month', i.issuing_date)::date as month, i.currency, i.id, i.payment_status, i.invoice_type,
     i.sub_total_excluding_taxes_amount_cents as net_cents, i.total_amount_cents
-from invoice i where {_FINAL} and i.invoice_type <> 'credit' and i.payment_dispute_lost_at is null
+from invoice i where {_FINAL} and i.payment_dispute_lost_at is null
 """
+
+# An invoice at a threshold lists usage that the invoice of its period lists again.
+_LISTS_USAGE = "i.invoice_type <> 'progressive_billing'"
 
 # Fees without an invoice are revenue of the month in which they were made; a credit invoice is none: it is what its credits pay.
 _GROSS_REVENUE = f"""
 select month, currency, sum(net_cents)::bigint as amount_cents, count(id)::bigint as invoices_count
 from (
-    select month, currency, net_cents, id from ({_ISSUED}) issued
+    select month, currency, net_cents, id from ({_ISSUED}) issued where invoice_type <> 'credit'
     union all
     select date_trunc('month', f.created_at, 'UTC')::date, f.amount_currency, f.amount_cents, null
     from fee f
@@ -50,6 +53,7 @@ from (
 group by 1, 2 order by 1, 2
 """
 
+# A credit invoice has to be paid, and what its credits pay is not in the totals of others.
 _COLLECTION = f"""
 select month, currency, payment_status, sum(total_amount_cents)::bigint as amount_cents,
     count(*)::bigint as invoices_count
@@ -60,7 +64,7 @@ _INVOICED_USAGE = f"""
 select date_trunc('month', i.issuing_date)::date as month, i.currency, m.code, sum(f.amount_cents)::bigint as amount_cents
 from invoice i join fee f on f.invoice_id = i.id and f.fee_type = 'charge'
 join charge c on c.id = f.charge_id join billable_metric m on m.id = c.billable_metric_id
-where {_FINAL} group by 1, 2, 3 order by 1, 2, 3
+where {_FINAL} and {_LISTS_USAGE} group by 1, 2, 3 order by 1, 2, 3
 """
 
 # A fee of several months is spread over them, from the month in which its period begins; a weekly one counts in the month
@@ -101,12 +105,13 @@ group by 1, 2 order by 1, 2
 
 _USAGE = f"""
 select date_trunc(%(unit)s, i.issuing_date)::date as starts_on, i.currency, m.code, m.deleted_at is not null as is_deleted,
-    sum(f.amount_cents)::bigint as amount_cents, sum(f.units) as units
+    sum(f.amount_cents)::bigint as amount_cents,
+    coalesce(sum(f.units) filter (where f.true_up_parent_fee_id is null), 0) as units
 from invoice i join fee f on f.invoice_id = i.id and f.fee_type = 'charge'
 join charge c on c.id = f.charge_id join billable_metric m on m.id = c.billable_metric_id
 join customer u on u.id = i.customer_id
 join subscription s on s.id = f.subscription_id join plan p on p.id = s.plan_id
-where i.organization_id = %(organization)s and i.status in ('finalized', 'draft')
+where i.organization_id = %(organization)s and i.status in ('finalized', 'draft') and {_LISTS_USAGE}
     and i.issuing_date >= %(since)s and i.issuing_date < %(until)s
     and (%(currency)s::text is null or i.currency = %(currency)s)
     and (%(customer)s::uuid is null or i.customer_id = %(customer)s) and {_OF_ENTITY}

@@ -118,7 +118,7 @@ from unnest(%(organizations)s::uuid[], %(external_ids)s::text[], %(codes)s::text
 join billable_metric m on m.organization_id = l.organization_id and m.code = l.code and m.deleted_at is null
 join subscription r on r.organization_id = l.organization_id and r.external_id = l.external_subscription_id
 join invoice_subscription p on p.subscription_id = r.id and p.charges_to_at > l.at
-    and p.invoicing_reason <> 'progressive_billing'
+    and p.invoicing_reason not in ('in_advance_charge', 'in_advance_charge_periodic', 'progressive_billing')
     and (m.recurring or p.charges_from_at <= l.at) and l.seq > coalesce(p.counted_to, 0)
 join invoice i on i.id = p.invoice_id and i.status in ('finalized', 'closed')
 on conflict do nothing
@@ -169,7 +169,7 @@ cross join lateral (
 left join lateral (
     select invoice_id, charges_from_at, charges_to_at, seen_to from invoice_subscription
     where not c.in_advance and subscription_id = r.id and charges_to_at > e.at and charges_from_at <= e.at
-        and invoicing_reason <> 'progressive_billing'
+        and invoicing_reason not in ('in_advance_charge', 'in_advance_charge_periodic', 'progressive_billing')
     order by charges_to_at limit 1
 ) p on true
 left join invoice i on i.id = p.invoice_id

@@ -64,10 +64,10 @@ def _currency(
     *,
     now: datetime,
 ) -> str:
-    """The invoice's: the customer's, who gets the first one that it is billed in."""
+    """The invoice's: the customer's unless another is given; prices of add-ons hold in their own alone."""
     own_prices = {each.add_on.amount_currency for each in sold if each.unit_amount_cents is None}
     chosen = currency or customer.currency or sold[0].add_on.amount_currency
-    if customer.currency not in (None, chosen) or own_prices - {chosen}:
+    if own_prices - {chosen}:
         raise Invalid({"currency": ["currencies_does_not_match"]})
     if customer.currency is None:
         customers.update(conn, customer_id=customer.id, columns={"currency": chosen}, now=now)
