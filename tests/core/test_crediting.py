@@ -51,13 +51,17 @@ def billed(*fees: BilledFee, **fields: Any) -> BilledInvoice:
     coupons = sum((each.fee.precise_coupons_amount_cents for each in fees), ZERO)
     known: dict[str, Any] = {
         "is_prepaid": False,
+        "is_voided": False,
         "payment_status": "pending",
         "total_cents": 100_000,
         "paid_cents": 0,
+        "balances_cents": 0,
         "due_cents": 100_000,
         "credited_cents": 0,
+        "given_up_cents": 0,
         "refunded_cents": 0,
         "offset_cents": 0,
+        "given_back_cents": 0,
         "left": CreditLeft(
             sub_total_cents=sum(each.fee.amount_cents for each in fees) - coupons_in_cents(coupons),
             taxes_cents=taxes.amount_cents,
@@ -213,7 +217,8 @@ def test_taxes_that_were_rounded_on_each_fee_come_back_as_they_were_billed(taxes
 def test_a_void_invoice_comes_back_in_two_notes_to_the_cent(invoice: BilledInvoice, percent: int) -> None:
     whole = note_on_all(invoice)
     total = whole.total_amount_cents * percent // 100
-    part, rest = note_on_part(invoice, total), note_on_rest(invoice, total)
+    part = note_on_part(invoice, total, whole_cents=whole.total_amount_cents)
+    rest = note_on_rest(invoice, part, whole_cents=whole.total_amount_cents)
     assert part.total_amount_cents == total
     assert part.total_amount_cents + rest.total_amount_cents == whole.total_amount_cents
     assert sum(item.amount_cents for note in (part, rest) for item in note.items) == invoice.left_cents

@@ -120,4 +120,6 @@ def _note(oracle: Oracle, who: Customer, bill: Bill, items: list[tuple[Fee, int]
     for fee, cents in items:
         fee.credited += cents
         fee.corrected += cents
-    oracle.give(who, bill, Note(total, total - offset, total - offset, oracle.now, is_correction=True))
+    credit = total - offset
+    note_ = Note(total, credit, credit, oracle.now, is_correction=True, offset=offset, items=[*items])
+    oracle.give(who, bill, note_)

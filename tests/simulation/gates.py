@@ -89,7 +89,9 @@ def _credit_days_before(oracle: Oracle, row: Subscription, bill: Bill) -> None:
         for fee, amount in items:
             fee.credited += rounded(amount)
             fee.passed += rounded(amount)
-        oracle.give(row.customer, bill, Note(total, total, total, oracle.now))
+        oracle.give(
+            row.customer, bill, Note(total, total, total, oracle.now, items=items, of_days_before=True)
+        )
 
 
 def _of_days_before(oracle: Oracle, row: Subscription, fee: Fee) -> Fraction:

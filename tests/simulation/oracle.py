@@ -20,6 +20,7 @@ from . import (
     drafts,
     dunning,
     gates,
+    late,
     one_off,
     ongoing,
     plan_fees,
@@ -86,6 +87,7 @@ class Event:
     type: str = ""
     tier: str = ""
     is_void: bool = False
+    amended: bool = False
 
 
 @dataclass
@@ -218,6 +220,10 @@ class Oracle:
         self.versions: list[catalogue.Version] = []
         """Of the price catalogue, as they were approved."""
         self.rows: list[Subscription] = []
+        self.periods: list[Bill] = []
+        """What has billed periods, invoices of nothing too."""
+        self.late: list[late.Late] = []
+        """Late usage that was decided."""
         self.events: dict[str, Event] = {}
         self.numbers = 0
         self.played: set[str] = set()
@@ -645,9 +651,7 @@ class Oracle:
         found = self.bill(action["bill"])
         if found is None or found[1].status != "finalized":
             return False
-        _, bill = found
-        bill.status = "voided"
-        self.take_back(bill)
+        voids.void_alone(self, found[1])
         return True
 
     def _void_with_notes(self, action: Action) -> bool:
@@ -661,13 +665,17 @@ class Oracle:
     def _one_off(self, action: Action) -> bool:
         return one_off.bill(self, action)
 
-    def take_back(self, bill: Bill) -> None:
-        """Coupons and wallets have again what they paid."""
+    def take_back(self, bill: Bill, at_most: int | None = None) -> int:
+        """Coupons and wallets have again what they paid, wallets so much at most. What they got."""
+        left = most = bill.prepaid if at_most is None else at_most
         for coupon, cents in bill.used_coupons:
             coupon.use(-cents, -1)
         for wallet, cents in bill.used_wallets:
-            if not wallet.ended:
-                self._fill(wallet, cents, granted=True)
+            part = 0 if wallet.ended else min(cents, left)
+            left -= part
+            if part:
+                self._fill(wallet, part, granted=True)
+        return most - left
 
     def _again_bill(self, action: Action) -> bool:
         """A voided invoice of subscriptions is made again (4.9), with the taxes of today."""
@@ -688,6 +696,13 @@ class Oracle:
         voided.replaced = True
         receivables.issue(self, customer, bill, voided.entity)
         self.finish(customer, bill)
+        voids.credit_again(
+            self,
+            customer,
+            voided,
+            bill,
+            dict(zip(map(id, voided.all_fees or voided.fees), fees, strict=True)),
+        )
         for row in {id(fee.subscription): fee.subscription for fee in fees}.values():
             row.fees += [fee for fee in fees if fee.subscription is row]
             if row.paid is not None and row.paid[1] is voided:
@@ -707,7 +722,7 @@ class Oracle:
 
     def _fee_again(self, fee: Fee, entity: str) -> Fee:
         taxes = self.taxes_of(fee.subscription, entity)
-        return replace(fee, off=Fraction(0), credited=Fraction(0), taxes=taxes)
+        return replace(fee, off=Fraction(0), credited=Fraction(0), passed=0, taxes=taxes)
 
     def _draft(self, action: Action) -> tuple[Customer, Bill] | None:
         known = [each for each in self.bills() if each[1].status == "draft"]
@@ -755,7 +770,7 @@ class Oracle:
             return False
         (customer, bill), (fee, cents, total) = found, credited
         if action["as"] == "refund":
-            if total > bill.paid - bill.refunded:
+            if total > bill.refundable:
                 return False
             bill.refunded += total
         if action["as"] == "offset":
@@ -765,7 +780,8 @@ class Oracle:
         bill.give_back(bill.note([(fee, cents)]))
         fee.credited += cents
         credit = total if action["as"] == "credit" else 0
-        self.give(customer, bill, Note(total, credit, credit, self.now))
+        offset = total if action["as"] == "offset" else 0
+        self.give(customer, bill, Note(total, credit, credit, self.now, offset=offset, items=[(fee, cents)]))
         return True
 
     def give(self, customer: Customer, bill: Bill, note: Note) -> None:
@@ -804,6 +820,9 @@ class Oracle:
         advance.bill(self, self.events[action["id"]])
         return True
 
+    def _late(self, action: Action) -> bool:
+        return late.decide(self, action)
+
     def _call(self, action: Action) -> bool:
         return self._use(action)
 
@@ -815,7 +834,7 @@ class Oracle:
         event = self.events.get(action["event"])
         if event is None or self._is_ahead(event.metric):
             return False
-        event.is_void = action["value"] is None
+        event.is_void, event.amended = action["value"] is None, True
         for row in self.rows_of(event.subscription):
             self.mark(row)
         if action["value"] is not None:
@@ -958,6 +977,7 @@ class Oracle:
         self.give_back(row)
         if not action["no_bill"]:
             self._bill(row.customer, [(row, why)])
+        late.bill_alone(self, row.customer)
         for each in gates.waiting(self):
             if each.id == row.id:
                 gates.give_up(self, each)
@@ -1280,11 +1300,14 @@ class Oracle:
                 self.marked.add(row.id)
             own = [*self.own_fee(row, why), *self.usage(row, why, turn), *self.fixed(row, why, turn)]
             row.fees += own
+            own += late.take(self, row, why)
             own += (missing := [*self.commitment(row, why)])
             row.fees += missing
             fees += own
         billed = [fee for fee in fees if fee.cents]
         bill = Bill("subscription", billed, self.now, parts=parts, turn=turn, all_fees=fees)
+        bill.counted = self.numbers
+        self.periods.append(bill)
         if parts and (customer.grace or drafts.has_no_price(bill)):
             drafts.begin(self, customer, bill)
         else:
@@ -1492,6 +1515,8 @@ class Oracle:
                 taxes=self.taxes_of(row),
                 plan=row.plan["code"],
                 subscription=row,
+                start=days.opens(begin, row.zone),
+                end=days.opens(until, row.zone),
             )
 
     def _is_left_to(self, parts: list[tuple[Subscription, str]], charge: Action) -> bool:
@@ -1532,16 +1557,18 @@ class Oracle:
             bill.give_back(note)
             left = fee.cents - fee.credited - amount
             fee.credited += rounded(amount)
-            credit = total - (0 if to == "credit" else self._sent_back(bill, fee, left, total, to))
-            self.give(row.customer, bill, Note(total, credit, credit, self.now))
+            refund, offset = (0, 0) if to == "credit" else self._sent_back(bill, fee, left, total, to)
+            credit = total - refund - offset
+            note_ = Note(total, credit, credit, self.now, offset=offset, items=[(fee, amount)])
+            self.give(row.customer, bill, note_)
 
-    def _sent_back(self, bill: Bill, fee: Fee, left: Fraction, total: int, to: str) -> int:
+    def _sent_back(self, bill: Bill, fee: Fee, left: Fraction, total: int, to: str) -> tuple[int, int]:
         """What of a note is refunded, of what was paid beyond what was used, or taken off what is due."""
         with_taxes = fee.left + fee.exact_tax
         paid = with_taxes / bill.with_taxes * bill.paid if bill.with_taxes else Fraction(0)
         used = with_taxes * left / fee.cents
-        refund = max(min(rounded(paid - used), total, bill.paid - bill.refunded), 0)
+        refund = max(min(rounded(paid - used), total, bill.refundable), 0)
         offset = min(total - refund, max(bill.due, 0)) if to == "offset" else 0
         bill.refunded += refund
         bill.offset += offset
-        return refund + offset
+        return refund, offset

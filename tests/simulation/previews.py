@@ -37,7 +37,9 @@ class Preview:
 
 
 def expected(oracle: Oracle, action: Action) -> Preview | None:
-    """None where what comes is no single invoice of what is asked for."""
+    """None where what comes is no single invoice of what is asked for, or has late usage on it."""
+    if any(each.status == "scheduled" for each in oracle.late):
+        return None
     ways = {"next": _next, "end": _end, "change": _change, "offer": _offer}
     found = ways[action["of"]](deepcopy(oracle), action)
     if found is None or not action["coupons"]:

@@ -43,6 +43,8 @@ class Fee:
     """What else its usage is told apart by."""
     ahead: bool = False
     """Whether it is paid for a period to come."""
+    is_late: bool = False
+    """Whether it bills late usage of a period before."""
     price: int = 0
     off: Fraction = Fraction(0)
     credited: Fraction = Fraction(0)
@@ -115,6 +117,19 @@ class Note:
     balance: int
     made: datetime
     is_correction: bool = False
+    offset: int = 0
+    given_up: int = 0
+    items: Sequence[tuple[Fee, Fraction | int]] = ()
+    """So much of each fee, before taxes and coupons."""
+    of_days_before: bool = False
+    """Whether it is for days on which another plan went on."""
+
+    def give_up(self, cents: int) -> int:
+        """Give up so much of its balance; what is left to be given up elsewhere."""
+        part = max(min(self.balance, cents), 0)
+        self.balance -= part
+        self.given_up += part
+        return cents - part
 
 
 @dataclass
@@ -187,6 +202,8 @@ class Bill:
     waits: bool = False
     """Whether it had usage without a price when it was looked at; it is tried again once a clock is set."""
     is_released: bool = False
+    counted: int = 0
+    """The last event that had come in when its usage was priced."""
     finalized: datetime | None = None
     """When it did, where it was a draft."""
     corrected: int = 0
@@ -208,6 +225,9 @@ class Bill:
     periods_at: datetime | None = None
     """When the first of those that replace each other was made: it has the periods."""
     credit_notes: list[Note] = field(default_factory=list)
+    notes_before_void: int = 0
+    given_back: int = 0
+    """What its void has given back to wallets."""
     used_coupons: list[tuple[Coupon, int]] = field(default_factory=list)
     used_notes: list[tuple[Note, int]] = field(default_factory=list)
     used_wallets: list[tuple[Wallet, int]] = field(default_factory=list)
@@ -238,6 +258,18 @@ class Bill:
         """A note is issued."""
         self.came_back += note[0]
         self.taxes_came_back += note[1]
+
+    @property
+    def refundable(self) -> int:
+        """What was paid and is not refunded; a bank has given back what a dispute was lost about."""
+        return 0 if self.is_lost else self.paid - self.refunded
+
+    @property
+    def kept(self) -> int:
+        """What it was paid with, less what its notes and its void have given back."""
+        paid = (0 if self.is_lost else self.paid) + self.notes + self.prepaid
+        back = self.refunded + self.given_back
+        return paid - back - sum(note.credit - note.given_up for note in self.credit_notes)
 
     @property
     def with_taxes(self) -> int:
@@ -276,17 +308,14 @@ def take_coupons(bill: Bill, coupons: Sequence[Coupon], currency: str) -> None:
         if left <= 0:
             return
         fees = [fee for fee in bill.fees if coupon.fits(fee)]
-        is_limited = coupon.metric or coupon.plan
-        base = (
-            min(sum((fee.left for fee in fees), Fraction(0)), Fraction(left))
-            if is_limited
-            else Fraction(left)
-        )
-        cents = coupon.worth(base, currency)
+        whole = Fraction(left)
+        if coupon.metric or coupon.plan:
+            whole = sum((fee.left for fee in fees), Fraction(0))
+        cents = coupon.worth(min(whole, Fraction(left)), currency)
         if cents <= 0:
             continue
         for fee in fees:
-            fee.off = min(fee.off + digits(cents * fee.left / base, 5), Fraction(fee.cents))
+            fee.off += digits(cents * fee.left / whole, 5)
         bill.coupons += cents
         bill.used_coupons.append((coupon, cents))
         coupon.use(cents)

@@ -16,7 +16,7 @@ from .oracle import Oracle
 from .play import run, run_with_deaths
 from .script import COMPONENTS, Script
 
-FIXED = (1, 2, 3, 4, 6, 14, 15, 16, 24, 31, 41, 47, 83, 84, 88, 95, 172, 276, 283, 336)
+FIXED = (1, 2, 3, 4, 6, 7, 14, 16, 24, 31, 41, 47, 73, 83, 88, 95, 172, 276, 283, 336)
 """Together they play all that there is."""
 FRESH = 5
 BESIDES = (
@@ -48,6 +48,9 @@ BESIDES = (
     "own_entities_apart",
     "voided_with_credit",
     "voided_with_refund",
+    "void_after_note",
+    "note_given_up",
+    "credited_again",
     "fees_of_own_plans",
     "changes_made_by_a_fee",
     "changes_called_off_by_a_fee",
@@ -62,6 +65,10 @@ BESIDES = (
     "preview_of_offer",
     "preview_of_later_start",
     "preview_with_coupons",
+    "late_usage_billed",
+    "late_usage_accepted",
+    "late_usage_of_a_commitment",
+    "late_usage_alone",
 )
 """What else there is, of which any world may have some."""
 WITH_DEATHS = 3
@@ -71,7 +78,7 @@ BY_STEPS = 700_019, 800_081
 
 
 def worlds() -> list[int]:
-    """Those of SEED, as `7` or `1-1000`; else twenty that are always the same, and five that are new with each change."""
+    """Those of SEED, as `7` or `1-1000`; else some that are always the same, and five that are new with each change."""
     asked = os.environ.get("SEED")
     if asked:
         first, _, last = asked.partition("-")

@@ -85,6 +85,12 @@ BREAKS = {
     audit.LOTS_ADD_UP: f"{_WALLET} {_LOT} wallet",
     audit.ENTRIES_ARE_OF_SOMETHING: f"{_LOT} customer",
     audit.PREPAID_CREDITS_ADD_UP: "update invoice set prepaid_credit_amount_cents = 5 where sequential_id = 2",
+    audit.GIVEN_BACK_ONCE: f"""{_WALLET} insert into wallet_transaction (id, organization_id, wallet_id, transaction_type,
+    transaction_status, status, source, amount_cents, credit_amount, remaining_amount_cents, priority,
+    invoice_requires_successful_payment, metadata, voided_invoice_id, created_at) select gen_random_uuid(), w.organization_id, w.id,
+    'inbound', 'granted', 'settled', 'manual', 10, 10, 10, 1, false, '[]', i.id, w.created_at from wallet w, invoice i
+    where i.sequential_id = 2; {_NOTE.format(balance=10, taxes="[]")}; update invoice set total_paid_amount_cents = 9,
+    prepaid_credit_amount_cents = 10 where sequential_id = 2""",
     audit.FEES_ADD_UP: "update fee set amount_cents = amount_cents + 1 where id = (select min(id::text)::uuid from fee)",
     audit.TOTALS_ADD_UP: "update invoice set total_amount_cents = total_amount_cents + 1 where sequential_id = 2",
     audit.TAXES_ADD_UP: "update invoice set applied_taxes = '[{\"amount_cents\": 7}]' where sequential_id = 2",

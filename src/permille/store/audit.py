@@ -211,6 +211,23 @@ where i.prepaid_credit_amount_cents <> p.cents
 """,
 )
 
+GIVEN_BACK_ONCE = Check(
+    sentence="What a void gives back to wallets is no more than they paid and than credit notes have left of what was paid",
+    broken=f"""
+select {_INVOICE}, format('paid %s, by wallets %s; to wallets %s, by notes %s',
+    i.total_paid_amount_cents + i.credit_notes_amount_cents + i.prepaid_credit_amount_cents, i.prepaid_credit_amount_cents,
+    w.back, n.given) as detail
+from (select voided_invoice_id as id, sum(amount_cents) as back from wallet_transaction
+    where voided_invoice_id is not null group by 1) w
+join invoice i on i.id = w.id, lateral (
+    select coalesce(sum(credit_amount_cents - voided_amount_cents + refund_amount_cents), 0) as given
+    from credit_note where invoice_id = i.id
+) n
+where w.back > i.prepaid_credit_amount_cents
+   or w.back + n.given > i.total_paid_amount_cents + i.credit_notes_amount_cents + i.prepaid_credit_amount_cents
+""",
+)
+
 COUPONS_ADD_UP = Check(
     sentence="What coupons take off an invoice is what it says of them, and is spread over its fees",
     broken=f"""
@@ -449,6 +466,7 @@ CHECKS = (
     WALLETS_ADD_UP,
     LOTS_ADD_UP,
     PREPAID_CREDITS_ADD_UP,
+    GIVEN_BACK_ONCE,
     NUMBERS_HAVE_NO_GAPS,
     ENTITY_NUMBERS_ARE_UNIQUE,
     REPLACED_WERE_VOIDED,

@@ -293,6 +293,8 @@ class CreditedAmounts(Record, kw_only=True):
     """What the notes of an invoice come to, in cents."""
 
     credit_amount_cents: int = 0
+    given_up_cents: int = 0
+    """What of the credit was given up, unspent."""
     refund_amount_cents: int = 0
     rounded_up: Decimal = Decimal(0)
     """What their taxes were rounded up by, in all."""
@@ -304,7 +306,7 @@ class CreditedAmounts(Record, kw_only=True):
 def credited_of_invoices(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, CreditedAmounts]:
     """Invoice -> what its notes come to, where it has any."""
     rows = conn.execute(
-        "select invoice_id, sum(credit_amount_cents)::bigint, sum(refund_amount_cents)::bigint,"
+        "select invoice_id, sum(credit_amount_cents)::bigint, sum(voided_amount_cents)::bigint, sum(refund_amount_cents)::bigint,"
         " sum(taxes_amount_cents - precise_taxes_amount_cents),"
         " sum(sub_total_excluding_taxes_amount_cents)::bigint, sum(taxes_amount_cents)::bigint"
         " from credit_note where invoice_id = any(%s) group by invoice_id",
@@ -313,12 +315,13 @@ def credited_of_invoices(conn: Connection[Any], invoice_ids: Collection[UUID]) -
     return {
         invoice_id: CreditedAmounts(
             credit_amount_cents=credit,
+            given_up_cents=given_up,
             refund_amount_cents=refund,
             rounded_up=rounded,
             sub_totals_cents=sub_totals,
             taxes_cents=taxes,
         )
-        for invoice_id, credit, refund, rounded, sub_totals, taxes in rows
+        for invoice_id, credit, given_up, refund, rounded, sub_totals, taxes in rows
     }
 
 
@@ -332,12 +335,14 @@ def for_update(conn: Connection[Any], note_id: UUID) -> CreditNote:
     return row
 
 
-def void(conn: Connection[Any], note_id: UUID, *, now: datetime) -> None:
-    """Give up the credit that is left of a note."""
+def give_up(conn: Connection[Any], cents: Mapping[UUID, int], *, now: datetime) -> None:
+    """Give up so much of the balances of notes; one of which nothing is left is void. Set-based."""
     conn.execute(
-        "update credit_note set credit_status = 'voided', voided_amount_cents = balance_amount_cents,"
-        " balance_amount_cents = 0, voided_at = %(now)s, updated_at = %(now)s where id = %(id)s",
-        {"id": note_id, "now": now},
+        "update credit_note n set voided_amount_cents = n.voided_amount_cents + w.amount,"
+        " balance_amount_cents = n.balance_amount_cents - w.amount, voided_at = %s, updated_at = %s,"
+        " credit_status = case when n.balance_amount_cents = w.amount then 'voided' else n.credit_status end"
+        " from unnest(%s::uuid[], %s::bigint[]) as w (id, amount) where n.id = w.id",
+        [now, now, uuid_array(cents), int_array(cents.values())],
     )
 
 
@@ -373,6 +378,18 @@ def of_invoice(conn: Connection[Any], invoice_id: UUID) -> list[CreditNote]:
     with conn.cursor(row_factory=class_row(CreditNote)) as cursor:
         return cursor.execute(
             f"select {_COLUMNS} from credit_note where invoice_id = %s order by sequential_id", [invoice_id]
+        ).fetchall()
+
+
+def before_void(conn: Connection[Any], invoice_id: UUID) -> list[CreditNote]:
+    """The notes that a voided invoice had, without those whose credit was given up before it was voided."""
+    with conn.cursor(row_factory=class_row(CreditNote)) as cursor:
+        return cursor.execute(
+            f"select {_COLUMNS} from credit_note n where invoice_id = %s and exists (select from invoice i"
+            "   where i.id = n.invoice_id and n.sequential_id <= i.notes_before_void"
+            "   and (n.voided_at is null or n.voided_at >= i.voided_at))"
+            " order by sequential_id",
+            [invoice_id],
         ).fetchall()
 
 

@@ -200,13 +200,14 @@ def spent_on(conn: Connection[Any], invoice_ids: Collection[UUID]) -> list[Walle
     )
 
 
-def given_back(conn: Connection[Any], invoice_ids: Collection[UUID]) -> set[UUID]:
-    """Those of the invoices that have given back what paid them."""
+def given_back(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUID, int]:
+    """Invoice -> the cents that it has given back to wallets, where it has."""
     rows = conn.execute(
-        "select distinct voided_invoice_id from wallet_transaction where voided_invoice_id = any(%s)",
+        "select voided_invoice_id, sum(amount_cents)::bigint from wallet_transaction"
+        " where voided_invoice_id = any(%s) group by voided_invoice_id",
         [list(invoice_ids)],
     ).fetchall()
-    return {invoice_id for (invoice_id,) in rows}
+    return dict(rows)
 
 
 def settle(conn: Connection[Any], ids: Collection[UUID], *, now: datetime) -> None:

@@ -162,7 +162,7 @@ def void(conn: Connection[Any], note: CreditNote, *, now: datetime) -> CreditNot
     """Give up the credit that is left. Raises NotAllowed where there is none."""
     if not note.balance_amount_cents:
         raise NotAllowed("no_voidable_amount")
-    credit_notes.void(conn, note.id, now=now)
+    credit_notes.give_up(conn, {note.id: note.balance_amount_cents}, now=now)
     return credit_notes.for_update(conn, note.id)
 
 

@@ -43,14 +43,22 @@ class BilledInvoice(Record, kw_only=True):
     fees: Sequence[BilledFee]
     is_prepaid: bool
     """Whether it is for prepaid credits: of these nothing but refunds comes back."""
+    is_voided: bool
     payment_status: PaymentStatus
     total_cents: int
     paid_cents: int
+    """By payments, nothing once a dispute about them was lost: the bank has given them back."""
+    balances_cents: int
+    """What credit notes and wallets have paid of it."""
     due_cents: int
     credited_cents: int
     """With taxes, as all that follows."""
+    given_up_cents: int
+    """What of that credit was given up, unspent."""
     refunded_cents: int
     offset_cents: int
+    given_back_cents: int
+    """What its void has given back to wallets."""
     left: CreditLeft
     """What its notes have left of it."""
 
@@ -67,7 +75,14 @@ class BilledInvoice(Record, kw_only=True):
         """What was paid and not refunded; nothing while it is unclear whether it was paid."""
         if self.paid_cents == self.total_cents and self.payment_status is not PaymentStatus.SUCCEEDED:
             return 0
-        return max(self.paid_cents - self.refunded_cents, 0)
+        unrefunded = self.paid_cents - self.refunded_cents
+        return max(min(unrefunded, self.kept_cents) if self.is_voided else unrefunded, 0)
+
+    @property
+    def kept_cents(self) -> int:
+        """What it was paid with less what the customer has back of it, below zero where that is more."""
+        paid = self.paid_cents + self.balances_cents
+        return paid - self.credited_cents + self.given_up_cents - self.refunded_cents - self.given_back_cents
 
     @property
     def left_cents(self) -> int:
@@ -123,21 +138,18 @@ def note_on_all(invoice: BilledInvoice) -> CreditAmounts:
     return note_on(invoice, _left(invoice))
 
 
-def creditable_cents(invoice: BilledInvoice) -> int:
-    """What may still come back of it with taxes; nothing of prepaid credits, which are in their wallet."""
-    return 0 if invoice.is_prepaid else note_on_all(invoice).total_amount_cents
+def note_on_part(invoice: BilledInvoice, total_cents: int, *, whole_cents: int) -> CreditAmounts:
+    """A note on a part of all that is left, which comes to exactly this total with taxes; each fee has its share.
+
+    `whole_cents` is what a note on all would come to.
+    """
+    items = _shares(invoice, total_cents, whole_cents)
+    is_last = total_cents == whole_cents
+    return credit_amounts(items, left=invoice.left, is_last=is_last, total_cents=total_cents)
 
 
-def note_on_part(invoice: BilledInvoice, total_cents: int) -> CreditAmounts:
-    """A note on a part of all that is left, which comes to exactly this total with taxes; each fee has its share."""
-    whole = note_on_all(invoice).total_amount_cents
-    items = _shares(invoice, total_cents, whole)
-    return credit_amounts(items, left=invoice.left, is_last=total_cents == whole, total_cents=total_cents)
-
-
-def note_on_rest(invoice: BilledInvoice, total_cents: int) -> CreditAmounts:
-    """A note on what `note_on_part` leaves: the two come to what one on all would."""
-    part = note_on_part(invoice, total_cents)
+def note_on_rest(invoice: BilledInvoice, part: CreditAmounts, *, whole_cents: int) -> CreditAmounts:
+    """A note on what the one on a part leaves: the two come to what one on all would."""
     with exact():
         items = [
             Item(
@@ -151,7 +163,7 @@ def note_on_rest(invoice: BilledInvoice, total_cents: int) -> CreditAmounts:
         items,
         left=_left_after(invoice.left, part),
         is_last=True,
-        total_cents=note_on_all(invoice).total_amount_cents - total_cents,
+        total_cents=whole_cents - part.total_amount_cents,
     )
 
 
@@ -226,7 +238,7 @@ def most(invoice: BilledInvoice, amounts: CreditAmounts) -> CreditSplit:
     """The most that each part of a note with these amounts may be, if the others are nothing."""
     total = amounts.total_amount_cents
     return CreditSplit(
-        credit_cents=0 if invoice.is_prepaid else total,
+        credit_cents=0 if invoice.is_prepaid else _within_kept(invoice, total),
         refund_cents=min(total, invoice.refundable_cents),
         offset_cents=0 if invoice.is_prepaid else max(min(total, invoice.due_cents), 0),
     )
@@ -238,7 +250,7 @@ def split_errors(invoice: BilledInvoice, amounts: CreditAmounts, wanted: CreditS
         "refund_amount_cents": _refund_error(invoice, wanted.refund_cents),
         "credit_amount_cents": _credit_error(invoice, wanted.credit_cents),
         "offset_amount_cents": _offset_error(invoice, wanted.offset_cents),
-        "base": _base_error(amounts, wanted),
+        "base": _base_error(invoice, amounts, wanted),
     }
     return {name: [code] for name, code in found.items() if code is not None}
 
@@ -271,14 +283,21 @@ def _offset_error(invoice: BilledInvoice, cents: int) -> str | None:
     return _TOO_MUCH if cents > invoice.due_cents else None
 
 
-def _base_error(amounts: CreditAmounts, wanted: CreditSplit) -> str | None:
+def _base_error(invoice: BilledInvoice, amounts: CreditAmounts, wanted: CreditSplit) -> str | None:
     if wanted.total_cents <= 0 or amounts.total_amount_cents <= 0:
         return "total_amount_must_be_positive"
+    if amounts.total_amount_cents > _within_kept(invoice, amounts.total_amount_cents):
+        return _TOO_MUCH
     with exact():
         precisely = round_cents(amounts.precise_total_amount_cents)
     if abs(wanted.total_cents - precisely) > _TOLERANCE:
         return "does_not_match_item_amounts"
     return None
+
+
+def _within_kept(invoice: BilledInvoice, cents: int) -> int:
+    """The cents as far as the customer does not have them back: nothing is due of a voided invoice any more."""
+    return max(min(cents, invoice.kept_cents), 0) if invoice.is_voided else cents
 
 
 def evened(invoice: BilledInvoice, amounts: CreditAmounts, wanted: CreditSplit) -> CreditSplit:

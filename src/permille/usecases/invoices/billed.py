@@ -13,7 +13,8 @@ from psycopg import Connection
 
 from permille.core.invoice.credit_note import CreditedFee, CreditLeft
 from permille.core.invoice.crediting import BilledFee, BilledInvoice
-from permille.store import credit_notes, fees as fee_store
+from permille.core.invoice.draft import InvoiceStatus
+from permille.store import credit_notes, fees as fee_store, wallet_transactions
 from permille.store.credit_notes import CreditedAmounts
 from permille.store.fees import StoredFee
 from permille.store.invoices import StoredInvoice
@@ -29,8 +30,16 @@ def billed_invoices(conn: Connection[Any], invoices: Collection[StoredInvoice]) 
     fees = fee_store.of_invoices(conn, [each.id for each in invoices])
     credited = credit_notes.credited_of_fees(conn, [row.id for rows in fees.values() for row in rows])
     earlier = credit_notes.credited_of_invoices(conn, fees.keys())
+    voided = [each.id for each in invoices if each.status is InvoiceStatus.VOIDED]
+    given_back = wallet_transactions.given_back(conn, voided) if voided else {}
     return {
-        each.id: _billed(each, fees[each.id], credited, earlier.get(each.id, CreditedAmounts()))
+        each.id: _billed(
+            each,
+            fees[each.id],
+            credited,
+            earlier.get(each.id, CreditedAmounts()),
+            given_back.get(each.id, 0),
+        )
         for each in invoices
     }
 
@@ -40,17 +49,22 @@ def _billed(
     rows: Sequence[StoredFee],
     credited: Mapping[UUID, int],
     earlier: CreditedAmounts,
+    given_back_cents: int,
 ) -> BilledInvoice:
     return BilledInvoice(
         fees=[BilledFee(fee=credited_fee(row), credited_cents=credited.get(row.id, 0)) for row in rows],
         is_prepaid=invoice.invoice_type == "credit",
+        is_voided=invoice.status is InvoiceStatus.VOIDED,
         payment_status=invoice.payment_status,
         total_cents=invoice.total_amount_cents,
-        paid_cents=invoice.total_paid_amount_cents,
+        paid_cents=invoice.total_paid_amount_cents if invoice.payment_dispute_lost_at is None else 0,
+        balances_cents=invoice.credit_notes_amount_cents + invoice.prepaid_credit_amount_cents,
         due_cents=invoice.due_amount_cents,
         credited_cents=earlier.credit_amount_cents,
+        given_up_cents=earlier.given_up_cents,
         refunded_cents=earlier.refund_amount_cents,
         offset_cents=invoice.offset_amount_cents,
+        given_back_cents=given_back_cents,
         left=CreditLeft(
             sub_total_cents=invoice.sub_total_excluding_taxes_amount_cents - earlier.sub_totals_cents,
             taxes_cents=invoice.taxes_amount_cents - earlier.taxes_cents,

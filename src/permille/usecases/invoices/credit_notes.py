@@ -81,6 +81,17 @@ def issue(conn: Connection[Any], notes: Sequence[NewCreditNote]) -> list[UUID]:
     return added
 
 
+def give_up(conn: Connection[Any], invoice_id: UUID, cents: int, *, now: datetime) -> None:
+    """Give up so much credit of an invoice's notes, as far as it is not spent, the newest first."""
+    given_up = {}
+    for note in reversed(credit_notes.of_invoice(conn, invoice_id)):
+        if (part := min(note.balance_amount_cents, cents)) > 0:
+            given_up[note.id] = part
+            cents -= part
+    if given_up:
+        credit_notes.give_up(conn, given_up, now=now)
+
+
 def unused_credits(
     conn: Connection[Any],
     ended: Collection[Subscription],

@@ -1,7 +1,8 @@
 """Make a voided invoice again, with what is changed of its fees. Source: semantics-billing.md section 4.9.
 
 The new invoice bills the periods of the voided one, which keeps their rows: no usage is billed twice, and none is looked at
-again. Taxes are those of today, and coupons, credit notes and wallets pay it like any other invoice.
+again. Taxes are those of today, and coupons, credit notes and wallets pay it like any other invoice. What had come back of
+fees before the void comes back of those that stay as they were (docs/decisions/020-voids-give-back-once.md).
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ from permille.store import (
 from permille.store.fees import StoredFee
 from permille.store.invoices import InvoiceSubscription, StoredInvoice
 from permille.usecases.invoices import balances, single
+from permille.usecases.invoices.credited_again import credit_again
 from permille.usecases.invoices.save import save
 
 
@@ -114,6 +116,8 @@ def regenerate(
     for reason in out_of_range(made).values():
         raise Unbillable(reason)
     save(conn, made)
+    again = invoices.invoices_by_ids(conn, [draft.id])[draft.id]
+    credit_again(conn, voided, stored, again, now=now)
     return invoices.invoices_by_ids(conn, [draft.id])[draft.id]
 
 

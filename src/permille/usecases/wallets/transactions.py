@@ -14,11 +14,13 @@ from psycopg import Connection
 
 from permille.core.errors import NotFound
 from permille.core.invoice.payment import PaymentStatus
+from permille.core.money import AMOUNT_MAX
 from permille.core.record import replace
 from permille.core.wallet import (
     Direction,
     Settlement,
     TransactionStatus,
+    credits_of_share,
 )
 from permille.ids import new_id
 from permille.store import wallet_transactions, wallets
@@ -55,35 +57,47 @@ def payment_changed(conn: Connection[Any], paid: Sequence[StoredInvoice], now: d
     announce(conn, "updated", [*failed, *settled], now)
 
 
-def give_back(conn: Connection[Any], invoice_ids: Collection[UUID], now: datetime) -> None:
+def give_back(
+    conn: Connection[Any], invoice_ids: Collection[UUID], now: datetime, *, at_most: int = AMOUNT_MAX
+) -> None:
     """Give what paid these invoices, which are voided, back to wallets that are still active, as granted credits.
 
-    What an invoice took is given back once, however often it is asked for.
+    What an invoice took is given back once, however often it is asked for. `at_most` is cents of each invoice, which
+    the wallets have back in the order in which they paid.
     """
     spent = wallet_transactions.spent_on(conn, invoice_ids)
     given = wallet_transactions.given_back(conn, invoice_ids)
     known = wallets.by_ids(conn, {each.wallet_id for each in spent})
-    rows = [
-        WalletTransaction(
-            id=new_id(now),
-            organization_id=each.organization_id,
-            wallet_id=each.wallet_id,
-            transaction_type=Direction.INBOUND,
-            transaction_status=TransactionStatus.GRANTED,
-            status=Settlement.SETTLED,
-            amount_cents=each.amount_cents,
-            credit_amount=each.credit_amount,
-            remaining_amount_cents=each.amount_cents,
-            voided_invoice_id=each.invoice_id,
-            settled_at=now,
-            created_at=now,
-        )
-        for each in spent
-        if known[each.wallet_id].is_active and each.invoice_id not in given
-    ]
+    rows: list[WalletTransaction] = []
+    left: dict[UUID | None, int] = dict.fromkeys(invoice_ids, at_most)
+    for each in spent:
+        if not known[each.wallet_id].is_active or each.invoice_id in given:
+            continue
+        cents = min(each.amount_cents, left[each.invoice_id])
+        left[each.invoice_id] -= cents
+        if cents:
+            rows.append(_given_back(each, cents, now))
     if not rows:
         return
     wallet_transactions.add(conn, rows)
     wallets.apply(conn, [Movement(transaction=row) for row in rows])
     announce(conn, "created", rows, now)
     changed(conn, {row.wallet_id for row in rows}, now=now)
+
+
+def _given_back(spent: WalletTransaction, cents: int, now: datetime) -> WalletTransaction:
+    """So many cents of what was spent."""
+    return WalletTransaction(
+        id=new_id(now),
+        organization_id=spent.organization_id,
+        wallet_id=spent.wallet_id,
+        transaction_type=Direction.INBOUND,
+        transaction_status=TransactionStatus.GRANTED,
+        status=Settlement.SETTLED,
+        amount_cents=cents,
+        credit_amount=credits_of_share(spent.credit_amount, cents, of_cents=spent.amount_cents),
+        remaining_amount_cents=cents,
+        voided_invoice_id=spent.invoice_id,
+        settled_at=now,
+        created_at=now,
+    )
