@@ -15,7 +15,7 @@ from permille.core.money import LineAmounts, exact, line_amounts
 from permille.core.record import Record
 
 PLACES = 2
-SUBUNITS = 10**PLACES
+SUBUNITS: int = 10**PLACES
 
 
 class PricingUnit(Record, kw_only=True):
