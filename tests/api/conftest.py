@@ -23,6 +23,7 @@ from permille.store import api_keys, audit, organizations
 from permille.usecases.key_use import KeyUse
 from tests.api.contract import CheckedClient, undeclared
 from tests.live import PATIENCE_SECONDS
+from tests.locked_customers import CUSTOMER_IS_LOCKED
 
 START = datetime(2024, 3, 5, 10, 0, tzinfo=UTC)
 
@@ -139,6 +140,8 @@ def serving(
     with psycopg.connect(postgres.superuser_dsn, autocommit=True) as conn:
         conn.execute(f"create database {name} template permille owner permille")
     dsn = postgres.dsn.replace("@/permille?", f"@/{name}?", 1)
+    with psycopg.connect(dsn) as conn:
+        conn.execute(CUSTOMER_IS_LOCKED)
     pool = open_pool(dsn, size=4, name="test-api")
     engine = Engine(config=replace(from_environment(), database_url=dsn), pool=pool, key_use=KeyUse(pool))
     engine.turns._shares._seconds = PATIENCE_SECONDS

@@ -31,7 +31,7 @@ NOT_AUDITED = {
     "derived from events and prices by the engine": "series event_hour usage_cell event_count series_month unique_cell metering"
     " metering_version metering_state advance_event unpriced_advance_event held_advance_event advance_rounding"
     " advance_level unknown_model_call unchecked_series unchecked_organization unpriced_usage unpriced_series late_mark late_check usage_chart"
-    " alert_mark alert_check triggered_alert threshold_mark threshold_check wallet_check wallet_mark",
+    " alert_mark alert_check triggered_alert threshold_mark threshold_check wallet_check wallet_mark wallet_to_refresh",
     "belong to an invoice, a credit note or a payment that is audited": "invoice_sequence invoice_subscription invoice_document announced_document"
     " credit_note_item invoice_credit coupon_credit invoice_payment payment_request_invoice payment_receipt dunning"
     " wallet_consumption progressive_credit applied_usage_threshold",

@@ -12,6 +12,7 @@ from contextvars import Context
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -19,21 +20,25 @@ import httpx2
 import psycopg
 import pytest
 
+from permille import processors
 from permille.api.http import Call, Engine, application, route
 from permille.config import from_environment
 from permille.core.errors import Refusal
-from permille.database.connections import Limits, open_pool, processor_seconds
+from permille.database.connections import Limits, open_pool, processor_seconds, processor_waits
 from permille.http import shares
 from permille.http.shares import (
+    EVENTS,
     HELD_SECONDS,
     LATELY_SECONDS,
     NEW_SECONDS,
+    Gate,
     Loads,
     Shares,
     Turns,
     Workshop,
     too_many_requests,
 )
+from permille.http.strain import MOST
 from permille.niceness import NICE
 from permille.store import api_keys, organizations
 from permille.usecases.key_use import KeyUse
@@ -415,6 +420,65 @@ def test_what_the_database_does_for_a_thread_counts(dsn: str) -> None:
     pool.close()
 
 
+def test_what_a_thread_waits_counts_and_what_the_database_waits_for_it(
+    dsn: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = {"own": 1.0, "database": 10.0}
+
+    def seconds_of(process: Path) -> tuple[float, float]:
+        return 0.0, waits["own" if process == processors.THIS_THREAD else "database"]
+
+    monkeypatch.setattr(processors, "seconds_of", seconds_of)
+    pool = open_pool(dsn, size=1, name="test")
+    before = processor_waits()
+    with pool.connection():
+        waits["own"] += 0.5
+        waits["database"] += 0.25
+    assert processor_waits() - before == pytest.approx(0.75)
+    waits["database"] += 5.0  # for nobody
+    assert processor_waits() - before == pytest.approx(0.75)
+    pool.close()
+
+
+def test_the_kernel_says_what_a_thread_and_a_process_waited(tmp_path: Path) -> None:
+    (tmp_path / "schedstat").write_text("2500000000 500000000 77\n")
+    assert processors.seconds_of(tmp_path) == (2.5, 0.5)
+    assert processors.seconds_of(tmp_path / "gone") is None
+    if (found := processors.seconds_of(processors.THIS_THREAD)) is not None:
+        assert min(found) >= 0
+
+
+def test_waits_of_those_who_take_little_are_felt(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of who takes most are not: its own requests wait for each other."""
+    now = took = waited = 0.0
+    monkeypatch.setattr(shares, "processor_seconds", lambda: took)
+    monkeypatch.setattr(shares, "processor_waits", lambda: waited)
+
+    def work() -> None:
+        nonlocal took, waited
+        took += 0.03
+        waited += 0.07
+
+    async def run(waiting: str) -> float:
+        nonlocal now
+        loads = Loads(lambda: now)
+        loads.add("heavy", 4.0)
+        loads.add("little", 0.1)
+        for _ in range(20):
+            now += 0.1
+            loads.add("heavy", 0.2)
+
+            async def at_once(made: Callable[[], None]) -> None:
+                made()
+
+            await loads.counted(lambda: waiting, work, at_once)
+            loads.felt(0.0, 0.1)
+        return loads.strain.level
+
+    assert asyncio.run(run("little")) == MOST
+    assert asyncio.run(run("heavy")) == 0
+
+
 def test_documents_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shares, "LITTLE", 0.02)
 
@@ -469,3 +533,68 @@ def test_the_shares_of_those_who_wait_no_more_are_given_back() -> None:
         assert not shares._shares
 
     asyncio.run(run())
+
+
+def test_those_who_wait_have_their_turns_by_kind() -> None:
+    """A flood of one kind keeps nobody of another waiting for all of it."""
+    entered: list[str] = []
+
+    async def enter(gate: Gate, kind: str, name: str) -> None:
+        await gate.enter(kind)
+        entered.append(name)
+
+    async def run() -> None:
+        gate = Gate(1)
+        waiting = {
+            name: asyncio.create_task(enter(gate, name[0], name))
+            for name in ("e0", "e1", "e2", "e3", "d1", "r1", "r2", "r3")
+        }
+        await asyncio.sleep(0)
+        waiting["e2"].cancel()
+        await asyncio.sleep(0)
+        for _ in range(5):
+            gate.leave()
+            await asyncio.sleep(0)
+        assert entered == ["e0", "e1", "d1", "r1", "e3", "r2"]
+        gate.leave()
+        waiting["r3"].cancel()  # it has just been let in
+        await asyncio.gather(*waiting.values(), return_exceptions=True)
+        assert not gate.is_full
+        assert entered[-1] == "r2"
+
+    asyncio.run(run())
+
+
+def test_a_heavy_owner_does_its_kinds_of_work_in_turn() -> None:
+    """Its reads are done beside its own flood of events."""
+    done: list[Any] = []
+
+    async def run() -> None:
+        loads = felt(lambda: 0.0)
+        loads.add("other", 0.01)
+        loads.add("heavy", 4.0)
+        turns, workshop = Shares(4, 36, refusal=too_many_requests, loads=loads), Workshop(loads=loads)
+
+        async def events(number: int) -> None:
+            async with loads.piece("heavy", EVENTS):
+                done.append(number)
+
+        async def read(path: str) -> None:
+            async with turns.turn("heavy", path):
+                done.append(path)
+
+        async with loads.piece("heavy", EVENTS):
+            under_way = [asyncio.create_task(events(number), context=Context()) for number in range(8)]
+            under_way += [
+                asyncio.create_task(read(path), context=Context()) for path in ("/a", "/a", "/a", "/a", "/b")
+            ]
+            made = workshop.make("heavy", lambda: done.append("document"))
+            under_way.append(asyncio.create_task(made, context=Context()))
+            await asyncio.sleep(0)
+        await asyncio.gather(*under_way)
+        workshop.close()
+
+    asyncio.run(run())
+    assert done.index("/a") < 3
+    assert done.index("document") < 4
+    assert done.index("/b") < 8

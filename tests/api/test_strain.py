@@ -1,4 +1,4 @@
-"""What others feel of those who take most: measured by how long the server waits for a processor, and over soon after it doesn't."""
+"""What others feel of those who take most: measured by how long the server and their work wait for a processor, and over soon after they don't."""
 
 from __future__ import annotations
 
@@ -12,12 +12,26 @@ import pytest
 from permille.app import feel
 from permille.http import strain as under_test
 from permille.http.shares import Loads
-from permille.http.strain import CALM_SECONDS, MOST, RAISED_SECONDS, TICK_SECONDS, WAITS, Strain
+from permille.http.strain import (
+    AVERAGE_SECONDS,
+    CALM_SECONDS,
+    MOST,
+    RAISED_SECONDS,
+    TICK_SECONDS,
+    WAITS,
+    WAITS_OF_WORK,
+    Strain,
+)
 
 
-def passes(strain: Strain, seconds: float, waits: float) -> None:
-    """Time passes, of which the loop waits for so much."""
+def passes(
+    strain: Strain, seconds: float, waits: float, *, work: float = 0.0, work_waits: float = 0.0
+) -> None:
+    """Time passes, of which the loop waits for so much, and others are at work, of which they wait for so much."""
     for _ in range(round(seconds / TICK_SECONDS)):
+        if work:
+            busy = work * TICK_SECONDS
+            strain.worked(busy * (1 - work_waits), busy * work_waits)
         strain.note(waits * TICK_SECONDS, TICK_SECONDS)
 
 
@@ -36,6 +50,24 @@ def test_it_doubles_while_the_loop_waits_and_goes_down_slowly() -> None:
     assert MOST / 3 < strain.level < MOST * 2 / 3
     passes(strain, CALM_SECONDS, 0.0)
     assert strain.level == 0
+
+
+def test_it_is_raised_while_work_of_others_waits_though_the_loop_does_not() -> None:
+    strain = Strain()
+    passes(strain, 10, WAITS / 2, work=0.3, work_waits=WAITS_OF_WORK * 0.9)
+    assert strain.level == 0, "they wait for each other so long"
+    passes(strain, AVERAGE_SECONDS + 4 * RAISED_SECONDS, WAITS / 2, work=0.3, work_waits=WAITS_OF_WORK * 1.3)
+    assert strain.level == MOST
+    passes(strain, CALM_SECONDS, WAITS / 2, work=0.3, work_waits=WAITS_OF_WORK * 1.1)
+    assert strain.level == MOST, "as long as it goes on"
+    passes(strain, 2 * CALM_SECONDS, WAITS / 2)
+    assert strain.level == 0, "nobody is at work any more"
+    passes(strain, 10, WAITS / 2, work=0.01, work_waits=0.9)
+    assert strain.level == 0, "so little work says nothing"
+    strain.worked(0.1, 0.9)
+    strain.calm()
+    passes(strain, 1, WAITS / 2)
+    assert strain.level == 0, "it was alone since"
 
 
 def test_a_moment_is_not_felt() -> None:

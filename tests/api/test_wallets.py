@@ -5,8 +5,9 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from permille.core.instants import microseconds
@@ -15,6 +16,7 @@ from permille.events.draft import Draft
 from permille.events.log import Request
 from permille.events.postgres import rollup
 from permille.events.postgres.writer import Memory, open_connection, store
+from permille.store import customers, wallets
 from permille.usecases import ongoing_balances
 
 from .conftest import Api, charge
@@ -479,6 +481,36 @@ def test_ongoing_balances_follow_refreshed_drafts_and_ends_without_an_invoice(ap
     assert seen_by_the_worker(api, dsn) == [800]
     api.delete("/subscriptions/sub", on_termination_invoice="skip")
     assert seen_by_the_worker(api, dsn) == [1_000]
+
+
+def test_usage_that_is_counted_while_another_worker_reckons_is_reckoned_next(api: Api, dsn: str) -> None:
+    api.customer()
+    api.plan(charges=[charge(api.metric())])
+    api.subscribe()
+    row = open_wallet(api, "10")
+    send(api, dsn, 1, "first")
+    now = datetime.now(UTC)
+    with psycopg.connect(dsn) as other:
+        assert ongoing_balances.refresh(other, api.organization.id, now=now) == 1
+        send(api, dsn, 2, "second")
+        assert seen_by_the_worker(api, dsn) == [1_000]
+        other.commit()
+    assert seen_by_the_worker(api, dsn) == [700]
+    assert api.row("select count(*) from wallet_to_refresh") == (0,)
+    assert look(api, row)["ongoing_usage_balance_cents"] == 300
+
+
+def test_no_transaction_says_what_is_to_be_reckoned_without_the_lock_of_the_customer(
+    api: Api, dsn: str
+) -> None:
+    customer = [UUID(api.customer()["lago_id"])]
+    open_wallet(api)
+    with psycopg.connect(dsn) as conn:
+        customers.lock_all(conn, customer)
+        wallets.set_up_to_date(conn, customer)
+        conn.commit()
+    with psycopg.connect(dsn) as conn, pytest.raises(psycopg.errors.RaiseException, match="not locked"):
+        wallets.set_out_of_date(conn, customer, at=datetime.now(UTC))
 
 
 def test_a_wallet_that_has_topped_itself_up_is_depleted_no_more(api: Api, dsn: str) -> None:

@@ -239,6 +239,32 @@ class Schedules:
         return {"do": "cancel_price", **where, "change": chance.randint(0, 5)}
 
 
+class LateUsages:
+    """Writes events of periods before, and decisions about them."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = Random(f"late usage {seed}")
+        self.plays = self.random.random() < 0.6
+
+    def then(self, name: str, subscriptions: list[str], metrics: list[str]) -> dict[str, Any] | None:
+        """What may follow an action. `metrics` are those that plans have prices of."""
+        chance = self.random
+        if not self.plays or not metrics or chance.random() > 0.5:
+            return None
+        if chance.random() < 0.5:
+            decide = chance.choice(["bill", "bill", "bill", "accept"])
+            return {"do": "late", "late": chance.randint(0, 30), "decide": decide}
+        return {
+            "do": "use",
+            "id": name,
+            "subscription": chance.choice(subscriptions),
+            "metric": chance.choice(metrics),
+            "model": chance.choice(["", "a", "z"]),
+            "ago": chance.randint(1, 70 * DAY),
+            "value": chance.choice(["1", "3", "0.25", "51", "1234.5"]),
+        }
+
+
 class Fees:
     """Writes edits of plans' own fees, from now on, from the next period and from other days on."""
 

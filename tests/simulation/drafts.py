@@ -112,7 +112,8 @@ def _price_fee(fee: Fee) -> None:
 def _make_again(oracle: Oracle, bill: Bill) -> None:
     """Usage and what lacks of a commitment, as of the instant at which the invoice was made."""
     now, oracle.now = oracle.now, bill.made
-    stays = [fee for fee in bill.all_fees if fee.kind in {"subscription", "fixed_charge"}]
+    bill.counted = oracle.numbers
+    stays = [fee for fee in bill.all_fees if fee.is_late or fee.kind in {"subscription", "fixed_charge"}]
     gone = [fee for fee in bill.all_fees if not any(fee is each for each in stays)]
     for fee in stays:
         _price_fee(fee)

@@ -20,6 +20,7 @@ from . import (
     drafts,
     dunning,
     gates,
+    late,
     one_off,
     ongoing,
     plan_fees,
@@ -86,6 +87,7 @@ class Event:
     type: str = ""
     tier: str = ""
     is_void: bool = False
+    amended: bool = False
 
 
 @dataclass
@@ -218,6 +220,10 @@ class Oracle:
         self.versions: list[catalogue.Version] = []
         """Of the price catalogue, as they were approved."""
         self.rows: list[Subscription] = []
+        self.periods: list[Bill] = []
+        """What has billed periods, invoices of nothing too."""
+        self.late: list[late.Late] = []
+        """Late usage that was decided."""
         self.events: dict[str, Event] = {}
         self.numbers = 0
         self.played: set[str] = set()
@@ -814,6 +820,9 @@ class Oracle:
         advance.bill(self, self.events[action["id"]])
         return True
 
+    def _late(self, action: Action) -> bool:
+        return late.decide(self, action)
+
     def _call(self, action: Action) -> bool:
         return self._use(action)
 
@@ -825,7 +834,7 @@ class Oracle:
         event = self.events.get(action["event"])
         if event is None or self._is_ahead(event.metric):
             return False
-        event.is_void = action["value"] is None
+        event.is_void, event.amended = action["value"] is None, True
         for row in self.rows_of(event.subscription):
             self.mark(row)
         if action["value"] is not None:
@@ -968,6 +977,7 @@ class Oracle:
         self.give_back(row)
         if not action["no_bill"]:
             self._bill(row.customer, [(row, why)])
+        late.bill_alone(self, row.customer)
         for each in gates.waiting(self):
             if each.id == row.id:
                 gates.give_up(self, each)
@@ -1210,6 +1220,9 @@ class Oracle:
             at = self._next_top_up(who, wallet)
             if at <= until:
                 yield at, None
+        for one in (each for who in self.customers.values() for each in who.wallets if not each.ended):
+            if one.expires is not None and one.expires <= until:
+                yield one.expires, None  # others pay for what it would have
         for _, _, at in drafts.due(self):
             if at <= until:
                 yield at, None
@@ -1287,11 +1300,14 @@ class Oracle:
                 self.marked.add(row.id)
             own = [*self.own_fee(row, why), *self.usage(row, why, turn), *self.fixed(row, why, turn)]
             row.fees += own
+            own += late.take(self, row, why)
             own += (missing := [*self.commitment(row, why)])
             row.fees += missing
             fees += own
         billed = [fee for fee in fees if fee.cents]
         bill = Bill("subscription", billed, self.now, parts=parts, turn=turn, all_fees=fees)
+        bill.counted = self.numbers
+        self.periods.append(bill)
         if parts and (customer.grace or drafts.has_no_price(bill)):
             drafts.begin(self, customer, bill)
         else:
@@ -1499,6 +1515,8 @@ class Oracle:
                 taxes=self.taxes_of(row),
                 plan=row.plan["code"],
                 subscription=row,
+                start=days.opens(begin, row.zone),
+                end=days.opens(until, row.zone),
             )
 
     def _is_left_to(self, parts: list[tuple[Subscription, str]], charge: Action) -> bool:

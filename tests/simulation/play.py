@@ -10,7 +10,7 @@ from typing import Any
 from permille.store import audit
 from tests.api.conftest import Server
 
-from . import gates, previews, receivables, voids
+from . import gates, late, previews, receivables, voids
 from .faults import Deaths
 from .oracle import Action, Oracle, said
 from .product import Product
@@ -82,6 +82,8 @@ def amounts(oracle: Oracle, action: Action) -> dict[str, Any]:
         return {"at": oracle.to_cancel(action)}
     if action["do"] == "request":
         return {"places": receivables.to_request(oracle, action)}
+    if action["do"] == "late" and (chosen := late.chosen(oracle, action)):
+        return late.named(chosen)
     if action["do"] == "again_bill":
         return {"place": oracle.voided(action)}
     if action["do"] == "preview" and (shown := previews.expected(oracle, action)):

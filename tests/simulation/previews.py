@@ -37,7 +37,9 @@ class Preview:
 
 
 def expected(oracle: Oracle, action: Action) -> Preview | None:
-    """None where what comes is no single invoice of what is asked for."""
+    """None where what comes is no single invoice of what is asked for, or has late usage on it."""
+    if any(each.status == "scheduled" for each in oracle.late):
+        return None
     ways = {"next": _next, "end": _end, "change": _change, "offer": _offer}
     found = ways[action["of"]](deepcopy(oracle), action)
     if found is None or not action["coupons"]:
@@ -52,7 +54,7 @@ def _asked(oracle: Oracle, coupon: Action) -> dict[str, Any]:
         return {"code": coupon["id"]}
     worth: dict[str, Any] = {"percentage_rate": coupon["value"]}
     if coupon["kind"] == "fixed_amount":
-        currency = next(iter(oracle.customers.values())).currency
+        currency = next((each.currency for each in oracle.customers.values()), "EUR")
         worth = {"amount_cents": int(coupon["value"]), "amount_currency": currency}
     if coupon["frequency"] == "recurring":
         worth["frequency_duration"] = coupon["uses"]

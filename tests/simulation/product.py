@@ -20,6 +20,7 @@ from permille.store.invoices import invoices_by_ids
 from permille.usecases import payments
 from permille.usecases.invoices import advance, progressive
 from tests.api.conftest import START, Server, charge, join
+from tests.late import review_late_usage
 
 from . import days
 
@@ -524,6 +525,28 @@ class Product:
         request = Request(self.api.organization.id, [self.sent[name]], microseconds(self.now))
         store(self.events, self.memory, [request])
         return request.duplicates
+
+    def _late(self, action: Action) -> None:
+        review_late_usage(self.server.dsn)
+        self.server.conn.rollback()
+        found = self.api.get("/late_usage", status="open", per_page="100")["late_usage"]
+        start = action["start"].strftime("%Y-%m-%dT%H:%M:%SZ")
+        names = ("external_subscription_id", "billable_metric_code", "from_date")
+        own = [
+            each for each in found if [each[name] for name in names] == [action["of"], action["code"], start]
+        ]
+        said = [
+            (
+                Fraction(each["units"]),
+                sorted(line["amount_cents"] for line in each["lines"] if line["amount_cents"]),
+            )
+            for each in own
+        ]
+        assert said == [(action["units"], action["cents"])], (
+            f"product {said}, oracle {action['units'], action['cents']}"
+        )
+        body = {} if action["decide"] == "bill" else {"late_usage": {"reason": "It was our fault"}}
+        self.api.post(f"/late_usage/{own[0]['lago_id']}/{action['decide']}", body)
 
     def _amend(self, action: Action) -> None:
         body = {

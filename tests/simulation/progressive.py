@@ -115,7 +115,7 @@ def _left_of(row: Subscription, before: Bill) -> int:
 def _spread(left: int, fees: list[Fee], before: Bill) -> int:
     """Take what is left of an invoice at a threshold off usage; how much of it that is."""
     charges = [fee.code for fee in before.all_fees if fee.cents or (fee.group and fee.precise)]
-    fees = [fee for fee in fees if fee.kind == "charge" and fee.code in charges]
+    fees = [fee for fee in fees if fee.kind == "charge" and fee.code in charges and not fee.is_late]
     amount = min(left, sum(fee.cents for fee in fees))
     billed = {(fee.code, fee.place, fee.group): fee.cents for fee in before.fees}
     was = [billed.get((fee.code, fee.place, fee.group), 0) if fee.charge is not None else 0 for fee in fees]

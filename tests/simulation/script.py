@@ -5,7 +5,18 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from .additions import Catalogue, Dunning, Fees, Gates, OneOffs, Previews, Receivables, Schedules, below
+from .additions import (
+    Catalogue,
+    Dunning,
+    Fees,
+    Gates,
+    LateUsages,
+    OneOffs,
+    Previews,
+    Receivables,
+    Schedules,
+    below,
+)
 
 ZONES = ("UTC", "Asia/Tokyo", "America/New_York", "Europe/Paris", "Asia/Kolkata")
 CURRENCIES = ("EUR", "JPY", "USD", "KWD", "BHD", "CLP")
@@ -51,6 +62,7 @@ class Script:
         self.fees = Fees(seed)
         self.dunning = Dunning(seed)
         self.previews = Previews(seed)
+        self.late_usages = LateUsages(seed)
         self.strangers = Random(f"who is offered a plan {seed}")
         self.names = 0
         self.priced: dict[str, list[str]] = {}
@@ -96,6 +108,12 @@ class Script:
                 self.actions.append(more)
             if more := self.one_offs.then(self.customers, self.receivables.named()):
                 self.actions.append(more)
+            if more := self.late_usages.then(f"late{len(self.actions)}", self.subscriptions, self._priced()):
+                self.actions.append(more)
+
+    def _priced(self) -> list[str]:
+        """The metrics that plans have prices of."""
+        return sorted({code for models in self.models.values() for code in models})
 
     def _name(self, kind: str) -> str:
         self.names += 1

@@ -43,6 +43,8 @@ class Fee:
     """What else its usage is told apart by."""
     ahead: bool = False
     """Whether it is paid for a period to come."""
+    is_late: bool = False
+    """Whether it bills late usage of a period before."""
     price: int = 0
     off: Fraction = Fraction(0)
     credited: Fraction = Fraction(0)
@@ -200,6 +202,8 @@ class Bill:
     waits: bool = False
     """Whether it had usage without a price when it was looked at; it is tried again once a clock is set."""
     is_released: bool = False
+    counted: int = 0
+    """The last event that had come in when its usage was priced."""
     finalized: datetime | None = None
     """When it did, where it was a draft."""
     corrected: int = 0
@@ -304,17 +308,14 @@ def take_coupons(bill: Bill, coupons: Sequence[Coupon], currency: str) -> None:
         if left <= 0:
             return
         fees = [fee for fee in bill.fees if coupon.fits(fee)]
-        is_limited = coupon.metric or coupon.plan
-        base = (
-            min(sum((fee.left for fee in fees), Fraction(0)), Fraction(left))
-            if is_limited
-            else Fraction(left)
-        )
-        cents = coupon.worth(base, currency)
+        whole = Fraction(left)
+        if coupon.metric or coupon.plan:
+            whole = sum((fee.left for fee in fees), Fraction(0))
+        cents = coupon.worth(min(whole, Fraction(left)), currency)
         if cents <= 0:
             continue
         for fee in fees:
-            fee.off = min(fee.off + digits(cents * fee.left / base, 5), Fraction(fee.cents))
+            fee.off += digits(cents * fee.left / whole, 5)
         bill.coupons += cents
         bill.used_coupons.append((coupon, cents))
         coupon.use(cents)

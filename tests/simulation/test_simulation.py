@@ -65,6 +65,10 @@ BESIDES = (
     "preview_of_offer",
     "preview_of_later_start",
     "preview_with_coupons",
+    "late_usage_billed",
+    "late_usage_accepted",
+    "late_usage_of_a_commitment",
+    "late_usage_alone",
 )
 """What else there is, of which any world may have some."""
 WITH_DEATHS = 3

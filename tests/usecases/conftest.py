@@ -7,6 +7,7 @@ import psycopg
 import pytest
 
 from permille.store import audit
+from tests.locked_customers import CUSTOMER_IS_LOCKED
 
 from .world import World, make_world
 
@@ -14,6 +15,8 @@ from .world import World, make_world
 @pytest.fixture(autouse=True)
 def _audited(db: psycopg.Connection[Any]) -> Iterator[None]:
     """Every test ends with books that are in order, of all organizations in its database."""
+    db.execute(CUSTOMER_IS_LOCKED)
+    db.commit()
     yield
     assert list(audit.findings(db)) == []
 

@@ -28,7 +28,7 @@ _OWN = [
         "charge_id",
     ),
     *("charge_filter_id", "plan_id", "webhook_endpoint_id", "object_id", "wallet_id", "applied_coupon_id"),
-    *("coupon_id", "true_up_parent_fee_id", "refresh_at", "position", "counted_to", "seen_to"),
+    *("coupon_id", "true_up_parent_fee_id", "since", "position", "counted_to", "seen_to"),
     *("inbound_id", "outbound_id"),
 ]
 _OF_CUSTOMER = {
@@ -37,6 +37,7 @@ _OF_CUSTOMER = {
     "subscription": "t.customer_id",
     "invoice_sequence": "t.customer_id",
     "wallet": "t.customer_id",
+    "wallet_to_refresh": "t.customer_id",
     "applied_coupon": "t.customer_id",
     "wallet_transaction": "(select customer_id from wallet where id = t.wallet_id)",
     "wallet_consumption": "(select w.customer_id from wallet w join wallet_transaction o on o.wallet_id = w.id"

@@ -193,9 +193,7 @@ SCENES = {
     Task.WALLETS: Scene(
         fill=_with_wallet,
         work=lambda pool: ongoing_balances.refresh_live(pool, NOW),
-        is_done=_has(
-            "select 1 from wallet where organization_id = %s and refresh_at is not null", some=False
-        ),
+        is_done=_has("select 1 from wallet_to_refresh where organization_id = %s", some=False),
         breaks=(ongoing_balances, "refresh"),
     ),
     Task.UNPRICED: Scene(

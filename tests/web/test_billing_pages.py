@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 import permille
+from permille.api import credit_notes
 from permille.api.csv_file import csv_file
 from permille.config import Config
 from permille.events.postgres import rollup
@@ -44,6 +45,15 @@ def test_home_of_a_new_organization_says_what_to_do(browser):
     assert "First steps" in text_of(page)
     assert "/app/new-billable-metric" in page
     assert "No usage in the last 30 days" in text_of(page)
+
+
+def test_what_waits_is_what_is_due(browser, billed, api):
+    (fee_id,) = browser.row(
+        "select id from fee where invoice_id = %s order by amount_cents desc limit 1", billed
+    )
+    note = {"invoice_id": str(billed), "items": [{"fee_id": str(fee_id), "amount_cents": 1_000}]}
+    api(credit_notes.create_credit_note, {"credit_note": {**note, "offset_amount_cents": 1_000}})
+    assert "$28.10 1 invoice to be paid" in text_of(browser.ok("")), "less what a note has taken off it"
 
 
 def test_home_shows_usage_revenue_and_what_waits(browser, billed):

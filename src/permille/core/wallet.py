@@ -107,8 +107,6 @@ class Wallet(SpendableWallet, kw_only=True):
     """Usage and drafts that it will have to pay."""
     is_depleted: bool
     """Whether these come to its balance or more."""
-    refresh_at: datetime | None
-    """Since when that is out of date; None where it is not."""
     last_balance_sync_at: datetime | None
     last_consumed_credit_at: datetime | None
     terminated_at: datetime | None

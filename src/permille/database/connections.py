@@ -19,7 +19,7 @@ from psycopg import AsyncConnection, BaseConnection, Connection
 from psycopg.types.json import set_json_dumps, set_json_loads
 from psycopg_pool import ConnectionPool
 
-from permille import niceness
+from permille import niceness, processors
 from permille.core.record import Record
 
 WAIT_SECONDS = 5.0
@@ -105,8 +105,8 @@ def is_alive(conn: BaseConnection[Any]) -> bool:
 
 
 class _Database(threading.local):
-    seconds = 0.0
-    """What PostgreSQL's processes took for this thread."""
+    took = waited = 0.0
+    """How long PostgreSQL's processes had a processor for this thread, and waited for one."""
 
 
 _database = _Database()
@@ -114,7 +114,13 @@ _database = _Database()
 
 def processor_seconds() -> float:
     """What this thread took of processors, with what PostgreSQL did for it on this machine over connections of a Pool."""
-    return time.thread_time() + _database.seconds
+    return time.thread_time() + _database.took
+
+
+def processor_waits() -> float:
+    """How many seconds this thread was ready and had no processor, and PostgreSQL for it, as far as the kernel says."""
+    _, waited = processors.seconds_of(processors.THIS_THREAD) or (0.0, 0.0)
+    return waited + _database.waited
 
 
 def _process_of(conn: Connection[Any]) -> Path | None:
@@ -126,13 +132,6 @@ def _process_of(conn: Connection[Any]) -> Path | None:
     return None
 
 
-def _seconds_of(process: Path) -> float:
-    """How long a process of one thread was on a processor; 0 where the kernel doesn't say."""
-    with suppress(OSError):
-        return int((process / "schedstat").read_bytes().partition(b" ")[0]) / 1e9
-    return 0.0
-
-
 class Pool(ConnectionPool[Connection[Any]]):
     """A pool that gives no connection which was lost while it was idle, however many were: the database was restarted.
 
@@ -140,16 +139,16 @@ class Pool(ConnectionPool[Connection[Any]]):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        self._processes = WeakKeyDictionary[Connection[Any], tuple[Path, float]]()
-        """Those of connections in use, with how long they were on a processor before."""
+        self._processes = WeakKeyDictionary[Connection[Any], tuple[Path, tuple[float, float]]]()
+        """Those of connections in use, with how long they had a processor, and waited for one, before."""
         super().__init__(*args, **kwargs)
 
     def getconn(self, timeout: float | None = None) -> Connection[Any]:
         while not is_alive(conn := super().getconn(timeout)):
             conn.close()
             self.putconn(conn)
-        if (process := _process_of(conn)) is not None:
-            self._processes[conn] = process, _seconds_of(process)
+        if (process := _process_of(conn)) and (seconds := processors.seconds_of(process)):
+            self._processes[conn] = process, seconds
         return conn
 
     def _get_ready_connection(self, timeout: float | None) -> Connection[Any] | None:
@@ -160,7 +159,9 @@ class Pool(ConnectionPool[Connection[Any]]):
     def putconn(self, conn: Connection[Any]) -> None:
         if (found := self._processes.pop(conn, None)) is not None:
             process, before = found
-            _database.seconds += max(0.0, _seconds_of(process) - before)
+            took, waited = processors.seconds_of(process) or before
+            _database.took += took - before[0]
+            _database.waited += waited - before[1]
         super().putconn(conn)
 
 

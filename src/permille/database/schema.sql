@@ -1816,7 +1816,6 @@ create table wallet (
     consumed_credits numeric not null,
     ongoing_usage_balance_cents bigint not null, -- usage and drafts that it will have to pay
     is_depleted boolean not null, -- whether they come to more than its balance
-    refresh_at timestamptz, -- since when that is out of date; null where it is not
     last_balance_sync_at timestamptz,
     last_consumed_credit_at timestamptz,
     expiration_at timestamptz,
@@ -1825,17 +1824,24 @@ create table wallet (
     created_at timestamptz not null,
     updated_at timestamptz not null,
     position bigint generated always as identity -- of those made at one instant, which was first
-);
+) with (fillfactor = 50); -- bills and usage change no column of an index: a row has room beside it for the next one
 
 create unique index wallet_code on wallet (customer_id, code) where status = 'active';
 create index wallet_newest on wallet (organization_id, created_at desc, id);
 create index wallet_of_customer on wallet (customer_id, created_at desc, id);
-create index wallet_to_refresh on wallet (organization_id, refresh_at)
-    where status = 'active' and refresh_at is not null;
 create index wallet_to_expire on wallet (organization_id, expiration_at)
     where status = 'active' and expiration_at is not null;
 
--- Customers whose wallets' ongoing balances are out of date. Marks are added and taken, never changed: nobody waits for a look.
+-- Customers whose wallets' ongoing balances are out of date. A transaction that writes here has locked the customer.
+create table wallet_to_refresh (
+    customer_id uuid primary key,
+    organization_id uuid not null,
+    since timestamptz not null
+);
+
+create index wallet_to_refresh_first on wallet_to_refresh (organization_id, since);
+
+-- Customers who are to be put there, without waiting for a lock. Marks are added and taken, never changed: nobody waits for a look.
 create table wallet_mark (
     organization_id uuid not null,
     customer_id uuid not null
@@ -2348,7 +2354,7 @@ begin
         ('alert', 'id', 'code', 'previous_value period_from last_processed_at', 'insert update delete'),
         (
             'wallet', 'id', 'code',
-            'ongoing_usage_balance_cents is_depleted refresh_at last_balance_sync_at', 'insert update delete'
+            'ongoing_usage_balance_cents is_depleted last_balance_sync_at', 'insert update delete'
         ),
         ('held_usage', 'id', 'identity', 'sent properties', 'update'),
         ('payer_rule', 'id', 'value', '', 'insert update delete'),

@@ -59,7 +59,9 @@ with taken as (
     where m.organization_id = %(organization)s and not exists (
         select from fence f where f.organization_id = m.organization_id and f.task = %(task)s
             and f.customer_id in (s.customer_id, w.customer_id) and f.retry_at > %(now)s
-    ) and (w.refresh_at is null or w.status <> 'active')
+    ) and (
+        w.status <> 'active' or not exists (select from wallet_to_refresh r where r.customer_id = w.customer_id)
+    )
     limit %(limit)s for update of m skip locked
 )
 delete from alert_mark where ctid = any(array(select ctid from taken))

@@ -196,8 +196,7 @@ update wallet w set balance_cents = w.balance_cents + m.cents, credits_balance =
     consumed_amount_cents = greatest(w.consumed_amount_cents + m.consumed_cents, 0),
     consumed_credits = greatest(w.consumed_credits + m.consumed_credits, 0),
     last_balance_sync_at = m.at, updated_at = m.at,
-    last_consumed_credit_at = case when m.consumed_cents > 0 then m.at else w.last_consumed_credit_at end,
-    refresh_at = case when m.consumed_cents > 0 then coalesce(w.refresh_at, m.at) else w.refresh_at end
+    last_consumed_credit_at = case when m.consumed_cents > 0 then m.at else w.last_consumed_credit_at end
 from (
     select id, sum(cents)::bigint as cents, sum(credits) as credits, sum(consumed_cents)::bigint as consumed_cents,
         sum(consumed_credits) as consumed_credits, max(at) as at
@@ -210,10 +209,7 @@ where w.id = m.id
 
 
 def apply(conn: Connection[Any], movements: Sequence[Movement]) -> None:
-    """Let settled transactions fill and empty their wallets, and take of their lots; set-based.
-
-    The ongoing balances of wallets that invoices took of are out of date, by the same write of their rows.
-    """
+    """Let settled transactions fill and empty their wallets, and take of their lots; set-based."""
     moved = [(each.sign, each.transaction, *each.consumed) for each in movements]
     conn.execute(
         _MOVE,
@@ -260,11 +256,15 @@ def take(conn: Connection[Any], drafts: Iterable[InvoiceDraft]) -> list[WalletTr
     return [each.transaction for each in movements]
 
 
+_TO_REFRESH = "insert into wallet_to_refresh (customer_id, organization_id, since)"
+_UNLESS_THERE = "on conflict (customer_id) do nothing"
+
+
 def set_out_of_date(conn: Connection[Any], customer_ids: Collection[UUID], *, at: datetime) -> None:
-    """The ongoing balances of these customers' wallets are to be reckoned again."""
+    """The ongoing balances of these customers' wallets are to be reckoned again; the customers are locked."""
     conn.execute(
-        "update wallet set refresh_at = %s where customer_id = any(%s::uuid[]) and status = 'active'"
-        " and refresh_at is null",
+        f"{_TO_REFRESH} select customer_id, organization_id, %s::timestamptz from wallet"
+        f" where customer_id = any(%s::uuid[]) and status = 'active' {_UNLESS_THERE}",
         [at, uuid_array(customer_ids)],
     )
 
@@ -272,8 +272,8 @@ def set_out_of_date(conn: Connection[Any], customer_ids: Collection[UUID], *, at
 def set_shares_out_of_date(conn: Connection[Any], wallet_ids: Collection[UUID], *, at: datetime) -> None:
     """What the customers of these wallets use is to be shared again; the customers are locked."""
     conn.execute(
-        "update wallet set refresh_at = %s where status = 'active' and refresh_at is null"
-        " and customer_id in (select customer_id from wallet where id = any(%s::uuid[]))",
+        f"{_TO_REFRESH} select customer_id, organization_id, %s::timestamptz from wallet where status = 'active'"
+        f" and customer_id in (select customer_id from wallet where id = any(%s::uuid[])) {_UNLESS_THERE}",
         [at, uuid_array(wallet_ids)],
     )
 
@@ -289,34 +289,6 @@ def terminate(conn: Connection[Any], wallet_ids: Collection[UUID], *, now: datet
         " where wallet_id = any(%s) and status = 'active'",
         [now, now, list(wallet_ids)],
     )
-
-
-def mark_of_subscriptions(conn: Connection[Any], of: Collection[tuple[UUID, str]], *, now: datetime) -> bool:
-    """The ongoing balances of wallets are out of date whose customers have these subscriptions: (organization, external id).
-
-    Customers that someone else has locked are left out; whether there were none of these. A customer is always locked
-    before its wallets, so that nobody waits for each other.
-    """
-    values = {
-        "owners": uuid_array(owner for owner, _ in of),
-        "external": text_array(external_id for _, external_id in of),
-    }
-    concerned = (
-        "select w.customer_id from unnest(%(owners)s::uuid[], %(external)s::text[]) as e (organization_id, external_id)"
-        " join subscription s on s.organization_id = e.organization_id and s.external_id = e.external_id"
-        " and s.status = 'active' join wallet w on w.customer_id = s.customer_id and w.status = 'active'"
-        " and w.refresh_at is null"
-    )
-    rows = conn.execute(
-        f"select id from customer where id in ({concerned}) for no key update skip locked", values
-    ).fetchall()
-    conn.execute(
-        "update wallet w set refresh_at = coalesce(o.test_now, %s) from organization o where o.id = w.organization_id"
-        " and w.status = 'active' and w.refresh_at is null and w.customer_id = any(%s::uuid[])",
-        [now, uuid_array(customer_id for (customer_id,) in rows)],
-    )
-    left = conn.execute(f"select exists ({concerned})", values).fetchone()
-    return not (left and left[0])
 
 
 def mark(conn: Connection[Any], of: Collection[tuple[UUID, str]]) -> None:
@@ -385,12 +357,19 @@ def take_marks_of_organization(conn: Connection[Any], organization_id: UUID, *, 
 
 
 def _take_marks_of(conn: Connection[Any], customer_ids: Collection[UUID], *, now: datetime) -> None:
-    ids = uuid_array(customer_ids)
-    conn.execute("delete from wallet_mark where customer_id = any(%s::uuid[])", [ids])
+    conn.execute("delete from wallet_mark where customer_id = any(%s::uuid[])", [uuid_array(customer_ids)])
+    _set_out_of_date_by_clock(conn, customer_ids, now=now)
+
+
+def _set_out_of_date_by_clock(
+    conn: Connection[Any], customer_ids: Collection[UUID], *, now: datetime
+) -> None:
+    """As set_out_of_date, as of the clock of the customers' organization, which is `now` where it has no own."""
     conn.execute(
-        "update wallet w set refresh_at = coalesce(o.test_now, %s) from organization o where o.id = w.organization_id"
-        " and w.status = 'active' and w.refresh_at is null and w.customer_id = any(%s::uuid[])",
-        [now, ids],
+        f"{_TO_REFRESH} select w.customer_id, w.organization_id, coalesce(o.test_now, %s::timestamptz)"
+        " from wallet w join organization o on o.id = w.organization_id"
+        f" where w.customer_id = any(%s::uuid[]) and w.status = 'active' {_UNLESS_THERE}",
+        [now, uuid_array(customer_ids)],
     )
 
 
@@ -402,7 +381,8 @@ def mark_organization(conn: Connection[Any], organization_id: UUID, *, now: date
         [organization_id],
     )
     conn.execute(
-        "update wallet set refresh_at = %s where organization_id = %s and status = 'active' and refresh_at is null",
+        f"{_TO_REFRESH} select customer_id, organization_id, %s::timestamptz from wallet"
+        f" where organization_id = %s and status = 'active' {_UNLESS_THERE}",
         [now, organization_id],
     )
 
@@ -415,34 +395,35 @@ def is_any_active(conn: Connection[Any]) -> bool:
 
 def organizations_waiting(conn: Connection[Any]) -> list[UUID]:
     """The organizations with an ongoing balance that is out of date."""
-    rows = conn.execute(
-        "select distinct organization_id from wallet where status = 'active' and refresh_at is not null"
-    ).fetchall()
+    rows = conn.execute("select distinct organization_id from wallet_to_refresh").fetchall()
     return [organization_id for (organization_id,) in rows]
 
 
-def claim_out_of_date(
-    conn: Connection[Any], organization_id: UUID, *, limit: int, wait: bool
-) -> list[Wallet]:
-    """All active wallets of some customers of whom one is out of date, the customers locked, in the order of spending.
+def claim_out_of_date(conn: Connection[Any], organization_id: UUID, *, limit: int, wait: bool) -> list[UUID]:
+    """Some customers of whose wallets one is out of date, locked: those of the longest.
 
     Customers that someone else has locked are skipped unless `wait` is set.
     """
     rows = conn.execute(
-        "select c.id from customer c where c.id in (select customer_id from wallet where organization_id = %s"
-        " and status = 'active' and refresh_at is not null order by refresh_at limit %s)"
+        "select c.id from customer c where c.id in (select customer_id from wallet_to_refresh"
+        " where organization_id = %s order by since limit %s)"
         f" order by c.id for no key update {'' if wait else 'skip locked'}",
         [organization_id, limit],
     ).fetchall()
-    if not rows:
-        return []
-    return active_of_customers(conn, [customer_id for (customer_id,) in rows])
+    return [customer_id for (customer_id,) in rows]
+
+
+def set_up_to_date(conn: Connection[Any], customer_ids: Collection[UUID]) -> None:
+    """The ongoing balances of these customers' wallets are reckoned; the customers are locked."""
+    conn.execute(
+        "delete from wallet_to_refresh where customer_id = any(%s::uuid[])", [uuid_array(customer_ids)]
+    )
 
 
 def set_ongoing(conn: Connection[Any], usage: Mapping[UUID, int], *, now: datetime) -> list[UUID]:
     """Save what usage and drafts will take of wallets; those that are depleted now and were not before."""
     rows = conn.execute(
-        "update wallet w set ongoing_usage_balance_cents = u.cents, refresh_at = null, last_balance_sync_at = %s,"
+        "update wallet w set ongoing_usage_balance_cents = u.cents, last_balance_sync_at = %s,"
         " is_depleted = w.balance_cents - u.cents <= 0"
         " from (select e.id, e.cents, b.is_depleted as was from unnest(%s::uuid[], %s::bigint[]) as e (id, cents)"
         "   join wallet b on b.id = e.id) u"

@@ -47,7 +47,7 @@ BATCH = 500
 
 
 def refresh_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
-    """Reckon what is out of date in any organization, as of its own clock; how many wallets that was."""
+    """Reckon what is out of date in any organization, as of its own clock; of how many customers that was."""
 
     def look(conn: Connection[Any], organization_id: UUID, *, now: datetime, system_now: datetime) -> int:
         del system_now
@@ -64,16 +64,13 @@ def refresh_live(pool: ConnectionPool[Connection[Any]], now: datetime) -> int:
 
 
 def detect(conn: Connection[Any], *, now: datetime) -> bool:
-    """Mark the wallets of whose customers events were counted or amended; whether there is more to look through."""
-    if wallets.take_marks(conn, limit=BATCH, now=now):
-        return True
+    """Say whose wallets are out of date, as events of theirs were counted or amended; whether there may be more to say."""
     piece = counted_after(conn, Follows.WALLETS, is_any=wallets.is_any_active)
-    if piece is None:
-        return False
-    if piece.subscriptions and not wallets.mark_of_subscriptions(conn, piece.subscriptions, now=now):
-        return False
-    arrivals.set_seen(conn, Follows.WALLETS, piece.until)
-    return piece.is_more
+    if piece is not None:
+        wallets.mark(conn, piece.subscriptions)
+        arrivals.set_seen(conn, Follows.WALLETS, piece.until)
+    taken = wallets.take_marks(conn, limit=BATCH, now=now)
+    return taken or (piece is not None and piece.is_more)
 
 
 def refresh_now(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> None:
@@ -90,13 +87,13 @@ def refresh_marked(conn: Connection[Any], organization_id: UUID, *, now: datetim
 
 
 def refresh(conn: Connection[Any], organization_id: UUID, *, now: datetime, wait: bool = True) -> int:
-    """Reckon a batch of what is out of date; how many wallets that was. What they fall below tops them up.
+    """Reckon a batch of what is out of date; of how many customers that was. What wallets fall below tops them up.
 
     Customers that someone else has locked are skipped unless `wait` is set.
     """
     claimed = wallets.claim_out_of_date(conn, organization_id, limit=BATCH, wait=wait)
     if claimed:
-        _reckon(conn, organization_id, claimed, now=now)
+        refresh_customers(conn, organization_id, claimed, now=now)
     return len(claimed)
 
 
@@ -107,6 +104,7 @@ def refresh_customers(
     claimed = wallets.active_of_customers(conn, customer_ids)
     if claimed:
         _reckon(conn, organization_id, claimed, now=now)
+    wallets.set_up_to_date(conn, customer_ids)
 
 
 def _reckon(

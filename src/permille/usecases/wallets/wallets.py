@@ -92,7 +92,6 @@ def add(conn: Connection[Any], customer: Customer, wanted: NewWallet, *, now: da
         consumed_credits=ZERO,
         ongoing_usage_balance_cents=0,
         is_depleted=False,
-        refresh_at=now,
         last_balance_sync_at=None,
         last_consumed_credit_at=None,
         terminated_at=None,
@@ -101,6 +100,7 @@ def add(conn: Connection[Any], customer: Customer, wanted: NewWallet, *, now: da
         **columns,
     )
     wallets.add(conn, made)
+    wallets.set_out_of_date(conn, [customer.id], at=now)
     if customer.currency is None:
         customers.update(conn, customer_id=customer.id, columns={"currency": made.currency}, now=now)
     webhooks.enqueue_of(conn, "wallet.created", made.organization_id, [made.id], now=now)
@@ -123,7 +123,8 @@ def change(conn: Connection[Any], wallet: Wallet, columns: Mapping[str, Any], *,
         other = wallets.active_by_code(conn, wallet.customer_id, columns["code"])
         if other is not None and other.id != wallet.id:
             raise Invalid({"code": ["value_already_exist"]})
-    wallets.update(conn, wallet.id, {**columns, "refresh_at": now}, now=now)
+    wallets.update(conn, wallet.id, columns, now=now)
+    wallets.set_out_of_date(conn, [wallet.customer_id], at=now)
     webhooks.enqueue_of(conn, "wallet.updated", wallet.organization_id, [wallet.id], now=now)
     return wallets.by_ids(conn, [wallet.id])[wallet.id]
 
