@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from permille.api import plans
+from permille.core.errors import Invalid
+from permille.http.words import message_of
+
 from .conftest import sent_by, text_of
 from .test_add_ons import SETUP
 from .test_alerts import FORM as ALERT
@@ -53,3 +57,16 @@ def test_what_is_paid_and_comes_back_is_in_the_invoices_currency(browser, gpt4, 
     note = {"credit": "1.005", "refund": "0", "offset": "0", "reason": "other"}
     (fee,) = browser.row("select id from fee where invoice_id = %s and amount_cents > 0", invoice)
     assert SAID in text_of(browser.refused(f"/credit-invoice/{invoice}?amount:{fee}=1", note))
+
+
+def test_the_api_says_what_a_whole_amount_is(browser, api):
+    plan = {
+        "name": "Yen",
+        "code": "yen",
+        "interval": "monthly",
+        "amount_cents": "10.5",
+        "amount_currency": "JPY",
+    }
+    with pytest.raises(Invalid) as refused:
+        api(plans.create_plan, {"plan": plan})
+    assert "amount_cents: Give a whole number of the currency's smallest unit" in message_of(refused.value)
