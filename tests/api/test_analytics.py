@@ -64,6 +64,23 @@ def test_a_yearly_fee_is_spread_over_its_months(billed: Api) -> None:
     ]
 
 
+def test_a_year_that_is_cut_is_spread_over_the_months_that_it_has(api: Api) -> None:
+    api.plan("yearly", amount_cents=36_500, interval="yearly", pay_in_advance=True)
+    api.plan("quarterly", amount_cents=9_200, interval="quarterly")
+    api.customer()
+    move(api, 2024, 11, 5)
+    api.subscribe("year", plan="yearly")
+    api.subscribe("quarter", plan="quarterly")
+    move(api, 2025, 2, 1)
+    # 57 of 366 days are 5,684 for two months, and 57 of 92 days 5,700.
+    assert figures(api, "mrr", "mrrs", "amount_cents", months=4) == [
+        ("2024-11", 5_692),
+        ("2024-12", 5_692),
+        ("2025-01", 3_042),
+        ("2025-02", 3_042),
+    ]
+
+
 def test_usage_by_metric(billed: Api) -> None:
     assert figures(billed, "invoiced_usage", "invoiced_usages", "code", "amount_cents") == [
         ("2024-04", "tokens", 700),

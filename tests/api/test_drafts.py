@@ -96,6 +96,35 @@ def test_a_longer_grace_period_of_the_entity_is_inherited(api: Api) -> None:
     assert [each["status"] for each in invoices(api)] == ["finalized"]
 
 
+PERIOD_END = "subscription_invoice_issuing_date_anchor"
+ADJUSTED = "subscription_invoice_issuing_date_adjustment"
+
+
+def test_the_issuing_date_follows_the_customers_own_rules(api: Api) -> None:
+    own = {PERIOD_END: "current_period_end", ADJUSTED: "keep_anchor"}
+    api.plan("pro", amount_cents=3_100)
+    api.customer(net_payment_term=7, billing_configuration={**own, "invoice_grace_period": 5})
+    api.subscribe()
+    move(api, 2024, 4, 1, 1)
+
+    def dates() -> Any:
+        (only,) = invoices(api)
+        return only["status"], only["issuing_date"], only["payment_due_date"]
+
+    assert dates() == ("draft", "2024-03-31", "2024-04-07")
+    api.customer(net_payment_term=30, billing_configuration={PERIOD_END: "next_period_start"})
+    assert dates() == ("draft", "2024-04-01", "2024-05-01")
+    api.customer(billing_configuration={ADJUSTED: None})
+    assert dates() == ("draft", "2024-04-06", "2024-05-06"), "inherited: it goes with the grace period"
+    entity = {"net_payment_term": 1, "billing_configuration": {**own, "invoice_grace_period": 9}}
+    api.put("/organizations", {"organization": entity})
+    assert dates() == ("draft", "2024-04-01", "2024-05-01"), "a term and a day of its own stay"
+    api.customer(net_payment_term=None, billing_configuration={PERIOD_END: None})
+    assert dates() == ("draft", "2024-03-31", "2024-04-01")
+    move(api, 2024, 4, 6, 1)
+    assert dates() == ("finalized", "2024-03-31", "2024-04-01")
+
+
 @pytest.mark.parametrize("is_billed_before", [True, False], ids=["billed before", "not billed before"])
 @pytest.mark.parametrize(("ends_by", "last_day"), [("upgrade", 0), ("termination", 100)])
 def test_the_fee_of_a_period_is_billed_once_where_a_subscription_ends_on_the_day_after_it(

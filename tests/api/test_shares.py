@@ -27,9 +27,11 @@ from permille.core.errors import Refusal
 from permille.database.connections import Limits, open_pool, processor_seconds, processor_waits
 from permille.http import shares
 from permille.http.shares import (
+    EVENTS,
     HELD_SECONDS,
     LATELY_SECONDS,
     NEW_SECONDS,
+    Gate,
     Loads,
     Shares,
     Turns,
@@ -531,3 +533,68 @@ def test_the_shares_of_those_who_wait_no_more_are_given_back() -> None:
         assert not shares._shares
 
     asyncio.run(run())
+
+
+def test_those_who_wait_have_their_turns_by_kind() -> None:
+    """A flood of one kind keeps nobody of another waiting for all of it."""
+    entered: list[str] = []
+
+    async def enter(gate: Gate, kind: str, name: str) -> None:
+        await gate.enter(kind)
+        entered.append(name)
+
+    async def run() -> None:
+        gate = Gate(1)
+        waiting = {
+            name: asyncio.create_task(enter(gate, name[0], name))
+            for name in ("e0", "e1", "e2", "e3", "d1", "r1", "r2", "r3")
+        }
+        await asyncio.sleep(0)
+        waiting["e2"].cancel()
+        await asyncio.sleep(0)
+        for _ in range(5):
+            gate.leave()
+            await asyncio.sleep(0)
+        assert entered == ["e0", "e1", "d1", "r1", "e3", "r2"]
+        gate.leave()
+        waiting["r3"].cancel()  # it has just been let in
+        await asyncio.gather(*waiting.values(), return_exceptions=True)
+        assert not gate.is_full
+        assert entered[-1] == "r2"
+
+    asyncio.run(run())
+
+
+def test_a_heavy_owner_does_its_kinds_of_work_in_turn() -> None:
+    """Its reads are done beside its own flood of events."""
+    done: list[Any] = []
+
+    async def run() -> None:
+        loads = felt(lambda: 0.0)
+        loads.add("other", 0.01)
+        loads.add("heavy", 4.0)
+        turns, workshop = Shares(4, 36, refusal=too_many_requests, loads=loads), Workshop(loads=loads)
+
+        async def events(number: int) -> None:
+            async with loads.piece("heavy", EVENTS):
+                done.append(number)
+
+        async def read(path: str) -> None:
+            async with turns.turn("heavy", path):
+                done.append(path)
+
+        async with loads.piece("heavy", EVENTS):
+            under_way = [asyncio.create_task(events(number), context=Context()) for number in range(8)]
+            under_way += [
+                asyncio.create_task(read(path), context=Context()) for path in ("/a", "/a", "/a", "/a", "/b")
+            ]
+            made = workshop.make("heavy", lambda: done.append("document"))
+            under_way.append(asyncio.create_task(made, context=Context()))
+            await asyncio.sleep(0)
+        await asyncio.gather(*under_way)
+        workshop.close()
+
+    asyncio.run(run())
+    assert done.index("/a") < 3
+    assert done.index("document") < 4
+    assert done.index("/b") < 8

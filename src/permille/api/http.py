@@ -486,7 +486,7 @@ def route(
                     return unauthorized()
             with engine.bodies.of(engine.turns.owner_of(key)) as share:
                 body = await read_json(request, engine.config.max_body_bytes, share)
-                found = await engine.turns.run(key, partial(answer, request, body, met))
+                found = await engine.turns.run(key, partial(answer, request, body, met), path)
                 _count_elsewhere(engine, request, key)
             return await finished(engine, found, key)
         except Refusal as refusal:

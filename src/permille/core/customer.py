@@ -11,6 +11,9 @@ from permille.core.custom_section import CustomSection, SectionChoice
 from permille.core.record import Record, replace
 from permille.core.tax import Tax
 
+DraftTerms = tuple[int, str, str, int]
+"""Days of grace, anchor and adjustment of the issuing date, and days to pay."""
+
 
 class BillingEntity(Record, kw_only=True):
     """Who issues the invoices; a customer inherits its settings where it has none of its own."""
@@ -58,6 +61,16 @@ class BillingEntity(Record, kw_only=True):
     """Whether its customers get the European Union's VAT that applies to them: `core.eu_tax`."""
     brand_color: str | None = None
     """The colour of headings in its documents and mails, like #1f4e79."""
+
+    @property
+    def draft_terms(self) -> DraftTerms:
+        """What decides the dates of drafts, where their customers have nothing of their own."""
+        return (
+            self.invoice_grace_period,
+            self.subscription_invoice_issuing_date_anchor,
+            self.subscription_invoice_issuing_date_adjustment,
+            self.net_payment_term,
+        )
 
 
 class Customer(Record, kw_only=True):
@@ -132,6 +145,28 @@ class Customer(Record, kw_only=True):
         """Days for which an invoice stays a draft; 0 is a real value, null inherits."""
         own = self.billing_configuration.get("invoice_grace_period")
         return self.billing_entity.invoice_grace_period if own is None else int(own)
+
+    @property
+    def applicable_issuing_date_anchor(self) -> str:
+        """The day that a period's invoice has: next_period_start or current_period_end."""
+        own = self.billing_configuration.get("subscription_invoice_issuing_date_anchor")
+        return own or self.billing_entity.subscription_invoice_issuing_date_anchor
+
+    @property
+    def applicable_issuing_date_adjustment(self) -> str:
+        """What a grace period does to that day: keep_anchor or align_with_finalization_date."""
+        own = self.billing_configuration.get("subscription_invoice_issuing_date_adjustment")
+        return own or self.billing_entity.subscription_invoice_issuing_date_adjustment
+
+    @property
+    def draft_terms(self) -> DraftTerms:
+        """What decides the dates of its drafts."""
+        return (
+            self.applicable_invoice_grace_period,
+            self.applicable_issuing_date_anchor,
+            self.applicable_issuing_date_adjustment,
+            self.applicable_net_payment_term,
+        )
 
     @property
     def applicable_document_locale(self) -> str:

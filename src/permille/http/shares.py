@@ -6,6 +6,7 @@ import asyncio
 import heapq
 import math
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -36,6 +37,9 @@ HELD_SECONDS = 1.0
 """What takes longer keeps no other work of its owner waiting any more."""
 
 
+EVENTS, DOCUMENTS = "events", "documents"
+"""Kinds of work; those of requests are their routes."""
+
 _owner_at_work: ContextVar[Hashable] = ContextVar("owner_at_work", default=None)
 """Whose piece of work a task does now."""
 
@@ -56,11 +60,51 @@ class _Load:
         self.average, self.at = self.of_late(now) + seconds / LATELY_SECONDS, now
 
 
+class Gate:
+    """Lets so many in at once, on one event loop: of those who wait, one of each kind in turn, and within a kind as they came."""
+
+    def __init__(self, at_once: int) -> None:
+        self._free = at_once
+        self._waiting: dict[Hashable, deque[asyncio.Future[None]]] = {}
+        """By kind, that whose turn it is first."""
+
+    async def enter(self, kind: Hashable) -> None:
+        if self._free:
+            self._free -= 1
+            return
+        place = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(kind, deque()).append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if not place.cancelled():  # it was let in meanwhile
+                self.leave()
+            raise
+
+    def leave(self) -> None:
+        while self._waiting:
+            kind, places = next(iter(self._waiting.items()))
+            place = places.popleft()
+            if not places:
+                del self._waiting[kind]
+            if place.cancelled():
+                continue
+            if places:
+                self._waiting[kind] = self._waiting.pop(kind)  # behind the other kinds
+            place.set_result(None)
+            return
+        self._free += 1
+
+    @property
+    def is_full(self) -> bool:
+        return not self._free
+
+
 @dataclass(slots=True)
 class _Lane:
     """Where all work of an owner goes that has to do one thing at a time."""
 
-    alone: asyncio.Lock = field(default_factory=asyncio.Lock)
+    alone: Gate = field(default_factory=lambda: Gate(1))
     free_at: float = 0.0
     """The end of its rest."""
 
@@ -127,30 +171,33 @@ class Loads:
                     self.strain.worked(took, waited)
 
     @asynccontextmanager
-    async def piece(self, owner: Hashable) -> AsyncIterator[bool]:
-        """A piece of the owner's work, as soon as it may begin, and whether the owner is heavy. What it does within is a part of it."""
+    async def piece(self, owner: Hashable, kind: Hashable = None) -> AsyncIterator[bool]:
+        """A piece of the owner's work, as soon as it may begin, and whether the owner is heavy. What it does within is a part of it.
+
+        Where pieces of the owner wait, one of each `kind` begins in turn.
+        """
         before = _owner_at_work.get()
         if before == owner or not (self.is_heavy(owner) or self._is_new(owner)):
             yield False
             return
         _owner_at_work.set(owner)
         try:
-            async with self._alone(owner) as is_heavy:
+            async with self._alone(owner, kind) as is_heavy:
                 yield is_heavy
         finally:
             _owner_at_work.set(before)
 
     @asynccontextmanager
-    async def _alone(self, owner: Hashable) -> AsyncIterator[bool]:
+    async def _alone(self, owner: Hashable, kind: Hashable) -> AsyncIterator[bool]:
         lane = self._lanes.setdefault(owner, _Lane())
-        await lane.alone.acquire()
+        await lane.alone.enter(kind)
         is_held = True
 
         def leave() -> None:
             nonlocal is_held
             if is_held:
                 is_held = False
-                lane.alone.release()
+                lane.alone.leave()
 
         passing_on: asyncio.TimerHandle | None = None
         try:
@@ -245,15 +292,13 @@ class Loads:
             self._looked = now
             self._of = {owner: load for owner, load in self._of.items() if now - load.at < 2 * LATELY_SECONDS}
             self._lanes = {
-                owner: lane
-                for owner, lane in self._lanes.items()
-                if lane.alone.locked() or lane.free_at > now
+                owner: lane for owner, lane in self._lanes.items() if lane.alone.is_full or lane.free_at > now
             }
 
 
 @dataclass(slots=True)
 class _Share:
-    turns: asyncio.Semaphore
+    turns: Gate
     users: int = 0
 
 
@@ -280,11 +325,14 @@ class Shares:
         self._shares: dict[Hashable, _Share] = {}
 
     @asynccontextmanager
-    async def turn(self, owner: Hashable) -> AsyncIterator[bool]:
-        """A turn, as soon as the owner has fewer than it may, and whether it is heavy. Raises a refusal when too many wait, or for too long."""
+    async def turn(self, owner: Hashable, kind: Hashable = None) -> AsyncIterator[bool]:
+        """A turn, as soon as the owner has fewer than it may, and whether it is heavy. Raises a refusal when too many wait, or for too long.
+
+        Where the owner's turns are waited for, each `kind` has one in turn.
+        """
         share = self._shares.get(owner)
         if share is None:
-            share = self._shares[owner] = _Share(asyncio.Semaphore(self._at_once))
+            share = self._shares[owner] = _Share(Gate(self._at_once))
         if share.users >= self._most:
             raise self._refusal()
         share.users += 1
@@ -292,10 +340,11 @@ class Shares:
             async with AsyncExitStack() as taken:
                 try:
                     async with asyncio.timeout(self._seconds):
-                        await taken.enter_async_context(share.turns)
+                        await share.turns.enter(kind)
+                        taken.callback(share.turns.leave)
                         is_heavy = False
                         if self._loads is not None:
-                            is_heavy = await taken.enter_async_context(self._loads.piece(owner))
+                            is_heavy = await taken.enter_async_context(self._loads.piece(owner, kind))
                 except TimeoutError:
                     raise self._refusal() from None
                 yield is_heavy
@@ -323,8 +372,8 @@ class Turns:
         self._shares = Shares(at_once, waiting, refusal=too_many_requests, loads=self.loads)
         self._owners: dict[str, UUID] = {}
 
-    async def run(self, credential: str | None, work: Callable[[bool], Made]) -> Made:
-        """What the work makes, in a thread, as soon as the owner of this key or session has a turn.
+    async def run(self, credential: str | None, work: Callable[[bool], Made], kind: Hashable = None) -> Made:
+        """What the work of this kind makes, in a thread, as soon as the owner of this key or session has a turn.
 
         It is called with whether its owner is heavy. A request without a credential waits for no turn: it is refused
         without much ado. Raises what `Shares.turn` and the work raise.
@@ -332,7 +381,7 @@ class Turns:
         if not credential:
             return await run_in_threadpool(work, False)
         owner = self.owner(credential)
-        async with self._shares.turn(owner) as is_heavy:
+        async with self._shares.turn(owner, kind) as is_heavy:
             known = partial(self.owner_of, credential)
             return await self.loads.counted(known, partial(work, is_heavy), run_in_threadpool)
 
@@ -370,7 +419,7 @@ class Workshop:
     async def make(self, owner: Hashable, work: Callable[[], Made]) -> Made:
         """What the work makes. Raises Refusal with 503 when too many wait."""
         run = partial(asyncio.get_running_loop().run_in_executor, self._threads)
-        async with self._of_one.turn(owner), self._all.turn(None):
+        async with self._of_one.turn(owner, DOCUMENTS), self._all.turn(None):
             return await self._loads.counted(lambda: owner, work, run)
 
     def close(self) -> None:

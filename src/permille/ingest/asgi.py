@@ -37,7 +37,7 @@ from permille.http.bodies import BodyMemory, announced_length, read_body
 from permille.http.query import query_flag
 from permille.http.refusals import STATUS_HEADERS, error_body, refusal_body, try_again
 from permille.http.requests import AT_ONCE
-from permille.http.shares import Loads, Shares, too_many_requests
+from permille.http.shares import EVENTS, Loads, Shares, too_many_requests
 from permille.http.words import in_words
 from permille.ingest.calls import CallStore
 from permille.ingest.decoders import FORMATS, USAGE_FORMATS
@@ -170,7 +170,7 @@ class EventIntake:
         telemetry.belongs_to(organization.id)
         length = announced_length(scope["headers"])
         is_small = length is not None and length <= LARGE_BODY_BYTES
-        piece = nullcontext() if is_small else self.queue.loads.piece(organization.id)
+        piece = nullcontext() if is_small else self.queue.loads.piece(organization.id, EVENTS)
         async with piece:
             with self.bodies.of(organization.id) as share:
                 body = await read_body(scope["headers"], receive, self.max_body_bytes, share)

@@ -14,13 +14,13 @@ from psycopg.rows import class_row
 from permille.core.record import Record
 
 # Partners are paid, not billed: their invoices are no revenue.
-_OF_PAYERS = "i.customer_id not in (select id from customer where organization_id = %(organization)s and account_type = 'partner')"
+OF_PAYERS = "i.customer_id not in (select id from customer where organization_id = %(organization)s and account_type = 'partner')"
 _OF_ENTITY = "(%(entity)s::uuid is null or i.billing_entity_id = %(entity)s)"
 
 _FINAL = (
     "i.organization_id = %(organization)s and i.status = 'finalized' and i.issuing_date >= %(since)s"
     " and i.issuing_date < %(until)s and (%(currency)s::text is null or i.currency = %(currency)s)"
-    f" and (%(customer)s::uuid is null or i.customer_id = %(customer)s) and {_OF_ENTITY} and {_OF_PAYERS}"
+    f" and (%(customer)s::uuid is null or i.customer_id = %(customer)s) and {_OF_ENTITY} and {OF_PAYERS}"
 )
 
 _ISSUED = f"""
@@ -48,7 +48,7 @@ from (
         and (%(entity)s::uuid is null or %(entity)s = coalesce(
             (select s.billing_entity_id from subscription s where s.id = f.subscription_id),
             (select c.billing_entity_id from customer c where c.id = f.customer_id)))
-        and {_OF_PAYERS.replace("i.", "f.")}
+        and {OF_PAYERS.replace("i.", "f.")}
 ) r
 group by 1, 2 order by 1, 2
 """
@@ -67,20 +67,25 @@ join charge c on c.id = f.charge_id join billable_metric m on m.id = c.billable_
 where {_FINAL} and {_LISTS_USAGE} group by 1, 2, 3 order by 1, 2, 3
 """
 
-# A fee of several months is spread over them, from the month in which its period begins; a weekly one counts in the month
-# of its invoice, as 4.33 times the average of those of a subscription.
+# A fee of several months is spread over those that its period has, from the month in which it begins: a first period that
+# is cut has fewer. A weekly one counts in the month of its invoice, as 4.33 times the average of those of a subscription.
 _MRR = f"""
 with fees as (
     select f.subscription_id, i.currency, p.interval, date_trunc('month', i.issuing_date)::date as issued,
         date_trunc('month', f.from_at at time zone i.timezone)::date as begins,
         f.amount_cents - f.precise_coupons_amount_cents as net_cents,
-        case p.interval when 'yearly' then 12 when 'semiannual' then 6 when 'quarterly' then 3 else 1 end as months
+        age(((f.to_at - interval '1 microsecond') at time zone i.timezone)::date + 1,
+            (f.from_at at time zone i.timezone)::date) as lasts
     from invoice i join fee f on f.invoice_id = i.id and f.fee_type = 'subscription'
     join subscription s on s.id = f.subscription_id join plan p on p.id = s.plan_id
     where {_FINAL.replace("%(since)s", "%(since)s::date - interval '13 months'")}
+), long as (
+    select begins, currency, net_cents,
+        (extract(year from lasts) * 12 + extract(month from lasts) + (extract(day from lasts) > 0)::int)::int as months
+    from fees where interval not in ('weekly', 'monthly')
 ), spread as (
     select (begins + number * interval '1 month')::date as month, currency, net_cents / months as cents
-    from fees cross join lateral generate_series(0, months - 1) as number where months > 1
+    from long cross join lateral generate_series(0, months - 1) as number
     union all
     select issued, currency, net_cents from fees where interval = 'monthly'
     union all
@@ -99,7 +104,7 @@ from invoice i
 where i.organization_id = %(organization)s and i.payment_overdue and i.status = 'finalized'
     and i.payment_due_date >= %(since)s and i.payment_due_date < %(until)s
     and (%(currency)s::text is null or i.currency = %(currency)s)
-    and (%(customer)s::uuid is null or i.customer_id = %(customer)s) and {_OF_ENTITY} and {_OF_PAYERS}
+    and (%(customer)s::uuid is null or i.customer_id = %(customer)s) and {_OF_ENTITY} and {OF_PAYERS}
 group by 1, 2 order by 1, 2
 """
 
@@ -120,7 +125,7 @@ where i.organization_id = %(organization)s and i.status in ('finalized', 'draft'
     and (%(subscription)s::text is null or s.external_id = %(subscription)s)
     and (%(recurring)s::boolean is null or m.recurring = %(recurring)s)
     and (%(plan)s::text is null or p.code = %(plan)s)
-    and (%(metric)s::text is null or m.code = %(metric)s) and {_OF_PAYERS}
+    and (%(metric)s::text is null or m.code = %(metric)s) and {OF_PAYERS}
 group by 1, 2, 3, 4 order by 1, 2, 3 limit 10000
 """
 

@@ -446,30 +446,38 @@ def drafts_of_customer(conn: Connection[Any], customer_id: UUID) -> list[UUID]:
     return [invoice_id for (invoice_id,) in rows]
 
 
-# The customer's midnight of the day, so many days after that of its billing.
-_GRACE = """
-update invoice i set expected_finalization_date = d.day,
-    finalizes_at = greatest(d.day::timestamp at time zone i.timezone, %(now)s)
+# By the rules of core/invoice/steps/dates.py, from the day of the billing on. A draft becomes final at the customer's midnight.
+_DRAFT_DATES = """
+update invoice i set expected_finalization_date = d.final_on, issuing_date = d.issued_on, net_payment_term = d.term,
+    payment_due_date = d.issued_on + d.term, finalizes_at = case when i.expected_finalization_date = d.final_on
+        then i.finalizes_at else greatest(d.final_on::timestamp at time zone i.timezone, %(now)s) end
 from (
-    select o.id, (o.created_at at time zone o.timezone)::date
-        + coalesce((c.billing_configuration ->> 'invoice_grace_period')::bigint, b.invoice_grace_period)::int as day
-    from invoice o join customer c on c.id = o.customer_id join billing_entity b on b.id = o.billing_entity_id
-    where o.status = 'draft' and"""
-_OWN_GRACE = f"{_GRACE} o.customer_id = %(id)s) d where i.id = d.id"
-_INHERITED_GRACE = (
-    f"{_GRACE} o.billing_entity_id = %(id)s"
-    " and c.billing_configuration ->> 'invoice_grace_period' is null) d where i.id = d.id"
-)
+    select t.id, t.billed_on + t.grace as final_on, t.term, t.billed_on + case
+        when t.recurring and (t.keeps or t.grace = 0) then case t.anchor when 'current_period_end' then -1 else 0 end
+        else t.grace end as issued_on
+    from (
+        select o.id, (o.created_at at time zone o.timezone)::date as billed_on,
+            coalesce((c.billing_configuration ->> 'invoice_grace_period')::bigint, b.invoice_grace_period)::int as grace,
+            coalesce(c.billing_configuration ->> 'subscription_invoice_issuing_date_anchor',
+                b.subscription_invoice_issuing_date_anchor) as anchor,
+            coalesce(c.billing_configuration ->> 'subscription_invoice_issuing_date_adjustment',
+                b.subscription_invoice_issuing_date_adjustment) = 'keep_anchor' as keeps,
+            coalesce(c.net_payment_term, b.net_payment_term)::int as term,
+            exists (select from invoice_subscription s where s.invoice_id = o.id and s.recurring) as recurring
+        from invoice o join customer c on c.id = o.customer_id join billing_entity b on b.id = o.billing_entity_id
+        where o.status = 'draft' and"""
+_OF_CUSTOMER = f"{_DRAFT_DATES} o.customer_id = %(id)s) t) d where i.id = d.id"
+_OF_ENTITY = f"{_DRAFT_DATES} o.billing_entity_id = %(id)s) t) d where i.id = d.id"
 
 
-def follow_own_grace_period(conn: Connection[Any], customer_id: UUID, *, now: datetime) -> None:
-    """Let a customer's drafts become final as many days after they were billed as it has now, now at the earliest."""
-    conn.execute(_OWN_GRACE, {"id": customer_id, "now": now})
+def date_drafts_of_customer(conn: Connection[Any], customer_id: UUID, *, now: datetime) -> None:
+    """Date a customer's drafts by the terms that it has now: final so many days after they were billed, now at the earliest."""
+    conn.execute(_OF_CUSTOMER, {"id": customer_id, "now": now})
 
 
-def follow_inherited_grace_period(conn: Connection[Any], billing_entity_id: UUID, *, now: datetime) -> None:
-    """As follow_own_grace_period, for the drafts of an entity to customers without a grace period of their own."""
-    conn.execute(_INHERITED_GRACE, {"id": billing_entity_id, "now": now})
+def date_drafts_of_entity(conn: Connection[Any], billing_entity_id: UUID, *, now: datetime) -> None:
+    """As date_drafts_of_customer, for all drafts of a billing entity."""
+    conn.execute(_OF_ENTITY, {"id": billing_entity_id, "now": now})
 
 
 def move_drafts(conn: Connection[Any], customer_id: UUID, from_: UUID, to: UUID) -> None:

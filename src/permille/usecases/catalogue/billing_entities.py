@@ -46,7 +46,7 @@ def change(
     settings: Mapping[str, Any],
     now: datetime,
 ) -> BillingEntity:
-    """The entity with these settings: due instants follow its timezone, drafts its grace period, and numbers of its own
+    """The entity with these settings: due instants follow its timezone, the dates of drafts its terms, and numbers of its own
     go on from the number of its invoices.
     """
     billing_entities.update(conn, billing_entity_id=before.id, settings=settings, now=now)
@@ -56,8 +56,8 @@ def change(
         billing_entities.count_on(conn, after.id)
     if after.timezone != before.timezone:
         lifecycle.reschedule(conn, subscriptions.living_of_billing_entity(conn, after.id), now=now)
-    if after.invoice_grace_period != before.invoice_grace_period:
-        invoices.follow_inherited_grace_period(conn, after.id, now=now)
+    if after.draft_terms != before.draft_terms:
+        invoices.date_drafts_of_entity(conn, after.id, now=now)
     if after.dunning_campaign_id != before.dunning_campaign_id:
         dunning.restart(conn, dunning.customers_of_entity(conn, after.id), now=now)
     if after.taxes != before.taxes:

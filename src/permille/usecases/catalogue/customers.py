@@ -91,7 +91,7 @@ def add(
 
 
 def change(conn: Connection[Any], before: Customer, *, columns: Mapping[str, Any], now: datetime) -> Customer:
-    """The customer with these columns changed: due instants follow its timezone, drafts its grace period."""
+    """The customer with these columns changed: due instants follow its timezone, the dates of drafts its terms."""
     customers.update(conn, customer_id=before.id, columns=columns, now=now)
     changed = customers.by_ids(conn, [before.id])[before.id]
     after = eu_taxes.follow_customer(conn, before, changed, columns=columns, now=now)
@@ -100,8 +100,8 @@ def change(conn: Connection[Any], before: Customer, *, columns: Mapping[str, Any
     own, theirs = before.billing_entity, after.billing_entity
     if theirs.id != own.id:
         invoices.move_drafts(conn, after.id, own.id, theirs.id)
-    if after.applicable_invoice_grace_period != before.applicable_invoice_grace_period:
-        invoices.follow_own_grace_period(conn, after.id, now=now)
+    if after.draft_terms != before.draft_terms:
+        invoices.date_drafts_of_customer(conn, after.id, now=now)
     if _dunning_of(after) != _dunning_of(before):
         dunning.restart(conn, [after.id], now=now)
     if (after.taxes, after.billing_entity.taxes) != (before.taxes, before.billing_entity.taxes):

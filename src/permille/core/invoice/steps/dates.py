@@ -21,7 +21,7 @@ def dates(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
         return changed(draft, dates=_new_dates(draft, term), price_retry_at=retry_at)
     if draft.status is InvoiceStatus.DRAFT:
         return changed(draft, dates=replace(draft.dates, net_payment_term=term))
-    keeps_anchor = draft.customer.billing_entity.subscription_invoice_issuing_date_adjustment == "keep_anchor"
+    keeps_anchor = draft.customer.applicable_issuing_date_adjustment == "keep_anchor"
     stays = draft.is_recurring and keeps_anchor
     issued_on = draft.dates.issuing_date if stays else local_date(draft.made_at, draft.timezone)
     return changed(
@@ -37,15 +37,15 @@ def dates(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
 
 
 def _new_dates(draft: InvoiceDraft, term: int) -> InvoiceDates:
-    customer, entity = draft.customer, draft.customer.billing_entity
+    customer = draft.customer
     grace = customer.applicable_invoice_grace_period if draft.kind is InvoiceKind.SUBSCRIPTION else 0
     return _dates_of(
         draft.at,
         timezone=draft.timezone,
         recurring=draft.is_recurring,
         grace_period_days=grace,
-        anchor=entity.subscription_invoice_issuing_date_anchor,
-        adjustment=entity.subscription_invoice_issuing_date_adjustment,
+        anchor=customer.applicable_issuing_date_anchor,
+        adjustment=customer.applicable_issuing_date_adjustment,
         term=term,
         is_draft=draft.status is InvoiceStatus.DRAFT,
     )
