@@ -148,11 +148,16 @@ def subscribe(
     fixed_charges.set_own_units(conn, new.id, terms.own_units)
     before = section_choices.of(conn, [current.id]).get(current.id)
     _choose_sections(conn, new, terms.section_choice or before)
-    if yearly_amount_cents(in_force(plan, now)) >= yearly_amount_cents(in_force(current_plan, now)):
+    if takes_over_at_once(current_plan, plan, now=now):
         return _take_over(conn, current, new, now=now, upgraded=True)
     schedule(conn, new, now=now)
     _queue_webhooks(conn, "subscription.updated", [current], now)
     return current
+
+
+def takes_over_at_once(before: Plan, after: Plan, *, now: datetime) -> bool:
+    """Whether the plan after replaces the one before at once, as its fee is not lower by the year; else at the period's end."""
+    return yearly_amount_cents(in_force(after, now)) >= yearly_amount_cents(in_force(before, now))
 
 
 def _sell_another(

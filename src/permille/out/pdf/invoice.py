@@ -69,6 +69,7 @@ def _layout(document: InvoiceDocument, language: Language) -> dict[str, Any]:
         "totals": list(_totals(document, language)),
         "total-label": word("total_due"),
         "total": language.money(due_cents, currency),
+        "parts": [],
         "bank-details": document.bank_details if due_cents > 0 else None,
         "custom-sections": [{"title": each.title, "text": each.text} for each in document.custom_sections],
         "reverse-charge-note": document.reverse_charge_note,
