@@ -171,6 +171,11 @@ def test_a_long_table_repeats_its_headings_and_numbers_its_pages():
     assert all(f"Model {n} 1,000 " in whole for n in range(120))
 
 
+def test_what_it_comes_to_is_said_where_something_was_paid():
+    (text,) = pages(render_invoice(document(total_paid_amount_cents=100_00)))
+    assert "Total $498.15 Paid −$100.00 Total due $398.15" in text
+
+
 def test_a_draft_says_so_and_a_voided_invoice_is_not_due():
     assert "DRAFT" in pages(render_invoice(document(status="draft")))[0]
     (text,) = pages(render_invoice(document(status="voided")))
