@@ -39,7 +39,7 @@ NOT_AUDITED = {
     "what is sent; asking for it is in the log of operations": "mail",
     "follows from the VAT number of a customer, who is audited": "vat_check",
     "the engine's own state": "billing_hold fence company clock_seen signing_key logo schema_migration price_file",
-    "signing in is no change": "user_session known_browser sign_in_failure sign_in_identity",
+    "signing in is no change": "user_session sent_form known_browser sign_in_failure sign_in_identity",
     "secrets: what is done with them is in the log in words": "second_factor recovery_code",
     "of the library for jobs": "procrastinate_jobs procrastinate_events procrastinate_periodic_defers"
     " procrastinate_workers",

@@ -7,8 +7,12 @@ from typing import Any
 import pytest
 
 from .conftest import Api
+from .test_amendments import Sender, send
 from .test_credit_notes import move, notes
 from .test_credit_notes_by_hand import asked, issue, pay
+from .test_progressive_billing import at, use, world
+
+__all__ = ["send"]
 
 
 @pytest.fixture
@@ -199,3 +203,69 @@ def test_what_came_back_of_a_fee_that_is_changed_by_hand_does_not_come_back_agai
     void(api, invoice)
     again(api, invoice, {"id": fee["lago_id"], "unit_amount_cents": 9_000})
     assert len(notes(api)) == 1
+
+
+def test_credits_of_a_void_invoice_are_not_waited_for(api: Api) -> None:
+    """A threshold buys 10.00; their invoice is voided, and at the next look it buys them again."""
+    api.customer()
+    rule = {"trigger": "threshold", "threshold_credits": "5", "paid_credits": "10"}
+    wallet = open_wallet(api, "3", recurring_transaction_rules=[rule])
+    move(api, 2024, 3, 6)
+    (sold,) = api.get("/invoices")["invoices"]
+    void(api, sold)
+    move(api, 2024, 3, 7)
+    found = api.get(f"/wallets/{wallet['lago_id']}/wallet_transactions", transaction_status="purchased")
+    assert [each["status"] for each in found["wallet_transactions"]] == ["pending", "failed"]
+
+
+def test_refunds_are_of_what_was_paid_whatever_becomes_of_their_invoices(payer: Api) -> None:
+    """100.37 are bought, pay an invoice, come back by its void, and are refunded: once."""
+    api = payer
+    open_wallet(api, "0", paid_credits="100.37")
+    (sold,) = api.get("/invoices")["invoices"]
+    sold = whole(api, sold)
+    pay(api, sold, 10_037)
+    bought(api)
+    void(api, sold)
+    whole_refund = {"refund_amount_cents": 10_037}
+    assert refused(api, sold, 10_037, **whole_refund) == {"amount_cents": ["higher_than_wallet_balance"]}
+    (used,) = (each for each in api.get("/invoices")["invoices"] if each["invoice_type"] == "subscription")
+    void(api, used)
+    issue(api, sold, 10_037, **whole_refund)
+    assert balances(api) == [0]
+    assert refused(api, sold, 1, refund_amount_cents=1)
+
+
+def test_what_notes_have_paid_of_a_void_invoice_may_come_back_by_a_note(payer: Api) -> None:
+    api = payer
+    first = bought(api)
+    pay(api, first, 12_000)
+    issue(api, first, 5_001, credit_amount_cents=6_001)
+    api.subscribe("other", billing_time="anniversary")
+    (second,) = (each for each in api.get("/invoices")["invoices"] if each["credit_notes_amount_cents"])
+    second = whole(api, second)
+    void(api, second)
+    assert refused(api, second, 5_002, credit_amount_cents=6_002) == {"base": TOO_MUCH}
+    issue(api, second, 5_001, credit_amount_cents=6_001)
+    void(api, first)
+    assert refused(api, first, 5_000, refund_amount_cents=6_000)
+    issue(api, first, 4_999, refund_amount_cents=5_999)
+
+
+def test_a_void_of_a_bill_at_a_threshold_gives_back_what_its_excess_has_left(api: Api, send: Sender) -> None:
+    """60.00 at a threshold; 40.00 are billed in the end, and 20.00 come back by a note: the void gives the other 40.00."""
+    world(api, 5_000)
+    open_wallet(api, "100")
+    use(api, send, 60, at(6))
+    (early,) = api.get("/invoices")["invoices"]
+    move(api, 2024, 4, 1, 12)
+    (closing,) = (each for each in api.get("/invoices")["invoices"] if each["invoice_type"] == "subscription")
+    closing = whole(api, closing)
+    used = next(fee for fee in closing["fees"] if fee["item"]["type"] == "charge")
+    void(api, closing)
+    made = again(api, closing, {"id": used["lago_id"], "units": 40})
+    void(api, early)
+    assert balances(api) == [10_000 - 871 - 2_000]
+    void(api, made)
+    assert balances(api) == [10_000 - 2_000]
+    assert [note["balance_amount_cents"] for note in notes(api)] == [2_000]

@@ -74,7 +74,7 @@ CUSTOM_METRIC = {
 CUSTOMER = {
     "external_id": "c",
     "name": "n",
-    "email": "e",
+    "email": "e@e.test",
     "url": "u",
     "country": "FR",
     "currency": "EUR",

@@ -360,6 +360,21 @@ def test_a_coupon_beside_what_is_less_of_a_minimum_commitment_leaves_its_taxes(
     assert list(audit.findings(api.conn, organization_id=api.organization.id)) == []
 
 
+def test_what_is_less_of_a_minimum_commitment_comes_back_with_its_invoice(
+    api: Api, send: Any, review: Review
+) -> None:
+    committed(api, send)
+    send(ts(2024, 3, 20), tokens=20)
+    review()
+    (proposal,) = proposals(api)
+    api.post(f"/late_usage/{proposal['lago_id']}/bill", None)
+    move(api, 2024, 5, 2)
+    (made,) = [each for each in invoices(api) if any(fee["amount_cents"] < 0 for fee in each["fees"])]
+    whole = {"generate_credit_note": True, "credit_amount": made["total_amount_cents"], "refund_amount": 0}
+    api.post(f"/invoices/{made['lago_id']}/void", whole)
+    assert list(audit.findings(api.conn, organization_id=api.organization.id)) == []
+
+
 def billed_for_march(api: Api) -> int:
     """All fees of the plan's first period, on all invoices."""
     (cents,) = api.row(

@@ -128,6 +128,23 @@ def test_what_a_bill_at_a_threshold_gives_back_comes_off_its_periods_invoice_onc
     assert [each["total_amount_cents"] for each in notes] == [120]
 
 
+def test_usage_without_a_price_is_no_other_usage_of_a_bill_at_a_threshold(
+    api: Api, metric: Any, send: Any
+) -> None:
+    approved(api, imported(api, "small", file(a="1")), _all_shipped(), valid_from="2024-03-01")
+    own = charge(metric, code="llm", charge_model="catalogue", properties={"markup": "2", "unpriced": "hold"})
+    api.plan(charges=[own], amount_currency="USD", usage_thresholds=[{"amount_cents": 300}])
+    api.subscribe()
+    move(api, 2024, 3, 6, 13)
+    send(2_000_000, at(6), **A)
+    send(1_000, at(6), **B)
+    move(api, 2024, 3, 10)
+    version = corrected(api, "2024-03-05", a="0.75")
+    assert corrections(api, version) == [("to_credit", None, 400, 300, 0, -100, 100)]
+    priced = corrected(api, "2024-03-05", a="0.75", b="4")
+    assert [each[1] for each in corrections(api, priced)] == ["usage_is_changed"]
+
+
 def test_corrections_are_listed_and_credited_on_the_command_line(
     api: Api, billed: Any, dsn: str, capsys: Any
 ) -> None:

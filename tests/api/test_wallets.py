@@ -326,6 +326,36 @@ def test_usage_that_nobody_can_pay_stops_no_other_balance_and_no_clock(api: Api,
     move(api, 2024, 4, 2)
 
 
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"method": "target", "target_ongoing_balance": "20", "grants_target_top_up": True},
+        {"method": "target", "target_ongoing_balance": "20"},
+        {"method": "fixed", "paid_credits": "10"},
+    ],
+)
+def test_usage_that_nobody_can_pay_tops_nothing_up_until_it_is_mended(
+    api: Api, dsn: str, how: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    api.plan(charges=[charge(api.metric(), properties={"amount": "1000000"})])
+    for payer in ("cus", "other"):
+        api.customer(payer, currency="EUR")
+    rule = {"trigger": "threshold", "threshold_credits": "5", **how}
+    wrong = open_wallet(api, recurring_transaction_rules=[rule])
+    right = open_wallet(api, external_customer_id="other")
+    api.subscribe()
+    api.subscribe("fine", external_customer_id="other", plan_code="pro")
+    send(api, dsn, 10**15, "wrong")
+    move(api, 2024, 3, 6)
+    assert look(api, right)["ongoing_balance_cents"] == 1_000
+    assert [each["source"] for each in transactions(api, wrong)] == ["manual"]
+    assert f"wallet {wrong['lago_id']}" in caplog.text
+    amended = {"transaction_id": "am", "event_transaction_id": "wrong", "kind": "void", "reason": "a test"}
+    api.post("/events/amendments", {"amendment": {**amended, "external_subscription_id": "sub"}})
+    move(api, 2024, 3, 7)
+    assert look(api, wrong)["ongoing_balance_cents"] == 1_000
+
+
 def test_usage_and_drafts_lower_the_ongoing_balance_and_rules_top_up(api: Api, dsn: str) -> None:
     api.customer(billing_configuration={"invoice_grace_period": 3})
     api.post("/taxes", {"tax": {"name": "V", "code": "v", "rate": "10", "applied_to_organization": True}})

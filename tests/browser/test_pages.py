@@ -75,6 +75,14 @@ PAGES = {
     "held-usages": "/app/held-usages",
     "payer-rules": "/app/payer-rules?field=team&value=t1",
     "payer-rule-edit": "/app/edit-payer-rule/{rule}",
+    "alerts": "/app/alerts/acme-1",
+    "features": "/app/features",
+    "entitlements": "/app/entitlements/openai-gpt-4",
+    "dunning": "/app/dunning",
+    "dunning-new": "/app/new-dunning-campaign",
+    "payments": "/app/payments",
+    "mail": "/app/mail",
+    "mail-server": "/app/mail-server",
     "developers": "/app/developers",
     "settings": "/app/settings",
     "api-requests": "/app/api-requests",
@@ -204,7 +212,7 @@ def test_a_double_click_pays_once_and_the_back_button_lets_pay_again(page: Page,
     page.goto(f"/app/record-payment/{invoice_id}")
     for due in ("€90.00", "€80.00"):
         page.get_by_label("Amount").fill("10")
-        page.get_by_label("Reference").fill("bank")
+        page.get_by_label("Reference").fill(f"bank, {due}")
         button = page.locator("main form button").bounding_box()
         assert button is not None
         for _ in range(2):

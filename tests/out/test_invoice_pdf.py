@@ -11,6 +11,7 @@ from pypdf import PdfReader
 
 from permille.core.record import replace
 from permille.out.pdf import fonts, invoice as invoice_layout, plain, typesetting
+from permille.out.pdf.credit_note import CreditNoteDocument, render_credit_note
 from permille.out.pdf.document import (
     ACCENT,
     CustomSection,
@@ -141,6 +142,16 @@ def test_everything_is_on_it():
     assert title_of(pdf) == "Invoice DEM-1234-001-004"
 
 
+def test_a_long_price_leaves_room_for_what_it_is_for():
+    line = token_line(
+        "Cached input tokens of Model 1", "12345678901234", "0.0000031234567", 12_345_678_901, 9_999_999
+    )
+    sections = (Section(title="Pay", period=None, groups=(LineGroup(title=None, lines=(line,)),)),)
+    (page,) = PdfReader(BytesIO(render_invoice(document(sections=sections, currency="JPY")))).pages
+    assert sum("Model 1" in each or "Cached" in each for each in page.extract_text().splitlines()) <= 2
+    assert "Cached input tokens" in page.extract_text()
+
+
 def test_the_bytes_are_the_same_every_time():
     assert render_invoice(document()) == render_invoice(document())
 
@@ -158,6 +169,11 @@ def test_a_long_table_repeats_its_headings_and_numbers_its_pages():
         assert "Many models" in text
     whole = " ".join(found)
     assert all(f"Model {n} 1,000 " in whole for n in range(120))
+
+
+def test_what_it_comes_to_is_said_where_something_was_paid():
+    (text,) = pages(render_invoice(document(total_paid_amount_cents=100_00)))
+    assert "Total $498.15 Paid −$100.00 Total due $398.15" in text
 
 
 def test_a_draft_says_so_and_a_voided_invoice_is_not_due():
@@ -387,11 +403,39 @@ def strings(value):
             yield from strings(each)
 
 
+HEAD = Head(
+    number="7", locale="en", currency="USD", issuing_date=date(2026, 10, 1), issuer=document().issuer,
+    customer=document().customer, imprint="", footer=None, customer_country=None, paper="a4", accent=ACCENT,
+)  # fmt: skip
+
+
+def credit_note(**changes: Any) -> CreditNoteDocument:
+    note = CreditNoteDocument(
+        head=HEAD,
+        invoice_number="DEM-1",
+        is_void=False,
+        description=None,
+        lines=[("Tokens", 9_000), ("Subscription fee", 3_000)],
+        coupons_cents=2_000,
+        taxes=[Tax(name="VAT", rate=Decimal(20), base_cents=10_000, amount_cents=2_000)],
+        credit_cents=7_000,
+        refund_cents=4_000,
+        offset_cents=1_000,
+    )
+    return replace(note, **changes)
+
+
+def test_a_credit_note_adds_up_to_its_total_and_says_below_what_becomes_of_it():
+    (text,) = pages(render_credit_note(credit_note()))
+    assert (
+        "Sub-total $120.00 Coupons −$20.00 VAT (20%) on $100.00 $20.00 Credit note $120.00"
+        " Credit for later invoices $70.00 Refund $40.00 Off what is due on the invoice $10.00"
+    ) in text
+    (text,) = pages(render_credit_note(credit_note(coupons_cents=0, taxes=[], lines=[("Tokens", 12_000)])))
+    assert "Sub-total $120.00 Tax $0.00 Credit note $120.00 Credit for later" in text
+
+
 def test_every_layout_has_all_that_the_template_reads():
-    head = Head(
-        number="7", locale="en", currency="USD", issuing_date=date(2026, 10, 1), issuer=document().issuer,
-        customer=document().customer, imprint="", footer=None, customer_country=None, paper="a4", accent=ACCENT,
-    )  # fmt: skip
-    receipt = PlainDocument(head=head, heading="Receipt", facts=[], title="Paid", rows=[], total_cents=0)
+    receipt = PlainDocument(head=HEAD, heading="Receipt", facts=[], title="Paid", rows=[], total_cents=0)
     theirs = invoice_layout._layout(document(), language_of("en"))
     assert plain._layout(receipt).keys() == theirs.keys()

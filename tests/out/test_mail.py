@@ -346,6 +346,20 @@ def test_starttls_is_checked_and_signed_in(
     assert len(handler.received) == 1
 
 
+def test_nothing_is_sent_to_a_server_that_offers_no_starttls(
+    world: World, receiver: tuple[Receiver, Config]
+) -> None:
+    world.config = dataclasses.replace(
+        world.config, smtp_security="starttls", smtp_user="u", smtp_password="p"
+    )
+    mail_id = world.queue("pay@customer.example")
+    world.send()
+    mail = world.mail(mail_id)
+    assert mail.status == "waiting"
+    assert "STARTTLS extension not supported by server" in (mail.response or "")
+    assert receiver[0].received == []
+
+
 OWN = MailServer(
     host="127.0.0.1", port=1, security=MailSecurity.NONE, user=None, mail_from="rechnung@shop.example",
     reply_to="hilfe@shop.example",

@@ -35,7 +35,12 @@ def tops_up_below(wallet: Wallet) -> bool:
 
 def _top_up(oracle: Oracle, who: Customer, wallet: Wallet, ongoing: Fraction) -> None:
     pending = sum(
-        (bill.fees[0].units for bill in who.bills if bill.fills is wallet and not bill.paid), Fraction(0)
+        (
+            bill.fees[0].units
+            for bill in who.bills
+            if bill.fills is wallet and not bill.paid and bill.status != "voided"
+        ),
+        Fraction(0),
     )
     rule = wallet.rule
     threshold, granted = Fraction(rule["threshold"]), Fraction(rule["granted"])

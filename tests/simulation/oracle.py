@@ -1220,6 +1220,9 @@ class Oracle:
             at = self._next_top_up(who, wallet)
             if at <= until:
                 yield at, None
+        for one in (each for who in self.customers.values() for each in who.wallets if not each.ended):
+            if one.expires is not None and one.expires <= until:
+                yield one.expires, None  # others pay for what it would have
         for _, _, at in drafts.due(self):
             if at <= until:
                 yield at, None

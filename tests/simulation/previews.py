@@ -54,7 +54,7 @@ def _asked(oracle: Oracle, coupon: Action) -> dict[str, Any]:
         return {"code": coupon["id"]}
     worth: dict[str, Any] = {"percentage_rate": coupon["value"]}
     if coupon["kind"] == "fixed_amount":
-        currency = next(iter(oracle.customers.values())).currency
+        currency = next((each.currency for each in oracle.customers.values()), "EUR")
         worth = {"amount_cents": int(coupon["value"]), "amount_currency": currency}
     if coupon["frequency"] == "recurring":
         worth["frequency_duration"] = coupon["uses"]

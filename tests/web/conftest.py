@@ -49,6 +49,10 @@ class Browser:
     def ok(self, path: str, **params: str) -> str:
         response = self.client.get(f"/app{path}", params=params)
         assert response.status_code == 200, (response.status_code, response.headers.get("location"))
+        forms = re.findall(
+            r'<form\b[^>]*method="post"[^>]*>(?!<input type="hidden" name="form_token")', response.text
+        )
+        assert all("data-again" in form for form in forms), "a form without a token is done twice"
         return response.text
 
     def post(self, path: str, form: Any = None, **headers: str) -> Any:

@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from permille.api import taxes
+from permille.web import audit_log
 
 from .conftest import Browser
 from .test_two_doors import CHANGES, catalogue  # noqa: F401
@@ -75,6 +76,17 @@ def test_the_csv_has_a_row_for_each_field_and_no_formulas(browser: Browser) -> N
     rows = list(csv.DictReader(io.StringIO(browser.client.get("/app/audit-log.csv").text)))
     named = next(row for row in rows if row["field"] == "name")
     assert (named["object_code"], named["before"], named["after"]) == ("acme", "", "'=1+1")
+
+
+def test_an_export_that_has_not_all_says_so(browser: Browser, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(audit_log, "ROWS_MAX", 1)
+    browser.sent("/new-customer", {"external_id": "acme", "name": "Acme"})
+    files = [browser.client.get(f"/app/audit-log.{kind}").text for kind in ("csv", "jsonl")]
+    assert not any("Not all" in text for text in files)
+    browser.sent("/new-customer", {"external_id": "other", "name": "Other"})
+    for kind in ("csv", "jsonl"):
+        *_, last = browser.client.get(f"/app/audit-log.{kind}").text.splitlines()
+        assert "Not all: these are the newest 1 entries." in last
 
 
 def test_a_new_hmac_key_is_in_the_log_but_not_shown(browser: Browser) -> None:

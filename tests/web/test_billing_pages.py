@@ -14,15 +14,17 @@ import psycopg
 import pytest
 
 import permille
-from permille.api import credit_notes
+from permille.api import credit_notes, http
 from permille.api.csv_file import csv_file
 from permille.config import Config
 from permille.events.postgres import rollup
 from permille.out import usage_charts
 from permille.out.kind import Context
 from permille.usecases.usage import charts
+from permille.web import invoices
 
 from .conftest import START, join, text_of
+from .test_add_ons import SETUP
 from .test_metrics import TOKENS
 from .test_plans import HEAD
 
@@ -177,6 +179,18 @@ def test_csv(browser, billed):
     assert row["issuing_date"] == "2026-11-01"
     none = browser.client.get("/app/invoices.csv", params={"payment_status": "succeeded"})
     assert len(none.text.splitlines()) == 1
+
+
+def test_a_csv_that_has_not_all_says_so(browser, billed, monkeypatch):
+    assert "The CSV file has" not in browser.ok("/invoices")
+    monkeypatch.setattr(invoices, "ROWS_MAX", 1)
+    monkeypatch.setattr(http, "PER_PAGE_MAX", 1)
+    assert "Not all" not in browser.client.get("/app/invoices.csv").text
+    browser.sent("/new-add-on", {**SETUP, "amount_currency": "USD"})
+    browser.sent("/new-one-off/acme", {"add_on-0": "setup"})
+    *_, last = browser.client.get("/app/invoices.csv").text.splitlines()
+    assert last.startswith("Not all: these are the newest 1 invoices.")
+    assert "The CSV file has the newest 1 of these." in text_of(browser.ok("/invoices"))
 
 
 def test_no_text_of_a_csv_is_a_formula(browser, billed):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from permille.core.llm.call import CallSource, DroppedSpans, SentCall
 from permille.core.record import replace
@@ -121,3 +123,28 @@ def test_what_is_to_be_done_is_listed_and_done(server: Server, browser: Browser)
     assert 'value="azure/gpt-5.4"' in browser.ok("/model-aliases")
     browser.sent("/delete-model-alias/azure%2Fprod")
     assert "No aliases yet." in browser.ok("/model-aliases")
+
+
+def test_a_model_without_a_price_can_have_an_alias(browser: Browser, gpt4: None) -> None:
+    with psycopg.connect(browser.dsn) as conn:
+        for number, model in enumerate(("gpt-99", "gpt-98")):
+            conn.execute(
+                "insert into unpriced_usage (charge_id, digest, organization_id, code, values, noticed_at)"
+                " select id, %s, organization_id, 'llm_tokens', %s, %s from charge where organization_id = %s limit 1",
+                [
+                    UUID(int=number),
+                    Jsonb({"provider": "openai", "model": model}),
+                    START,
+                    browser.organization.id,
+                ],
+            )
+    field = '<input type="hidden" name="name" value="openai/{}">'
+    page = browser.ok("/llm-usage")
+    assert field.format("gpt-99") in page
+    assert field.format("gpt-98") in page
+    assert "it counts for calls that come from then on" in text_of(page)
+    alias = {"name": "openai/gpt-99", "model": "openai/gpt-4o", "back": "todo"}
+    assert browser.sent("/model-aliases", alias) == "/app/llm-usage?said=created"
+    page = browser.ok("/llm-usage")
+    assert field.format("gpt-99") not in page
+    assert field.format("gpt-98") in page

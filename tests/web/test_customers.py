@@ -13,7 +13,7 @@ import permille.web
 from permille.api import billable_metrics, plans, subscriptions
 from permille.api.validation import country_codes
 
-from .conftest import START, text_of
+from .conftest import START, sent_by, text_of
 from .test_metrics import TOKENS
 from .test_plans import GRID
 
@@ -260,3 +260,50 @@ def test_an_absurd_amount_is_shown_and_its_billing_is_said_to_wait(browser, gpt4
     browser.ok("")
     browser.sent("/test-clock", {"to": "week", "back": "/app/"})
     assert "cannot be billed: " in text_of(browser.ok("/customers/acme", tab="invoices"))
+
+
+def test_another_plan_for_a_running_subscription_is_asked_before_it_is_done(browser, gpt4):
+    for name, amount in (("dear", "50"), ("cheap", "10")):
+        browser.sent(
+            "/new-plan",
+            {
+                "name": name.title(),
+                "code": name,
+                "interval": "monthly",
+                "amount": amount,
+                "amount_currency": "USD",
+            },
+        )
+    form = {"plan_code": "dear", "external_id": "acme-1", "billing_time": "calendar"}
+    plan = "select p.code from subscription s join plan p on p.id = s.plan_id where s.external_id = 'acme-1' and s.status = 'active' and s.organization_id = %s"
+    asked = browser.post("/subscribe/acme", form)
+    assert "takes over at once" in text_of(asked.text)
+    assert browser.row(plan, browser.organization.id) == ("openai-gpt-4",)
+    browser.sent("/subscribe/acme", sent_by(asked.text))
+    assert browser.row(plan, browser.organization.id) == ("dear",)
+    assert "runs on this plan already" in text_of(browser.refused("/subscribe/acme", form))
+    asked = browser.post("/subscribe/acme", {**form, "plan_code": "cheap"})
+    assert "takes over when the running period ends, on 1 Nov" in text_of(asked.text)
+    browser.sent("/subscribe/acme", sent_by(asked.text))
+    assert browser.row(plan, browser.organization.id) == ("dear",)
+    browser.sent("/subscribe/acme", {**form, "external_id": "acme-2"})
+
+
+def test_a_customers_email_is_an_address_or_several(browser):
+    customer = {"external_id": "acme", "name": "Acme"}
+    for wrong in ("ap", "ap@example.com,", "ap@example.com, pay at example.com"):
+        page = browser.refused("/new-customer", {**customer, "email": wrong})
+        assert "Give an address like ap@example.com, or several with commas between them." in text_of(page)
+    browser.sent("/new-customer", {**customer, "email": "ap@example.com, pay@acme.test"})
+
+
+def test_a_refusal_is_said_on_the_page_that_asked(browser, gpt4, send):
+    send("gpt_4_tokens", "acme-1", model="8K", type="output", tokens=10_000)
+    browser.sent("/test-clock", {"to": "period", "back": "/app"})
+    (invoice_id,) = browser.row("select id from invoice where organization_id = %s", browser.organization.id)
+    page = browser.refused(f"/invoices/{invoice_id}/void", {"choice": "note", "credit": "500", "refund": "0"})
+    assert "It is more than what is left of the invoice" in text_of(page)
+    assert 'value="500"' in page
+    page = browser.refused(f"/send-by-mail/invoice/{invoice_id}", {"to": "nobody"})
+    assert "Give addresses, like ada@example.com." in text_of(page)
+    assert 'value="nobody"' in page

@@ -82,6 +82,7 @@ def _read(fields: Fields) -> dict[str, Any]:
         "default_currency": fields.currency,
         "timezone": fields.timezone,
         "country": fields.country,
+        "email": fields.email,
         "document_locale": fields.document_locale,
         "email_settings": partial(fields.choices, allowed=EMAIL_SETTINGS),
         "brand_color": partial(_read_color, fields),

@@ -13,6 +13,13 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", *"\uff1d\uff0b\uff0d\uff
 """The last four are those of East Asian keyboards, which spreadsheets read likewise."""
 
 Cell = str | int | Decimal
+ROWS_MAX = 100_000
+"""The most objects of a file, which is made in memory."""
+
+
+def left_out(most: int, what: str) -> str:
+    """The last row of a file that has not all that was asked for."""
+    return f"Not all: these are the newest {most:,} {what}. Ask for fewer days at a time to get the others."
 
 
 def csv_file(name: str, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> Raw:

@@ -106,6 +106,7 @@ def read_columns(
     readers: dict[str, Callable[[str], Any]] = {
         **dict.fromkeys(NAMES, fields.text),
         **dict.fromkeys(LONG_NAMES, partial(fields.text, limit=LONG_TEXT)),
+        "email": partial(fields.email, before=before.email if before else None),
         "country": fields.country,
         "currency": fields.currency,
         "timezone": fields.timezone,

@@ -13,7 +13,7 @@ from permille.api.http import Call
 from permille.api.invoices import render_invoices
 from permille.api.objects import payment as objects
 from permille.api.render import instant
-from permille.api.validation import LONG_TEXT, MANDATORY, Fields, parse_uuid, query_texts
+from permille.api.validation import MANDATORY, Fields, parse_uuid, query_texts
 from permille.core.errors import NotFound
 from permille.core.record import replace
 from permille.store import customers, invoices, payment_requests
@@ -26,7 +26,7 @@ def create_payment_request(call: Call) -> dict[str, Any]:
     """POST /payment_requests."""
     fields = Fields(call.root("payment_request"))
     external_id = fields.text("external_customer_id", mandatory=True)
-    email = fields.text("email", limit=LONG_TEXT)
+    email = fields.email("email")
     given = fields.texts("lago_invoice_ids")
     if not given and "lago_invoice_ids" not in fields.errors:
         fields.refuse("lago_invoice_ids", MANDATORY)

@@ -23,6 +23,7 @@ from starlette.datastructures import QueryParams
 from permille.core.bounds import EARLIEST, LATEST
 from permille.core.errors import Invalid
 from permille.core.instants import parse_instant
+from permille.core.mail import are_addresses
 from permille.core.money import CURRENCIES, exact
 from permille.out.pdf.language import LANGUAGES, known_locale
 
@@ -61,6 +62,23 @@ def country_codes() -> frozenset[str]:
     return frozenset(codes) - _NO_COUNTRIES
 
 
+class FinerAmount(str):
+    """An amount as it was typed that has more decimals than its currency: where it is refused, that is why."""
+
+    __slots__ = ("problem",)
+    problem: str
+
+    @classmethod
+    def than(cls, text: str, unit: str, places: int) -> FinerAmount:
+        """`unit` is what it is in: USD, or credits."""
+        made = cls(text)
+        most = (
+            f"at most {places} decimals" if places > 1 else "at most 1 decimal" if places else "no decimals"
+        )
+        made.problem = f"Amounts in {unit} have {most}, and {text} has more"
+        return made
+
+
 class Fields:
     """Typed reading of one JSON object; problems gather in `errors`, under the names of the fields."""
 
@@ -75,7 +93,8 @@ class Fields:
 
     def refuse(self, name: str, code: str, *, allowed: Collection[str] = ()) -> None:
         """Note a problem; `allowed` are the values that the field takes, when they are a closed set."""
-        self.errors.setdefault(name, []).append(code)
+        given = self.given.get(name)
+        self.errors.setdefault(name, []).append(given.problem if isinstance(given, FinerAmount) else code)
         if 0 < len(allowed) <= ALLOWED_MAX:
             self.allowed[name] = tuple(allowed)
 
@@ -112,6 +131,13 @@ class Fields:
             self.refuse(name, MANDATORY)
         return value
 
+    def email(self, name: str, *, before: str | None = None) -> str | None:
+        """An address of mail, or several with commas between them; what was there before is taken as it is."""
+        text = self.text(name, limit=LONG_TEXT)
+        if text and text != before and not are_addresses(text):
+            self.refuse(name, "invalid_email_format")
+        return text
+
     def whole(
         self, name: str, *, minimum: int = -BIGINT_MAX, maximum: int = BIGINT_MAX, code: str = OUT_OF_RANGE
     ) -> int | None:
@@ -137,6 +163,9 @@ class Fields:
         """A number, or its text, within the bounds, rounded to so many decimals, half away from zero."""
         value = self.given.get(name)
         if value is None:
+            return None
+        if isinstance(value, FinerAmount):
+            self.refuse(name, INVALID)
             return None
         if isinstance(value, str) and _DECIMAL_TEXT.fullmatch(value):
             value = Decimal(value)

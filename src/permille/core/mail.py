@@ -88,6 +88,17 @@ def address(text: str) -> str | None:
         return None
 
 
+def are_addresses(text: str) -> bool:
+    """Whether it is an address, or several with commas between them. Nobody need be reachable there: `a@b.test` is one."""
+    return all(_is_address(each.strip()) for each in text.split(","))
+
+
+def _is_address(text: str) -> bool:
+    domain = text.rpartition("@")[2]
+    # Behind another ending, domains for tests and for one's own network are as good as others.
+    return "." in domain and address(f"{text}.example") is not None
+
+
 def addresses(text: str | None) -> list[str]:
     """The valid ones of the addresses in a customer's email, which may have several with commas between them."""
     found = [address(each) for each in (text or "").split(",")]

@@ -9,10 +9,10 @@ from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from permille.core.money import ZERO, exact
+from permille.core.money import AMOUNT_MAX, ZERO, exact
 from permille.core.period import BillingTime, Interval, next_boundary, start_of_day
 from permille.core.record import Record
-from permille.core.wallet import Wallet, credits_of
+from permille.core.wallet import Wallet, credits_of, worth_of
 
 
 class Trigger(StrEnum):
@@ -97,6 +97,13 @@ def rule_credits(rule: WalletRule, wallet: Wallet, pending: Decimal) -> RuleCred
             gap = rule.threshold_credits - ongoing - rule.granted_credits - pending
             return RuleCredits(_multiple(rule, wallet, gap), rule.granted_credits)
         return RuleCredits(rule.paid_credits, rule.granted_credits)
+
+
+def is_possible(wallet: Wallet, wanted: RuleCredits) -> bool:
+    """Whether the wallet can have that much more, for usage that an invoice can have."""
+    with exact():
+        worth = worth_of(wanted.paid + wanted.granted, wallet.rate_amount, wallet.currency).amount_cents
+    return max(wallet.ongoing_usage_balance_cents, wallet.balance_cents + worth) < AMOUNT_MAX
 
 
 def _least_credits(rule: WalletRule, wallet: Wallet) -> Decimal:

@@ -43,6 +43,9 @@ WORDS = {
     "must_be_true_unless_pay_in_advance": "Only what is paid in advance goes without an invoice.",
     "only_compatible_with_pay_in_advance_and_non_invoiceable": "Only fees in advance that have no invoice are gathered.",
     "invalid_value": "This value can't be used.",
+    "sent_a_moment_ago": "You sent the same a moment ago, and it was done. To do it once more, send it again.",
+    "invalid_email_format": "Give an address like ap@example.com, or several with commas between them.",
+    "subscription_has_plan": "A subscription with this id runs on this plan already: give the new one an id of its own.",
     "invalid_color": "Give a colour as six digits, like #1f4e79.",
     "color_is_too_light": "It can't be read on white: choose a darker one.",
     "invalid_date": "Give a date, like 2026-10-31.",
@@ -195,6 +198,7 @@ WORDS = {
     "invalid_status": "The invoice has a status that doesn't go with this.",
     "invoiced_fee": "The fee is on an invoice, which is paid or not as a whole.",
 }
+_WHOLE_CENTS = "Give a whole number of the currency's smallest unit, like 1050 for 10.50 USD, or 11 for 11 JPY, which has no decimals."
 _THRESHOLDS_TWICE = "Give usage_thresholds once: of the subscription or in plan_overrides."
 _ADDRESSES = "Give addresses, like ada@example.com."
 _WORDS_OF_FIELDS = {
@@ -223,6 +227,8 @@ def in_words(code: str, field: str = "") -> str:
         return _WORDS_OF_FIELDS[field, code]
     if " " in code:
         return f"{code.removesuffix('.')}."
+    if code == "value_is_invalid" and field.endswith("_cents"):
+        return _WHOLE_CENTS
     if code in WORDS:
         return WORDS[code]
     resource, found, _ = code.partition("_not_found")

@@ -140,7 +140,7 @@ FEES_CREDITED_ONCE = Check(
 select f.organization_id, 'fee ' || f.id as what,
     format('%s, came back %s', f.amount_cents, sum(c.amount_cents)) as detail
 from credit_note_item c join fee f on f.id = c.fee_id
-group by f.id having sum(c.amount_cents) not between 0 and f.amount_cents
+group by f.id having sum(c.amount_cents) not between least(f.amount_cents, 0) and greatest(f.amount_cents, 0)
 """,
 )
 

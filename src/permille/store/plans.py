@@ -301,11 +301,11 @@ def save_prices(conn: Connection[Any], *, before: Plan, after: Plan, now: dateti
     if before.price_versions or after.price_versions:
         _save_identities(conn, after, now)
         _save_earlier_versions(conn, after, now)
-        _note_changes(conn, before, after, now)
+    _note_changes(conn, before, after, now)
 
 
 def _note_changes(conn: Connection[Any], before: Plan, after: Plan, now: datetime) -> None:
-    """A charge is saved again where it costs something else in any version, and not the last one alone."""
+    """A charge has changed where it is something else in any version: a change of one leaves others what they are."""
     ids = {charge.id for each in versions_of(after) for charge in each.charges}
     changed = [found for found in ids if _terms_of(before, found) != _terms_of(after, found)]
     conn.execute("update charge set updated_at = %s where id = any(%s::uuid[])", [now, uuid_array(changed)])
@@ -385,12 +385,6 @@ def _add_version_charges(conn: Connection[Any], version: PriceVersion, now: date
     _insert(conn, "charge_filter", filters, "do nothing")
 
 
-_CHANGE_WITH_FILTERS = """
-update charge c set updated_at = %(now)s where c.id = any(%(charges)s) and c.updated_at <> %(now)s
-    and exists (select from charge_filter f where f.charge_id = c.id and f.updated_at = %(now)s)
-"""
-
-
 def _save_charges(
     conn: Connection[Any], *, before: Sequence[Charge], after: Sequence[Charge], now: datetime
 ) -> None:
@@ -410,7 +404,6 @@ def _save_charges(
             for place, entry in enumerate(charge.filters)
         ],
     )
-    conn.execute(_CHANGE_WITH_FILTERS, {"charges": uuid_array(kept), "now": now})
 
 
 def _delete(conn: Connection[Any], table: str, ids: Sequence[UUID], now: datetime) -> None:
@@ -424,19 +417,8 @@ def _upsert(conn: Connection[Any], table: str, rows: Sequence[Mapping[str, Any]]
     if not rows:
         return
     names = [name for name in rows[0] if name not in ("id", "created_at", "updated_at")]
-    changes = [f"{name} = excluded.{name}" for name in names]
-    changes.append(
-        f"updated_at = case when {_same(table)} then {table}.updated_at else excluded.updated_at end"
-    )
-    _insert(conn, table, rows, f"(id) do update set {', '.join(changes)}")
-
-
-def _same(table: str) -> str:
-    """Whether a row is as it was: a change of one charge leaves others what they are."""
-    before, after = (
-        f"to_jsonb({each}.*) - '{{created_at,updated_at}}'::text[]" for each in (table, "excluded")
-    )
-    return f"{before} = {after}"
+    changes = ", ".join(f"{name} = excluded.{name}" for name in names)
+    _insert(conn, table, rows, f"(id) do update set {changes}")
 
 
 def _insert(conn: Connection[Any], table: str, rows: Sequence[Mapping[str, Any]], on_conflict: str) -> None:

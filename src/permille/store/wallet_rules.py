@@ -51,10 +51,12 @@ def set_next(conn: Connection[Any], rule_id: UUID, next_top_up_at: datetime | No
 
 
 def failed_since(conn: Connection[Any], wallet_id: UUID, *, after: datetime) -> bool:
-    """Whether a payment of an automatic top-up has failed since then, and none was paid after it."""
+    """Whether a payment of an automatic top-up has failed since then, and none was paid after it; a void is no such failure."""
     row = conn.execute(
         "select exists (select from wallet_transaction f where f.wallet_id = %(wallet)s and f.status = 'failed'"
-        " and f.source <> 'manual' and f.failed_at > %(after)s and not exists (select from wallet_transaction s"
+        " and f.source <> 'manual' and f.failed_at > %(after)s"
+        " and not exists (select from invoice i where i.id = f.invoice_id and i.status = 'voided')"
+        " and not exists (select from wallet_transaction s"
         " where s.wallet_id = f.wallet_id and s.status = 'settled' and s.transaction_status = 'purchased'"
         " and s.settled_at >= f.failed_at))",
         {"wallet": wallet_id, "after": after},

@@ -263,7 +263,7 @@ _UNLESS_THERE = "on conflict (customer_id) do nothing"
 def set_out_of_date(conn: Connection[Any], customer_ids: Collection[UUID], *, at: datetime) -> None:
     """The ongoing balances of these customers' wallets are to be reckoned again; the customers are locked."""
     conn.execute(
-        f"{_TO_REFRESH} select distinct customer_id, organization_id, %s::timestamptz from wallet"
+        f"{_TO_REFRESH} select customer_id, organization_id, %s::timestamptz from wallet"
         f" where customer_id = any(%s::uuid[]) and status = 'active' {_UNLESS_THERE}",
         [at, uuid_array(customer_ids)],
     )
@@ -272,7 +272,7 @@ def set_out_of_date(conn: Connection[Any], customer_ids: Collection[UUID], *, at
 def set_shares_out_of_date(conn: Connection[Any], wallet_ids: Collection[UUID], *, at: datetime) -> None:
     """What the customers of these wallets use is to be shared again; the customers are locked."""
     conn.execute(
-        f"{_TO_REFRESH} select distinct customer_id, organization_id, %s::timestamptz from wallet where status = 'active'"
+        f"{_TO_REFRESH} select customer_id, organization_id, %s::timestamptz from wallet where status = 'active'"
         f" and customer_id in (select customer_id from wallet where id = any(%s::uuid[])) {_UNLESS_THERE}",
         [at, uuid_array(wallet_ids)],
     )
@@ -366,7 +366,7 @@ def _set_out_of_date_by_clock(
 ) -> None:
     """As set_out_of_date, as of the clock of the customers' organization, which is `now` where it has no own."""
     conn.execute(
-        f"{_TO_REFRESH} select distinct w.customer_id, w.organization_id, coalesce(o.test_now, %s::timestamptz)"
+        f"{_TO_REFRESH} select w.customer_id, w.organization_id, coalesce(o.test_now, %s::timestamptz)"
         " from wallet w join organization o on o.id = w.organization_id"
         f" where w.customer_id = any(%s::uuid[]) and w.status = 'active' {_UNLESS_THERE}",
         [now, uuid_array(customer_ids)],
@@ -381,7 +381,7 @@ def mark_organization(conn: Connection[Any], organization_id: UUID, *, now: date
         [organization_id],
     )
     conn.execute(
-        f"{_TO_REFRESH} select distinct customer_id, organization_id, %s::timestamptz from wallet"
+        f"{_TO_REFRESH} select customer_id, organization_id, %s::timestamptz from wallet"
         f" where organization_id = %s and status = 'active' {_UNLESS_THERE}",
         [now, organization_id],
     )

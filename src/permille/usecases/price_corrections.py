@@ -15,7 +15,7 @@ from psycopg import Connection
 
 from permille.core.errors import Invalid
 from permille.core.invoice.crediting import BilledInvoice, CreditSplit, note_on, split_errors
-from permille.core.invoice.late_usage import Line, line_of
+from permille.core.invoice.late_usage import Line, line_of, usage_place
 from permille.core.invoice.price_correction import (
     BilledLine,
     Correction,
@@ -24,6 +24,7 @@ from permille.core.invoice.price_correction import (
     RepricedCharge,
     correction,
 )
+from permille.core.invoice.steps.usage_charges import is_billed_at_thresholds
 from permille.core.record import Record
 from permille.store import (
     catalogue_corrections as store,
@@ -158,7 +159,7 @@ def _corrections(
                             BilledLine(fee_id=fee.id, line=billed_line(fee), left_cents=left[fee.id])
                             for fee in of_charge
                         ],
-                        now=_lines_now(found[invoice_id], now[key]) if key in now else [],
+                        now=_lines_now(found[invoice_id], now[key], of_charge) if key in now else [],
                     )
                     for key, of_charge in charges[invoice_id].items()
                 ],
@@ -172,10 +173,20 @@ def _corrections(
     ]
 
 
-def _lines_now(invoice: StoredInvoice, charge: ChargeNow) -> list[Line]:
-    """What a charge comes to; a bill at a threshold has nothing of what lacks of its minimum, which the period's end bills."""
-    is_whole = invoice.invoice_type != "progressive_billing"
-    return [line_of(fee) for fee in charge.fees if is_whole or not fee.is_true_up]
+def _lines_now(invoice: StoredInvoice, charge: ChargeNow, billed: Collection[StoredFee]) -> list[Line]:
+    """What a charge comes to: of a bill at a threshold without what the invoice at the period's end bills.
+
+    That is what lacks of its minimum, and usage that came to nothing.
+    """
+    if invoice.invoice_type != "progressive_billing":
+        return [line_of(fee) for fee in charge.fees]
+    places = {usage_place(billed_line(fee)) for fee in billed}
+    usage = [fee for fee in charge.fees if not fee.is_true_up]
+    return [
+        line
+        for fee, line in zip(usage, map(line_of, usage), strict=True)
+        if is_billed_at_thresholds(fee) or usage_place(line) in places
+    ]
 
 
 def _of_catalogue(fees: Iterable[StoredFee]) -> dict[ChargeOnce, list[StoredFee]]:

@@ -40,6 +40,7 @@ from permille.core.period import INSTANT
 from permille.core.record import Record, field, replace
 from permille.database import locks
 from permille.events.engine import event_log
+from permille.events.log import EventSearch
 from permille.ids import new_id
 from permille.store import (
     activation_rules,
@@ -147,11 +148,16 @@ def subscribe(
     fixed_charges.set_own_units(conn, new.id, terms.own_units)
     before = section_choices.of(conn, [current.id]).get(current.id)
     _choose_sections(conn, new, terms.section_choice or before)
-    if yearly_amount_cents(in_force(plan, now)) >= yearly_amount_cents(in_force(current_plan, now)):
+    if takes_over_at_once(current_plan, plan, now=now):
         return _take_over(conn, current, new, now=now, upgraded=True)
     schedule(conn, new, now=now)
     _queue_webhooks(conn, "subscription.updated", [current], now)
     return current
+
+
+def takes_over_at_once(before: Plan, after: Plan, *, now: datetime) -> bool:
+    """Whether the plan after replaces the one before at once, as its fee is not lower by the year; else at the period's end."""
+    return yearly_amount_cents(in_force(after, now)) >= yearly_amount_cents(in_force(before, now))
 
 
 def _sell_another(
@@ -303,7 +309,8 @@ def _change(
         conn, [old.id for old, _ in changes], columns={**_ended(now), "upgraded": upgraded}, now=now
     )
     credit_unused(conn, [row for row in ended if row.on_termination_credit_note is not None], at=now)
-    running = _run(conn, [new for _, new in changes], now=now, started_at=now)
+    started_at = max([now, *(old.started_at for old, _ in changes if old.started_at is not None)])
+    running = _run(conn, [new for _, new in changes], now=now, started_at=started_at)
     owing = set() if is_paid else _owing_at_start(conn, running, now)
     run.bill_changes(
         conn,
@@ -372,9 +379,22 @@ def _begin(
     start = start_of(terms.subscription_at, now=now, timezone=customer.applicable_timezone)
     if start is Start.FUTURE:
         return schedule(conn, made, now=now)
+    return activate(conn, made, now=now, started_at=_first_unbilled(conn, made, rows))
+
+
+def _first_unbilled(conn: Connection[Any], made: Subscription, rows: Iterable[Subscription]) -> datetime:
+    """When a subscription starts whose day has come: after what ends of others with its external id have billed.
+
+    An end bills the events of its very instant. Where there are any the subscription starts right after it.
+    """
     invoiced = [row.terminated_at for row in rows if row.on_termination_invoice == "generate"]
-    started_at = max([terms.subscription_at, *(end for end in invoiced if end is not None)])
-    return activate(conn, made, now=now, started_at=started_at)
+    ends = [end for end in invoiced if end is not None]
+    started_at = max([made.subscription_at, *ends])
+    if started_at in ends:
+        search = EventSearch(organization_id=made.organization_id, external_subscription_id=made.external_id)
+        billed, _ = event_log.page(conn, search, from_=started_at, to=started_at + INSTANT, limit=1, offset=0)
+        return started_at + INSTANT if billed else started_at
+    return started_at
 
 
 def pending(customer: Customer, plan: Plan, terms: SubscriptionTerms, now: datetime) -> Subscription:

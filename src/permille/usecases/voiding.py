@@ -51,6 +51,7 @@ def void(
     if parts is not None:
         _issue_notes(conn, current, billed, parts, now=now)
     coupons.give_back(conn, [current.id], now)
+    prepaid.sale_voided(conn, current.id, now)
     if parts is None and billed.kept_cents >= 0:
         prepaid.give_back(conn, [current.id], now, at_most=billed.kept_cents)
     elif parts is None:

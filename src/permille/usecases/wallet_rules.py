@@ -5,6 +5,7 @@ Source: semantics-billing.md section 5.6.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -21,12 +22,15 @@ from permille.core.wallet_rule import (
     RuleTerms,
     WalletRule,
     is_below,
+    is_possible,
     next_top_up,
     rule_credits,
 )
 from permille.ids import new_id
 from permille.store import customers, section_choices, wallet_rules, wallet_transactions
 from permille.usecases.top_ups import TopUp, top_up
+
+log = logging.getLogger(__name__)
 
 PAUSE = timedelta(hours=1)
 """After an automatic payment that failed nothing is bought for so long, unless bought credits were paid since."""
@@ -98,7 +102,17 @@ def _worth_something(wallet: Wallet, wanted: Decimal) -> Decimal:
 def _top_up(
     conn: Connection[Any], rule: WalletRule, wallet: Wallet, wanted: RuleCredits, *, now: datetime
 ) -> None:
-    """Buy and give credits by a rule, but for what is worth nothing. A purchase waits for a while after one that was not paid."""
+    """Buy and give credits by a rule, but for what is worth nothing. A purchase waits for a while after one that was not paid.
+
+    Usage that no invoice can have tops nothing up: its customer is held once it is to be billed.
+    """
+    if not is_possible(wallet, wanted):
+        log.warning(
+            "wallet %s of customer %s: usage or credits come to more than an amount can be, so that its rule tops nothing up",
+            wallet.id,
+            wallet.customer_id,
+        )
+        return
     paid, granted = _worth_something(wallet, wanted.paid), _worth_something(wallet, wanted.granted)
     if paid and wallet_rules.failed_since(conn, wallet.id, after=now - PAUSE):
         paid = ZERO

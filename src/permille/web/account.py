@@ -162,7 +162,7 @@ def invite(visit: Visit) -> Done:
         "next": "/app/users",
     }
     page = HtmlPage(template="secret.html", context=context)
-    return Done(action="invited", subject=role, page=page)
+    return Done(action="invited", subject=role, page=page, to="/app/users")
 
 
 def require_second_factor(visit: Visit) -> Done:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from permille.api.csv_file import csv_file
+from permille.api.csv_file import ROWS_MAX, csv_file, left_out
 from permille.api.http import Raw
 from permille.database.connections import encode_answer
 from permille.store import activity
@@ -14,8 +14,7 @@ from permille.web.days import first_and_last
 from permille.web.visit import OWNERS, HtmlPage, Visit
 
 PER_PAGE = 50
-EXPORT_MAX = 100_000
-"""Entries of an export: the newest ones."""
+WHAT = "entries"
 FILTERS = ("who", "what", "from", "to")
 COLUMNS = (
     *("at", "organization_at", "actor", "who", "operation", "action", "subject", "request_id"),
@@ -35,7 +34,7 @@ def listing(visit: Visit) -> HtmlPage:
         offset=page.offset,
     )
     filters = {name: visit.query[name] for name in FILTERS if visit.query.get(name)}
-    context = {"entries": found, "meta": page.meta(total), "filters": filters, "export_max": EXPORT_MAX}
+    context = {"entries": found, "meta": page.meta(total), "filters": filters, "export_max": ROWS_MAX}
     return HtmlPage(template="audit_log.html", context=context)
 
 
@@ -52,8 +51,15 @@ def _search(visit: Visit) -> EntrySearch:
 
 def as_csv(visit: Visit) -> Raw:
     """GET /app/audit-log.csv: a row for each field that was changed."""
-    rows = (row for entry in _exported(visit) for row in _rows(entry))
-    return csv_file("audit-log.csv", COLUMNS, rows)
+    return csv_file("audit-log.csv", COLUMNS, _all_rows(visit))
+
+
+def _all_rows(visit: Visit) -> Iterator[list[str]]:
+    for entry in _exported(visit):
+        if entry is None:
+            yield [left_out(ROWS_MAX, WHAT)]
+        else:
+            yield from _rows(entry)
 
 
 def _rows(entry: Entry) -> Iterator[list[str]]:
@@ -78,12 +84,15 @@ def _value(value: Any) -> str:
 
 def as_json_lines(visit: Visit) -> Raw:
     """GET /app/audit-log.jsonl: a line for each request or command that changed something."""
-    lines = (encode_answer(entry) + b"\n" for entry in _exported(visit))
+    over = {"left_out": left_out(ROWS_MAX, WHAT)}
+    lines = (encode_answer(over if entry is None else entry) + b"\n" for entry in _exported(visit))
     headers = {"content-disposition": 'attachment; filename="audit-log.jsonl"'}
     return Raw(content=b"".join(lines), media_type="application/x-ndjson", headers=headers)
 
 
-def _exported(visit: Visit) -> Iterator[Entry]:
-    return activity.all_entries(
-        visit.conn, visit.here.id, _search(visit), with_installation=visit.may(OWNERS), limit=EXPORT_MAX
+def _exported(visit: Visit) -> Iterator[Entry | None]:
+    """The newest entries, and None at the end where there are more."""
+    found = activity.all_entries(
+        visit.conn, visit.here.id, _search(visit), with_installation=visit.may(OWNERS), limit=ROWS_MAX + 1
     )
+    return (entry if number < ROWS_MAX else None for number, entry in enumerate(found))

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
+from permille.api.validation import FinerAmount
 from permille.core.contract.plan import Charge
 from permille.core.errors import Invalid, NotFound
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.money import CURRENCIES, exact, subunits
-from permille.core.rating.pricing_unit import SUBUNITS, AppliedPricingUnit, PricingUnit
+from permille.core.rating.pricing_unit import PLACES as UNIT_PLACES, SUBUNITS, AppliedPricingUnit, PricingUnit
 from permille.core.rating.rounding import Rounding
 from permille.core.rating.unlisted import UnlistedValues
 from permille.core.record import replace
@@ -219,8 +220,8 @@ def _options(form: Form, currency: str) -> dict[str, Any]:
 def read_least(form: Form, currency: str) -> dict[str, Any]:
     """The minimum charge, in the currency's smallest units or in those of the pricing unit."""
     text = form.get("min_amount") or "0"
-    is_in_unit = bool(form.get("pricing_unit"))
-    return {"min_amount_cents": to_smallest(text, SUBUNITS) if is_in_unit else to_cents(text, currency)}
+    unit = form.get("pricing_unit")
+    return {"min_amount_cents": _to_smallest(text, unit, UNIT_PLACES) if unit else to_cents(text, currency)}
 
 
 def filled(charge: Charge, currency: str) -> Form:
@@ -258,14 +259,14 @@ def amount_text(cents: int, currency: str) -> str:
 
 def to_cents(text: str, currency: str) -> Any:
     """An amount as the API takes it; what is none is passed on, for the API to refuse."""
-    return to_smallest(text, subunits(currency)) if currency in CURRENCIES else text
+    return _to_smallest(text, currency, CURRENCIES[currency]) if currency in CURRENCIES else text
 
 
-def to_smallest(text: str, per_unit: int) -> Any:
-    """An amount in its smallest units, of which so many make one; likewise."""
+def _to_smallest(text: str, unit: str, places: int) -> Any:
+    """An amount in its smallest units; likewise."""
     value = number_or_none(text)
     if value is None:
         return text
     with exact():
-        cents = value * per_unit
-    return int(cents) if cents == int(cents) else text
+        cents = value.scaleb(places)
+    return int(cents) if cents == int(cents) else FinerAmount.than(text, unit, places)

@@ -42,7 +42,7 @@ from permille.usecases.usage import usage
 from permille.usecases.usage.daily_usage import calendar_of
 from permille.usecases.usage.lifetime_usage import lifetime_usage
 from permille.usecases.usage.usage import UsageSearch
-from permille.web import chart, coupons, wallets
+from permille.web import chart, coupons, plan_changes, wallets
 from permille.web.custom_sections import choice_body, choice_menu, known_sections, read_chosen
 from permille.web.daily import charted_days, order_of, stacking_key
 from permille.web.shown import countries, currencies, group_text, in_path, listed_text
@@ -405,6 +405,10 @@ def subscribe(visit: Visit) -> Done:
     form = visit.form
     body = subscription_body(form, visit.path["external_id"])
     wanted = read_subscription(visit.conn, visit.here.id, Fields(body), now=visit.now)
+    if (page := plan_changes.to_confirm(visit, wanted)) is not None:
+        return Done(
+            action="looked at change of plan", subject=wanted.terms.external_id, page=page, is_done=False
+        )
     made = subscriptions.subscribe(visit.conn, visit.here.id, wanted, now=visit.now)
     return Done(
         action="subscribed",

@@ -56,7 +56,9 @@ def create_key(visit: Visit) -> Done:
     wanted = read_key(Fields(body), now=visit.system_now)
     key = usecase.add_key(visit.conn, visit.here.id, **wanted, now=visit.system_now)
     page = _shown_once(f"API key “{wanted['name']}”", "", key)
-    return Done(action="created API key", subject=wanted["name"], details=body, page=page)
+    return Done(
+        action="created API key", subject=wanted["name"], details=body, page=page, to="/app/developers"
+    )
 
 
 def rotate_key(visit: Visit) -> Done:
@@ -67,7 +69,13 @@ def rotate_key(visit: Visit) -> Done:
     until = f" The old one works until {ends_at:%d %B}." if days else " The old one is revoked."
     page = _shown_once("The new API key", until, key)
     details = {"old_key_ends_at": instant(ends_at)}
-    return Done(action="rotated API key", subject=visit.path["key_id"], details=details, page=page)
+    return Done(
+        action="rotated API key",
+        subject=visit.path["key_id"],
+        details=details,
+        page=page,
+        to="/app/developers",
+    )
 
 
 def _shown_once(heading: str, more: str, key: NewKey) -> HtmlPage:
@@ -109,7 +117,7 @@ def roll_hmac_key(visit: Visit) -> Done:
         "next": "/app/developers",
     }
     page = HtmlPage(template="secret.html", context=context)
-    return Done(action="rolled HMAC key", subject=visit.here.name, page=page)
+    return Done(action="rolled HMAC key", subject=visit.here.name, page=page, to="/app/developers")
 
 
 def create_endpoint(visit: Visit) -> Done:

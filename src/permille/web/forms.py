@@ -15,6 +15,8 @@ from permille.http.bodies import BodyShare, read_body
 from permille.web.multipart import CONTENT_TYPE, UploadedFile, read_multipart
 from permille.web.visit import Form, Problems
 
+ONCE = "form_token"
+"""The field that says which form of which page was sent."""
 FORM_BYTES_MAX = 1_000_000
 FILE_FORM_BYTES_MAX = 10_000_000
 """The most that a form with a file may have."""
@@ -78,4 +80,5 @@ async def read_form(request: Request, share: BodyShare, *, takes_files: bool = F
         "\0" in each.name for each in files.values()
     ):
         raise BadRequest("the form has a NUL character")
-    return Form(pairs=tuple(pairs), files=files)
+    fields = tuple(pair for pair in pairs if pair[0] != ONCE)
+    return Form(pairs=fields, files=files, token=dict(pairs).get(ONCE, ""))

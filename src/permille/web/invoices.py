@@ -10,7 +10,7 @@ from uuid import UUID
 from msgspec.structs import asdict
 
 from permille.api import http
-from permille.api.csv_file import csv_file
+from permille.api.csv_file import ROWS_MAX, csv_file, left_out
 from permille.api.explanations import read_cursor, render_explanation
 from permille.api.fees import render_fee, surroundings
 from permille.api.invoices import read_search, render_invoices, render_pdf, render_whole
@@ -44,7 +44,6 @@ FILTERS = (
 )
 STATUSES = ("draft", "finalized", "voided")
 PAYMENT_STATUSES = ("pending", "succeeded", "failed")
-CSV_PAGES_MAX = 100
 COLUMNS = ("number", "issuing_date", "payment_due_date", "status", "payment_status", "currency")
 
 
@@ -67,23 +66,25 @@ def listing(visit: Visit) -> HtmlPage:
         "filters": {name: visit.query[name] for name in FILTERS if visit.query.get(name)},
         "statuses": STATUSES,
         "payment_statuses": PAYMENT_STATUSES,
+        "csv_max": ROWS_MAX,
     }
     return HtmlPage(template="invoices.html", context=context)
 
 
 def as_csv(visit: Visit) -> http.Raw:
-    """GET /app/invoices.csv: the whole list with the same filters, amounts in major units."""
+    """GET /app/invoices.csv: the list with the same filters, amounts in major units; its last row says what was left out."""
     columns = [*COLUMNS, "customer_id", "customer_name", "total", "paid", "due", "lago_id"]
-    return csv_file("invoices.csv", columns, (_row(invoice) for invoice in _all_found(visit)))
+    return csv_file("invoices.csv", columns, _rows(visit))
 
 
-def _all_found(visit: Visit) -> Iterator[Invoice]:
-    for number in range(1, CSV_PAGES_MAX + 1):
+def _rows(visit: Visit) -> Iterator[list[str | Decimal]]:
+    for number in range(1, ROWS_MAX // http.PER_PAGE_MAX + 1):
         page = http.Page(number=number, per_page=http.PER_PAGE_MAX)
         found, total = _found(visit, page)
-        yield from found
+        yield from map(_row, found)
         if page.meta(total).next_page is None:
             return
+    yield [left_out(ROWS_MAX, "invoices")]
 
 
 def _row(invoice: Invoice) -> list[str | Decimal]:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
+from uuid import UUID
+
+from psycopg import Connection
 
 from permille.api.model_aliases import read_alias
 from permille.api.validation import Fields
 from permille.core.llm.held import GROUP_PROPERTIES, INCOMPLETE, NOBODY_PAYS, WITHOUT_USAGE, HeldGroup
+from permille.core.llm.model_name import alias_name
 from permille.store import held_groups, model_aliases, subscriptions, unknown_models, unpriced
 from permille.store.held_groups import HeldSum
 from permille.store.subscriptions import SubscriptionSearch
 from permille.usecases import held_groups as held_usecase, unknown_models as unknown_usecase
 from permille.usecases.catalogue import model_aliases as catalogue
 from permille.usecases.llm_usages import Attribution
-from permille.usecases.unpriced import newest
+from permille.usecases.unpriced import UnpricedUsage, newest
 from permille.web.visit import Done, HtmlPage, Visit
 
 TODO = "/app/llm-usage"
@@ -30,10 +35,12 @@ def todo(visit: Visit) -> HtmlPage:
     running, _ = subscriptions.listing(
         conn, here, SubscriptionSearch(statuses=["active"]), limit=PAYERS_SHOWN, offset=0
     )
+    without_price = newest(conn, here, limit=SHOWN)
     context = {
         "unknown": unknown,
         "unknown_count": unknown_count,
-        "unpriced": newest(conn, here, limit=SHOWN),
+        "unpriced": without_price,
+        "unpriced_models": _models(conn, here, without_price),
         "unpriced_count": unpriced.count(conn, here),
         "unattributed": _of(held, NOBODY_PAYS | INCOMPLETE),
         "without_usage": _of(held, WITHOUT_USAGE),
@@ -44,6 +51,17 @@ def todo(visit: Visit) -> HtmlPage:
         "names": GROUP_PROPERTIES,
     }
     return HtmlPage(template="llm_usage.html", context=context)
+
+
+def _models(conn: Connection[Any], organization_id: UUID, found: Sequence[UnpricedUsage]) -> list[str]:
+    """The models of what has no price, as aliases name them; those that have an alias are left out."""
+    values = [each.of.values for each in found]
+    names = {
+        alias_name(provider, model)
+        for one in values
+        if (provider := one.get("provider")) and (model := one.get("model"))
+    }
+    return sorted(name for name in names if model_aliases.by_name(conn, organization_id, name) is None)
 
 
 def todo_counts(visit: Visit) -> list[tuple[str, int]]:

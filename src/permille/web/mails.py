@@ -18,6 +18,7 @@ from permille.store import mail_subjects, mails
 from permille.store.mail_subjects import MailSubject
 from permille.store.mails import Mail
 from permille.usecases import mail as usecase
+from permille.web import credit_notes, invoices, payments
 from permille.web.visit import Done, HtmlPage, Visit
 
 PLACES = {
@@ -93,6 +94,12 @@ def send(visit: Visit) -> Done:
         subject=subject.number or subject.external_customer_id,
         to="/app/mail?said=mailed",
     )
+
+
+def sent_from(visit: Visit) -> HtmlPage:
+    """The page that has the button to send it."""
+    pages = {MailKind.INVOICE: invoices.detail, MailKind.CREDIT_NOTE: credit_notes.detail}
+    return pages.get(MailKind(visit.path["kind"]), payments.listing)(visit)
 
 
 def send_again(visit: Visit) -> Done:

@@ -107,7 +107,7 @@ def confirm_factor(visit: Visit) -> Done:
     """POST /app/account/second-factor: the app makes the right codes. The recovery codes are shown, this once."""
     user = visit.session.user
     codes = usecase_of_factors.confirm(visit.conn, user, visit.form.get("code"), now=visit.system_now)
-    return Done(action="turned on second factor", subject=user.email, page=_recovery_codes(codes))
+    return Done(action="turned on second factor", subject=user.email, page=_recovery_codes(codes), to=FACTOR)
 
 
 def _recovery_codes(codes: Sequence[str]) -> HtmlPage:
@@ -243,7 +243,7 @@ def _turn_factor_off(visit: Visit) -> Done:
 def _renew_codes(visit: Visit) -> Done:
     user = visit.session.user
     codes = usecase_of_factors.renew_recovery_codes(visit.conn, user)
-    return Done(action="renewed recovery codes", subject=user.email, page=_recovery_codes(codes))
+    return Done(action="renewed recovery codes", subject=user.email, page=_recovery_codes(codes), to=FACTOR)
 
 
 def _new_password(form: Form) -> str:

@@ -31,6 +31,7 @@ from permille.store.activity import ActorKind
 from permille.store.sessions import Session
 from permille.store.users import User
 from permille.usecases import activity, sessions as session_usecase
+from permille.web import sent_once
 from permille.web.forms import problems_of, read_form
 from permille.web.rendering import framed, plain
 from permille.web.security import HEADERS, cookie_name, is_from_here, is_https
@@ -152,12 +153,16 @@ async def own_form(engine: Engine, request: Request, takes_files: bool = False) 
         return await read_form(request, share, takes_files=takes_files)
 
 
-def action(engine: Engine, path: str, submit: Submit, *, writers: Sequence[str] = WRITERS) -> Route:
-    """A button without a page of its own: it is refused with a plain page."""
+def action(
+    engine: Engine, path: str, submit: Submit, *, on: Show | None = None, writers: Sequence[str] = WRITERS
+) -> Route:
+    """A button without a page of its own: what is refused is said `on` the page that has it, else on a plain page."""
 
-    def show(visit: Visit) -> HtmlPage:
+    def show(visit: Visit) -> HtmlPage | http.Raw:
         if not visit.problems:
             raise NotFound("page")
+        if on is not None:
+            return on(visit)
         texts = [in_words(code, field) for field, codes in visit.problems.items() for code in codes]
         return HtmlPage(template="not_done.html", context={"texts": texts})
 
@@ -297,7 +302,11 @@ def _submitted(
     try:
         with engine.pool.connection() as conn:
             visit = _allowed_visit(engine, conn, request, writers, form)
+            led_to = sent_once.begin(visit, request.url.path)
+            if led_to is not None:
+                return RedirectResponse(led_to, 303)
             done = do(visit, operation_of(request), submit)
+            sent_once.end(visit, request.url.path, done)
             return framed(visit, done.page, done.status) if done.page else RedirectResponse(done.to, 303)
     except Refusal as refusal:
         problems = problems_of(refusal)

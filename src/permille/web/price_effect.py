@@ -104,6 +104,7 @@ def _effect(visit: Visit, change: PriceChange, problems: Problems | None = None)
         subject=change.subject,
         page=page,
         status=422 if problems else 200,
+        is_done=False,
     )
 
 

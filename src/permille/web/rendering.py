@@ -10,6 +10,7 @@ from typing import Any
 from starlette.responses import Response
 
 from permille.web.security import HEADERS
+from permille.web.sent_once import ASKED, with_tokens
 from permille.web.visit import ADMINS, OWNERS, WRITERS, HtmlPage, Visit
 
 NOTICES = {
@@ -38,6 +39,7 @@ NOTICES = {
     "factor_required": "This organization requires a second factor. Set it up to go on.",
     "factor_off": "The second factor is off.",
     "session_ended": "Signed out there.",
+    "sent_before": "This form was sent before. Here is what came of it; nothing was done a second time. To do it once more, open the form again.",
     "mailed": "The mail is queued.",
     "replayed": "The webhook is queued again.",
 }
@@ -59,11 +61,14 @@ def static_url(name: str) -> str:
     return f"/app/static/{name}?v={hashlib.sha256(static_file(name)).hexdigest()[:12]}"
 
 
-def html(template: str, context: dict[str, Any], status: int = 200) -> Response:
+def _html(template: str, context: dict[str, Any]) -> str:
     from permille.web.templating import environment
 
     noted: dict[str, Any] = {"labels": {}, "unread": {}}
-    text = environment(static_url).get_template(template).render({**noted, **context})
+    return environment(static_url).get_template(template).render({**noted, **context})
+
+
+def _answer(text: str, status: int) -> Response:
     return Response(text, status, headers=HEADERS, media_type="text/html; charset=utf-8")
 
 
@@ -84,9 +89,11 @@ def framed(visit: Visit, page: HtmlPage, status: int = 200) -> Response:
         "query": visit.query,
         **page.context,
     }
-    return html(page.template, context, status)
+    return _answer(
+        with_tokens(_html(page.template, context), is_asked=ASKED in visit.problems.get("base", ())), status
+    )
 
 
 def plain(template: str, status: int = 200, **context: Any) -> Response:
     """A page of somebody who is not signed in."""
-    return html(template, {"problems": {}, **context}, status)
+    return _answer(_html(template, {"problems": {}, **context}), status)

@@ -31,6 +31,8 @@ class Form(Record, kw_only=True):
 
     pairs: Pairs = ()
     files: Mapping[str, UploadedFile] = field(default_factory=dict)
+    token: str = ""
+    """Which form of which page it was; empty if no page of ours made it."""
 
     def get(self, name: str, default: str = "") -> str:
         return next((value for key, value in reversed(self.pairs) if key == name), default).strip()
@@ -97,6 +99,8 @@ class Done(Record, kw_only=True):
     page: HtmlPage | None = None
     """What is shown instead: a secret that is shown only once, or what is still to be confirmed."""
     status: int = 200
+    is_done: bool = True
+    """False while `page` asks for a confirmation: the same form may be sent again."""
 
 
 Show = Callable[[Visit], HtmlPage | Raw]

@@ -14,7 +14,8 @@ from uuid import UUID
 from permille.core.money import LineAmounts, exact, line_amounts
 from permille.core.record import Record
 
-SUBUNITS = 100
+PLACES = 2
+SUBUNITS: int = 10**PLACES
 
 
 class PricingUnit(Record, kw_only=True):

@@ -53,16 +53,19 @@ def render_credit_note(document: CreditNoteDocument, logo: Logo | None = None) -
         rows=document.lines,
         totals=list(_totals(document, document.head.language)),
         total_cents=document.total_cents,
+        parts=[(word(key), cents) for key, cents in document.parts],
     )
     return render_plain(plain, logo)
 
 
 def _totals(document: CreditNoteDocument, language: Language) -> Iterator[tuple[str, int]]:
-    """The rows between the lines and the total: coupons and taxes, then the parts of the total."""
+    """The rows between the lines and the total, as an invoice has them."""
     word = language.word
+    yield word("sub_total"), sum(cents for _, cents in document.lines)
     if document.coupons_cents:
         yield word("coupons"), -document.coupons_cents
     for tax in document.taxes:
         base = language.money(tax.base_cents, document.head.currency)
         yield word("tax_on", name=tax.name, rate=language.percent(tax.rate), base=base), tax.amount_cents
-    yield from ((word(key), cents) for key, cents in document.parts)
+    if not document.taxes:
+        yield word("tax"), 0

@@ -168,6 +168,11 @@ class InvoiceDocument(Record, kw_only=True):
             yield f"{line.description}{line.unit or ''}{line.note or ''}{short_name}"
 
     @property
+    def sub_total_including_taxes_amount_cents(self) -> int:
+        """What it comes to, before anything has paid for it."""
+        return self.total_amount_cents + self.credit_notes_amount_cents + self.prepaid_credit_amount_cents
+
+    @property
     def total_due_amount_cents(self) -> int:
         """What is still to be paid; nothing of a voided invoice."""
         if self.status == "voided":

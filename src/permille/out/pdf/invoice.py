@@ -69,6 +69,7 @@ def _layout(document: InvoiceDocument, language: Language) -> dict[str, Any]:
         "totals": list(_totals(document, language)),
         "total-label": word("total_due"),
         "total": language.money(due_cents, currency),
+        "parts": [],
         "bank-details": document.bank_details if due_cents > 0 else None,
         "custom-sections": [{"title": each.title, "text": each.text} for each in document.custom_sections],
         "reverse-charge-note": document.reverse_charge_note,
@@ -201,6 +202,8 @@ def _totals(document: InvoiceDocument, language: Language) -> Iterator[tuple[str
         yield word("tax_on", name=tax.name, rate=rate, base=base), money(tax.amount_cents)
     if not document.taxes:
         yield word("tax"), money(0)
+    if document.total_due_amount_cents != document.sub_total_including_taxes_amount_cents:
+        yield word("total"), money(document.sub_total_including_taxes_amount_cents)
     for key, cents in (
         ("credit_notes", document.credit_notes_amount_cents),
         ("prepaid_credits", document.prepaid_credit_amount_cents),

@@ -53,6 +53,8 @@ class PlainDocument(Record, kw_only=True):
     totals: Sequence[tuple[str, int]] = ()
     """The rows between those and the total."""
     total_cents: int
+    parts: Sequence[tuple[str, int]] = ()
+    """What becomes of the total: below it, as they are in it."""
 
 
 def render_plain(document: PlainDocument, logo: Logo | None = None) -> bytes:
@@ -103,6 +105,7 @@ def _layout(document: PlainDocument) -> dict[str, Any]:
         "totals": [(label, money(cents)) for label, cents in document.totals],
         "total-label": document.heading,
         "total": money(document.total_cents),
+        "parts": [(label, money(cents)) for label, cents in document.parts],
         "bank-details": None,
         "reverse-charge-note": None,
         "custom-sections": [],

@@ -57,6 +57,14 @@ def payment_changed(conn: Connection[Any], paid: Sequence[StoredInvoice], now: d
     announce(conn, "updated", [*failed, *settled], now)
 
 
+def sale_voided(conn: Connection[Any], invoice_id: UUID, now: datetime) -> None:
+    """Credits that a void invoice has sold, and that are not paid, are not to come any more."""
+    unpaid = wallet_transactions.purchases_of(conn, [invoice_id])
+    if unpaid:
+        wallet_transactions.fail(conn, [each.id for each in unpaid], now=now)
+        announce(conn, "updated", unpaid, now)
+
+
 def give_back(
     conn: Connection[Any], invoice_ids: Collection[UUID], now: datetime, *, at_most: int = AMOUNT_MAX
 ) -> None:

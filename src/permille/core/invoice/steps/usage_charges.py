@@ -14,14 +14,17 @@ def usage_charges(draft: InvoiceDraft, facts: Facts) -> InvoiceDraft:
     """Price the usage of each subscription's period by the charges of its plan."""
     lines = [line for billing in draft.billings for line in _lines(billing, facts)]
     if draft.kind is InvoiceKind.PROGRESSIVE:
-        # What comes to nothing, or has no price yet, waits for the invoice at the period's end; not the parts of a rounded sum.
-        lines = [line for line in lines if _is_part(line.fee) and not line.fee.is_held]
+        lines = [line for line in lines if is_billed_at_thresholds(line.fee)]
     return draft.adding(lines)
 
 
-def _is_part(fee: Fee) -> bool:
-    """Whether a fee adds anything to the charge's amount."""
-    return bool(fee.precise_amount_cents if fee.rounding is Rounding.PER_CHARGE else fee.amount_cents)
+def is_billed_at_thresholds(fee: Fee) -> bool:
+    """Whether usage comes to anything: if not, or if it has no price yet, it waits for the invoice at the period's end.
+
+    The parts of a rounded sum do.
+    """
+    is_part = fee.precise_amount_cents if fee.rounding is Rounding.PER_CHARGE else fee.amount_cents
+    return bool(is_part) and not fee.is_held
 
 
 def _lines(billing: SubscriptionBilling, facts: Facts) -> list[Line]:
