@@ -510,6 +510,8 @@ def test_invoices_of_charges_in_advance_have_billed_nothing_else_of_the_period(
     of = api.get(f"/invoices/{proposal['lago_invoice_id']}")["invoice"]
     assert said["lago_invoice_id"] == of["lago_id"]
     assert [fee["amount_cents"] for fee in of["fees"] if fee["item"]["code"] == "tokens"] == [10_00]
+    (period,) = api.get("/customers/cus/past_usage", external_subscription_id="sub")["usage_periods"]
+    assert period["lago_invoice_id"] == of["lago_id"], "the period is listed once"
     scheduled = api.post(f"/late_usage/{proposal['lago_id']}/bill", None)["late_usage"]
     assert [proposal["amount_cents"], scheduled["amount_cents"]] == [5_00, 5_00]
     with psycopg.connect(dsn) as conn:  # as a database with wrong ones is migrated

@@ -18,6 +18,7 @@ from permille.core.money import decimal_text
 from permille.core.record import Record, astuple, names_of
 from permille.database.bulk import instant_array, int_array, text_array, uuid_array
 from permille.database.typed_rows import typed_row
+from permille.store.past_usage import BILLS_PERIOD
 
 CHUNK = 200_000
 UNDECIDED_MAX = 1_000
@@ -109,7 +110,7 @@ join subscription r on r.organization_id = w.organization_id and r.external_id =
 group by 1, 2, 3
 """
 
-_MARK = """
+_MARK = f"""
 insert into late_mark (organization_id, subscription_id, invoice_id, code)
 select distinct l.organization_id, r.id, p.invoice_id, l.code
 from unnest(%(organizations)s::uuid[], %(external_ids)s::text[], %(codes)s::text[], %(ats)s::timestamptz[],
@@ -118,7 +119,7 @@ from unnest(%(organizations)s::uuid[], %(external_ids)s::text[], %(codes)s::text
 join billable_metric m on m.organization_id = l.organization_id and m.code = l.code and m.deleted_at is null
 join subscription r on r.organization_id = l.organization_id and r.external_id = l.external_subscription_id
 join invoice_subscription p on p.subscription_id = r.id and p.charges_to_at > l.at
-    and p.invoicing_reason not in ('in_advance_charge', 'in_advance_charge_periodic', 'progressive_billing')
+    and {BILLS_PERIOD}
     and (m.recurring or p.charges_from_at <= l.at) and l.seq > coalesce(p.counted_to, 0)
 join invoice i on i.id = p.invoice_id and i.status in ('finalized', 'closed')
 on conflict do nothing
@@ -144,7 +145,7 @@ order by t.subscription_id, p.charges_from_at, t.code
 
 # The subscription that takes an event is the one that ran at its time; on a tie the one that runs on. What is billed in
 # arrears is on the invoice of its period; what is paid in advance has a fee of its own while the subscription runs.
-_TOO_LATE = """
+_TOO_LATE = f"""
 with e as (
     select * from unnest(%(identities)s::uuid[], %(organizations)s::uuid[], %(subscriptions)s::text[], %(codes)s::text[],
             %(ats)s::timestamptz[], %(seqs)s::bigint[], %(transaction_ids)s::text[])
@@ -169,7 +170,7 @@ cross join lateral (
 left join lateral (
     select invoice_id, charges_from_at, charges_to_at, seen_to from invoice_subscription
     where not c.in_advance and subscription_id = r.id and charges_to_at > e.at and charges_from_at <= e.at
-        and invoicing_reason not in ('in_advance_charge', 'in_advance_charge_periodic', 'progressive_billing')
+        and {BILLS_PERIOD}
     order by charges_to_at limit 1
 ) p on true
 left join invoice i on i.id = p.invoice_id

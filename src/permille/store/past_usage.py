@@ -25,12 +25,17 @@ class PastPeriod(Record, kw_only=True):
     taxes_amount_cents: int
 
 
+BILLS_PERIOD = (
+    "invoicing_reason not in ('in_advance_charge', 'in_advance_charge_periodic', 'progressive_billing')"
+)
+"""Of invoice_subscription: the invoice bills the usage of its period, what is in advance or at a threshold apart."""
+
 _PERIODS = (
     "from invoice_subscription p join invoice i on i.id = p.invoice_id"
     " join subscription s on s.id = p.subscription_id join customer c on c.id = s.customer_id"
     " where s.organization_id = %s and s.external_id = %s and c.external_id = %s and c.deleted_at is null"
     " and p.charges_from_at is not null and p.charges_to_at is not null"
-    " and p.invoicing_reason not in ('in_advance_charge', 'progressive_billing')"
+    f" and {BILLS_PERIOD}"
 )
 
 
