@@ -38,6 +38,7 @@ select i.id, i.created_at, c.external_id, i.invoice_type, i.status, i.progressiv
         where f.invoice_id = i.id and f.amount_cents <> 0)
 from invoice i join customer c on c.id = i.customer_id join billing_entity b on b.id = i.billing_entity_id
 where i.organization_id = %(organization)s and i.fees_amount_cents <> 0 and i.status not in ('open', 'closed')
+order by i.sequential_id, i.id
 """
 BALANCES = """
 select 'wallet ' || w.name, w.balance_cents::text
