@@ -483,6 +483,24 @@ def test_ongoing_balances_follow_refreshed_drafts_and_ends_without_an_invoice(ap
     assert seen_by_the_worker(api, dsn) == [1_000]
 
 
+def test_lines_of_a_draft_that_come_to_nothing_take_nothing_of_the_ongoing_balance(
+    api: Api, dsn: str
+) -> None:
+    """Each of three lines is 0.4 cents with 0.2 of tax; a bill doesn't take taxes of lines without a cent from wallets."""
+    api.customer(billing_configuration={"invoice_grace_period": 3})
+    api.post("/taxes", {"tax": {"name": "V", "code": "v", "rate": "50", "applied_to_organization": True}})
+    metric = api.metric()
+    api.plan(charges=[charge(metric, code=f"c{n}", properties={"amount": "0.004"}) for n in range(3)])
+    api.subscribe()
+    row = open_wallet(api, "20")
+    send(api, dsn, 1, "event")
+    move(api, 2024, 4, 1, 12)
+    (draft,) = api.get("/invoices")["invoices"]
+    fees = api.get(f"/invoices/{draft['lago_id']}")["invoice"]["fees"]
+    assert [(fee["amount_cents"], fee["precise_amount"]) for fee in fees[1:]] == [(0, "0.004")] * 3
+    assert look(api, row)["ongoing_usage_balance_cents"] == 0
+
+
 def test_usage_that_is_counted_while_another_worker_reckons_is_reckoned_next(api: Api, dsn: str) -> None:
     api.customer()
     api.plan(charges=[charge(api.metric())])

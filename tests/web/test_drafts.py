@@ -63,7 +63,6 @@ def test_a_draft_becomes_final_and_stays_as_it_is(browser, api, draft, role):
     assert f"finalized invoice {draft}" in text_of(browser.ok("/audit-log"))
     for verb in ("refresh", "finalize"):
         words = text_of(browser.refused(f"/invoices/{draft}/{verb}"))
-        assert "This was not done" in words
         assert "The invoice is no draft any more: it stays as it is." in words
     assert invoice_of(api, draft) == found
 

@@ -28,7 +28,7 @@ class PastPeriod(Record, kw_only=True):
 BILLS_PERIOD = (
     "invoicing_reason not in ('in_advance_charge', 'in_advance_charge_periodic', 'progressive_billing')"
 )
-"""Of invoice_subscription: the invoice bills the usage of its period, what is in advance or at a threshold apart."""
+"""A row of invoice_subscription whose invoice bills the usage of its period; what is in advance or at a threshold is apart."""
 
 _PERIODS = (
     "from invoice_subscription p join invoice i on i.id = p.invoice_id"

@@ -441,7 +441,8 @@ def draft_buckets(
         "select i.customer_id, i.currency, f.fee_type, c.billable_metric_id, f.grouped_by ->> 'target_wallet_code',"
         " sum(f.amount_cents + f.taxes_precise_amount_cents - f.precise_coupons_amount_cents)"
         " from invoice i join fee f on f.invoice_id = i.id left join charge c on c.id = f.charge_id"
-        " where i.customer_id = any(%s) and i.status = 'draft' group by 1, 2, 3, 4, 5",
+        " where i.customer_id = any(%s) and i.status = 'draft' and f.amount_cents > f.precise_coupons_amount_cents"
+        " group by 1, 2, 3, 4, 5",
         [list(customer_ids)],
     ).fetchall()
     found: dict[tuple[UUID, str], list[FeeBucket]] = defaultdict(list)
