@@ -15,7 +15,7 @@ from permille.events.draft import Draft
 from permille.events.engine import event_log
 from permille.events.log import Request
 from permille.events.postgres.writer import Memory, open_connection, store
-from permille.store import arrivals
+from permille.store import arrivals, customers
 from permille.store.invoices import invoices_by_ids
 from permille.usecases import payments
 from permille.usecases.invoices import advance, progressive
@@ -596,8 +596,9 @@ class Product:
 
     def _fail_gate(self, action: Action) -> None:
         """As a payment provider says it."""
-        opened = invoices_by_ids(self.worker, [self._gate_of(action)]).values()
-        payments.set_status(self.worker, [*opened], PaymentStatus.FAILED, now=self.now)
+        [opened] = invoices_by_ids(self.worker, [self._gate_of(action)]).values()
+        customers.lock(self.worker, opened.customer_id)
+        payments.set_status(self.worker, [opened], PaymentStatus.FAILED, now=self.now)
         self.worker.commit()
 
     def _end(self, action: Action) -> None:
