@@ -111,13 +111,14 @@ def take(oracle: Oracle, row: Subscription, why: str) -> list[Fee]:
     found = [each for each in oracle.late if each.status == "scheduled" and each.row.id == row.id]
     for late in found:
         late.status = "billed"
-    return _taxed(oracle, found)
+    return _taxed(oracle, found, row.issuer)
 
 
-def _taxed(oracle: Oracle, found: Iterable[Late]) -> list[Fee]:
+def _taxed(oracle: Oracle, found: Iterable[Late], issuer: str = "") -> list[Fee]:
+    """Without an issuer of the bill the subscription's own one issues it."""
     fees = [fee for late in found for fee in late.fees]
     for fee in fees:
-        fee.taxes = oracle.taxes_of(fee.subscription)
+        fee.taxes = oracle.taxes_of(fee.subscription, issuer)
         fee.subscription.fees.append(fee)
     return fees
 
