@@ -141,8 +141,10 @@ def _next(world: Oracle, action: Action) -> Preview | None:
         return None
     who, at = row.customer, world.next_due(row)
     count = len(who.bills)
-    theirs = {id(each) for each in world.rows if each.runs and world.next_due(each) == at}
-    if row.next_plan is not None and (row.next_entity or who.entity) != row.issuer:
+    due = [each for each in world.rows if each.runs and world.next_due(each) == at]
+    theirs = {id(each) for each in due}
+    own = [each for each in due if each.customer is who and each.next_plan is not None]
+    if any((each.next_entity or who.entity) != each.issuer for each in own):
         return None  # two invoices, which is refused
     if _are_credits_held(world, who) or not _waits_calmly(world, who, at):
         return None
