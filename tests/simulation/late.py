@@ -100,7 +100,7 @@ def bill_alone(oracle: Oracle, customer: Customer) -> None:
         if late.status == "scheduled" and late.row.customer is customer and not oracle.active(late.row.id):
             oracle.played.add("late_usage_alone")
             late.status = "billed"
-            fees = _taxed(oracle, [late])
+            fees = _taxed(oracle, [late], late.row.issuer)
             oracle.settle(customer, Bill("subscription", fees, oracle.now))
 
 
@@ -114,8 +114,8 @@ def take(oracle: Oracle, row: Subscription, why: str) -> list[Fee]:
     return _taxed(oracle, found, row.issuer)
 
 
-def _taxed(oracle: Oracle, found: Iterable[Late], issuer: str = "") -> list[Fee]:
-    """Without an issuer of the bill the subscription's own one issues it."""
+def _taxed(oracle: Oracle, found: Iterable[Late], issuer: str) -> list[Fee]:
+    """By the billing entity of the invoice that it is on."""
     fees = [fee for late in found for fee in late.fees]
     for fee in fees:
         fee.taxes = oracle.taxes_of(fee.subscription, issuer)

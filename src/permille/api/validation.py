@@ -79,6 +79,11 @@ class FinerAmount(str):
         return made
 
 
+def problem_of(value: Any, code: str) -> str:
+    """Why the value is refused: the code, unless it was typed too finely."""
+    return value.problem if isinstance(value, FinerAmount) else code
+
+
 class Fields:
     """Typed reading of one JSON object; problems gather in `errors`, under the names of the fields."""
 
@@ -93,8 +98,7 @@ class Fields:
 
     def refuse(self, name: str, code: str, *, allowed: Collection[str] = ()) -> None:
         """Note a problem; `allowed` are the values that the field takes, when they are a closed set."""
-        given = self.given.get(name)
-        self.errors.setdefault(name, []).append(given.problem if isinstance(given, FinerAmount) else code)
+        self.errors.setdefault(name, []).append(problem_of(self.given.get(name), code))
         if 0 < len(allowed) <= ALLOWED_MAX:
             self.allowed[name] = tuple(allowed)
 

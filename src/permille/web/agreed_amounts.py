@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from permille.api.validation import FinerAmount
+from permille.api.validation import problem_of
 from permille.core.contract.plan import Plan
 from permille.core.contract.threshold import UsageThreshold
 from permille.core.errors import Invalid
@@ -73,5 +73,5 @@ def _cents(text: str, currency: str, name: str) -> int:
     """The amount, 0 for an empty text."""
     cents = to_cents(text, currency) if text else 0
     if not isinstance(cents, int) or cents < 0:
-        raise Invalid({name: [cents.problem if isinstance(cents, FinerAmount) else "value_is_invalid"]})
+        raise Invalid({name: [problem_of(cents, "value_is_invalid")]})
     return cents

@@ -302,11 +302,12 @@ def _submitted(
     try:
         with engine.pool.connection() as conn:
             visit = _allowed_visit(engine, conn, request, writers, form)
-            led_to = sent_once.begin(visit, request.url.path)
-            if led_to is not None:
+            sent = sent_once.sent_form(visit, request.url.path)
+            if sent is not None and (led_to := sent_once.begin(visit, sent)) is not None:
                 return RedirectResponse(led_to, 303)
             done = do(visit, operation_of(request), submit)
-            sent_once.end(visit, request.url.path, done)
+            if sent is not None:
+                sent_once.end(visit, sent, done)
             return framed(visit, done.page, done.status) if done.page else RedirectResponse(done.to, 303)
     except Refusal as refusal:
         problems = problems_of(refusal)

@@ -37,23 +37,11 @@ def with_tokens(page: str, *, is_asked: bool = False) -> str:
     )
 
 
-def begin(visit: Visit, path: str) -> str | None:
-    """Where the form led to when it was sent before, None if it is to be done now. Raises Invalid where that is asked."""
-    if not visit.form.token:
-        return None
-    is_meant = visit.form.token.startswith(MEANT)
-    before = sent_forms.begin(visit.conn, _sent(visit, path), is_meant=is_meant, now=visit.system_now)
-    return None if before is None else _saying(before, "sent_before")
-
-
-def end(visit: Visit, path: str, done: Done) -> None:
-    """What came of the form."""
-    if visit.form.token:
-        sent_forms.end(visit.conn, _sent(visit, path), done.to if done.is_done else None)
-
-
-def _sent(visit: Visit, path: str) -> SentForm:
+def sent_form(visit: Visit, path: str) -> SentForm | None:
+    """Which form was sent, None where no page of ours made it."""
     form = visit.form
+    if not form.token:
+        return None
     files = [(name, one.name, hashlib.sha256(one.content).digest()) for name, one in form.files.items()]
     content = hashlib.sha256(repr((path, form.pairs, files)).encode()).digest()
     return SentForm(
@@ -61,6 +49,18 @@ def _sent(visit: Visit, path: str) -> SentForm:
         digest=hashlib.sha256(content + form.token.encode()).digest(),
         content=content,
     )
+
+
+def begin(visit: Visit, form: SentForm) -> str | None:
+    """Where the form led to when it was sent before, None if it is to be done now. Raises Invalid where that is asked."""
+    is_meant = visit.form.token.startswith(MEANT)
+    before = sent_forms.begin(visit.conn, form, is_meant=is_meant, now=visit.system_now)
+    return None if before is None else _saying(before, "sent_before")
+
+
+def end(visit: Visit, form: SentForm, done: Done) -> None:
+    """What came of the form."""
+    sent_forms.end(visit.conn, form, done.to if done.is_done else None)
 
 
 def _saying(address: str, notice: str) -> str:

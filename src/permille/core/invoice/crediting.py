@@ -75,14 +75,17 @@ class BilledInvoice(Record, kw_only=True):
         """What was paid and not refunded; nothing while it is unclear whether it was paid."""
         if self.paid_cents == self.total_cents and self.payment_status is not PaymentStatus.SUCCEEDED:
             return 0
-        unrefunded = self.paid_cents - self.refunded_cents
-        return max(min(unrefunded, self.kept_cents) if self.is_voided else unrefunded, 0)
+        return max(self.within_kept(self.paid_cents - self.refunded_cents), 0)
 
     @property
     def kept_cents(self) -> int:
         """What it was paid with less what the customer has back of it, below zero where that is more."""
         paid = self.paid_cents + self.balances_cents
         return paid - self.credited_cents + self.given_up_cents - self.refunded_cents - self.given_back_cents
+
+    def within_kept(self, cents: int) -> int:
+        """The cents as far as the customer does not have them back: nothing is due of a voided invoice any more."""
+        return max(min(cents, self.kept_cents), 0) if self.is_voided else cents
 
     @property
     def left_cents(self) -> int:
@@ -238,7 +241,7 @@ def most(invoice: BilledInvoice, amounts: CreditAmounts) -> CreditSplit:
     """The most that each part of a note with these amounts may be, if the others are nothing."""
     total = amounts.total_amount_cents
     return CreditSplit(
-        credit_cents=0 if invoice.is_prepaid else _within_kept(invoice, total),
+        credit_cents=0 if invoice.is_prepaid else invoice.within_kept(total),
         refund_cents=min(total, invoice.refundable_cents),
         offset_cents=0 if invoice.is_prepaid else max(min(total, invoice.due_cents), 0),
     )
@@ -286,18 +289,13 @@ def _offset_error(invoice: BilledInvoice, cents: int) -> str | None:
 def _base_error(invoice: BilledInvoice, amounts: CreditAmounts, wanted: CreditSplit) -> str | None:
     if wanted.total_cents <= 0 or amounts.total_amount_cents <= 0:
         return "total_amount_must_be_positive"
-    if amounts.total_amount_cents > _within_kept(invoice, amounts.total_amount_cents):
+    if amounts.total_amount_cents > invoice.within_kept(amounts.total_amount_cents):
         return _TOO_MUCH
     with exact():
         precisely = round_cents(amounts.precise_total_amount_cents)
     if abs(wanted.total_cents - precisely) > _TOLERANCE:
         return "does_not_match_item_amounts"
     return None
-
-
-def _within_kept(invoice: BilledInvoice, cents: int) -> int:
-    """The cents as far as the customer does not have them back: nothing is due of a voided invoice any more."""
-    return max(min(cents, invoice.kept_cents), 0) if invoice.is_voided else cents
 
 
 def evened(invoice: BilledInvoice, amounts: CreditAmounts, wanted: CreditSplit) -> CreditSplit:
