@@ -16,8 +16,8 @@ import pytest
 from msgspec.structs import force_setattr
 
 from permille import reader
-from permille.api.http import Engine
-from permille.api.routes import APART, GROUPS
+from permille.api.http import Apart, Engine
+from permille.api.routes import APART, GROUPS, apart
 from permille.busy import Patience
 from permille.clock import system_now
 from permille.core.api_key import Mode
@@ -212,7 +212,22 @@ def test_another_user_is_no_reader(
     assert read_by == []
 
 
-def test_what_is_read_apart_changes_nothing() -> None:
-    found = [each for group in GROUPS for each in group.operations if each.endpoint in APART]
+def test_what_is_read_apart_changes_nothing_and_makes_no_document() -> None:
+    found = [each for group in GROUPS for each in group.operations if apart(each) is not Apart.NEVER]
     assert {each.method for each in found} == {"GET"}
-    assert len(found) == len(APART)
+    assert all(each.answers != "application/pdf" for each in found)
+    assert sum(apart(each) is Apart.ALWAYS for each in found) == len(APART)
+
+
+def test_every_read_of_an_organization_that_takes_most_is_apart(
+    server: Server, api: Api, read_by: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others' stay in the server, but for those that may take long."""
+    api.customer(currency="EUR")
+    assert answer(api, "/customers")[0] == 200
+    assert read_by == []
+    loads = server.engine.turns.loads
+    monkeypatch.setattr(loads, "is_heavy", lambda owner, **_: owner == api.organization.id)
+    alone_answered = alone(server, partial(answer, api, "/customers"))
+    assert answer(api, "/customers") == alone_answered
+    assert read_by == ["/api/v1/customers"]

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from enum import Enum, auto
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -330,6 +331,15 @@ async def finished(
     return Response(content, media_type=answer.media_type, headers={**(headers or {}), **answer.headers})
 
 
+class Apart(Enum):
+    """Which requests of an operation the reader answers."""
+
+    ALWAYS = auto()
+    WHERE_HEAVY = auto()
+    """Those of organizations that take more than their share."""
+    NEVER = auto()
+
+
 Reads = Callable[[Engine, Reading], Read]
 """A heavy read, as the reader does it."""
 
@@ -436,15 +446,16 @@ def route(
     *,
     scope: KeyScope | None,
     keeps_plans: bool = False,
-    is_apart: bool = False,
+    apart: Apart = Apart.NEVER,
 ) -> Route:
     """An authenticated route of the API; one that `keeps_plans` reads by keys alone, and often.
 
-    A key needs the permission that `scope` names; None: any key will do. One that `is_apart` is a GET that the reader answers
+    A key needs the permission that `scope` names; None: any key will do. `apart` is which of its requests the reader answers
     where there is one.
     """
 
     def answer(request: Request, body: Any, met: MetKey | None, is_heavy: bool) -> Response | Raw:
+        is_apart = apart is Apart.ALWAYS or (apart is Apart.WHERE_HEAVY and is_heavy)
         if is_apart and request.method == "GET" and body is None:
             found = _read_elsewhere(engine, request, path, is_heavy=is_heavy)
             if found is not None:
