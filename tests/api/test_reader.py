@@ -212,10 +212,9 @@ def test_another_user_is_no_reader(
     assert read_by == []
 
 
-def test_what_is_read_apart_changes_nothing_and_makes_no_document() -> None:
+def test_what_is_read_apart_changes_nothing() -> None:
     found = [each for group in GROUPS for each in group.operations if apart(each) is not Apart.NEVER]
     assert {each.method for each in found} == {"GET"}
-    assert all(each.answers != "application/pdf" for each in found)
     assert sum(apart(each) is Apart.ALWAYS for each in found) == len(APART)
 
 
@@ -231,3 +230,32 @@ def test_every_read_of_an_organization_that_takes_most_is_apart(
     alone_answered = alone(server, partial(answer, api, "/customers"))
     assert answer(api, "/customers") == alone_answered
     assert read_by == ["/api/v1/customers"]
+
+
+def test_documents_are_made_by_the_reader_in_the_turns_at_documents(
+    server: Server, api: Api, read_by: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.plan(amount_cents=3_100)
+    api.customer(name="Ann")
+    api.subscribe(subscription_at="2024-03-01T00:00:00Z")
+    api.put("/test_clock", {"test_clock": {"now": "2024-04-01T01:00:00Z"}})
+    (invoice,) = api.get("/invoices")["invoices"]
+    path = f"/invoices/{invoice['lago_id']}/pdf"
+    owners: list[Any] = []
+    make = server.engine.documents.make
+
+    async def noted(owner: Any, work: Callable[[], Any]) -> Any:
+        owners.append(owner)
+        return await make(owner, work)
+
+    monkeypatch.setattr(server.engine.documents, "make", noted)
+    read_by.clear()
+    found = answer(api, path)
+    assert found[0] == 200
+    assert found[1].startswith(b"%PDF")
+    assert (read_by, owners) == (["/api/v1/invoices/{lago_id}/pdf"], [api.organization.id])
+    assert alone(server, partial(answer, api, path)) == found
+    assert answer(api, "/invoices/b3d2c1a0-0000-4000-8000-000000000000/pdf")[0] == 404
+    read_by.clear()
+    assert answer(replace(api, key="wrong"), path)[0] == 401
+    assert read_by == [], "a stranger has no turn"

@@ -11,6 +11,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from datetime import datetime
 from decimal import Decimal
 from enum import Enum, auto
@@ -337,6 +338,8 @@ class Apart(Enum):
     ALWAYS = auto()
     WHERE_HEAVY = auto()
     """Those of organizations that take more than their share."""
+    DOCUMENT = auto()
+    """All whose key is known, in their owner's turn at documents."""
     NEVER = auto()
 
 
@@ -397,11 +400,11 @@ def read_apart(
 
 
 def _response(answer: Response | Raw) -> Response:
-    """The response of an answer whose content is there already."""
+    """The response of an answer, whose content is made here if it has to be."""
     if not isinstance(answer, Raw):
         return answer
-    assert isinstance(answer.content, bytes), "what the reader answers makes no documents"
-    return Response(answer.content, media_type=answer.media_type, headers=answer.headers)
+    content = answer.content if isinstance(answer.content, bytes) else answer.content()
+    return Response(content, media_type=answer.media_type, headers=answer.headers)
 
 
 def _read_elsewhere(engine: Engine, request: Request, path: str, *, is_heavy: bool) -> Response | None:
@@ -429,6 +432,21 @@ def _read_elsewhere(engine: Engine, request: Request, path: str, *, is_heavy: bo
     response = Response(found.content, status_code=found.status)
     response.raw_headers = found.headers
     return response
+
+
+async def _document_elsewhere(engine: Engine, request: Request, path: str, apart: Apart) -> Response | None:
+    """The reader's answer in the owner's turn at documents; None: it is none, or this process has to make it or to find out whose the key is.
+
+    Raises Refusal when too many wait.
+    """
+    key = bearer(request)
+    owner = engine.turns.owner_of(key)
+    if apart is not Apart.DOCUMENT or engine.reader is None or owner is None:
+        return None
+    read = partial(_read_elsewhere, engine, request, path, is_heavy=False)
+    found = await engine.documents.make(owner, partial(copy_context().run, read))
+    _count_elsewhere(engine, request, key)
+    return found
 
 
 def _count_elsewhere(engine: Engine, request: Request, key: str | None) -> None:
@@ -495,6 +513,8 @@ def route(
                 met = await _meet(engine, key) if key else None
                 if met is None:
                     return unauthorized()
+            if (made := await _document_elsewhere(engine, request, path, apart)) is not None:
+                return made
             with engine.bodies.of(engine.turns.owner_of(key)) as share:
                 body = await read_json(request, engine.config.max_body_bytes, share)
                 found = await engine.turns.run(key, partial(answer, request, body, met), path)

@@ -2232,9 +2232,11 @@ APART = (
 
 
 def apart(operation: Operation[Endpoint]) -> Apart:
-    """Which requests of the operation a process of its own answers. What makes a document has bounds that the server keeps."""
-    if operation.method != "GET" or operation.answers == PDF:
+    """Which requests of the operation a process of its own answers."""
+    if operation.method != "GET":
         return Apart.NEVER
+    if operation.answers == PDF:
+        return Apart.DOCUMENT
     return Apart.ALWAYS if operation.endpoint in APART else Apart.WHERE_HEAVY
 
 
