@@ -30,7 +30,7 @@ from permille.usecases.key_use import KeyUse
 
 log = logging.getLogger(__name__)
 
-NICENESS = 5
+NICENESS, NICENESS_BEHIND = 5, 10
 IDLE_SECONDS = 300.0
 """After so long without a read it ends; the server has it started again for the next one."""
 LOOK_SECONDS = 10.0
@@ -70,9 +70,10 @@ def accept(listener: socket.socket, engine: Engine, patience: Patience) -> None:
             connection.close()
 
 
-def run(config: Config) -> None:
+def run(config: Config, *, is_behind: bool = False) -> None:
     """Read for the server until SIGTERM or SIGINT, or until no more reads come. Raises UnusableError where no server asks.
 
+    One that `is_behind` makes documents, and reads for those who take most: it gives way to all others.
     A read that it is at as it ends is done by the server.
     """
     name = os.environ.get(READER_SOCKET)
@@ -80,7 +81,7 @@ def run(config: Config) -> None:
         raise UnusableError("`permille up` runs this by itself, for its server.")
     logs.configure(config.log_level, config.log_format)
     leave_root(config)
-    os.nice(NICENESS)
+    os.nice(NICENESS_BEHIND if is_behind else NICENESS)
     limits = limits_of(config)
     pool = open_pool(config.database_url, size=reads.AT_ONCE, name="permille-read", limits=limits)
     heavy_pool = open_pool(
@@ -88,7 +89,7 @@ def run(config: Config) -> None:
     )
     engine = Engine(config=config, pool=pool, heavy_pool=heavy_pool, key_use=KeyUse(pool))
     with Signals() as signals, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(reads.address_of(name))
+        listener.bind(reads.address_of(name, is_behind=is_behind))
         listener.listen(2 * reads.AT_ONCE)
         patience = Patience(IDLE_SECONDS)
         threading.Thread(target=accept, args=(listener, engine, patience), daemon=True).start()

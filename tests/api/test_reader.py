@@ -53,9 +53,12 @@ def read_by(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[st
         listener.bind(reads.address_of(name))
         listener.listen()
         threading.Thread(target=reader.accept, args=(listener, engine, Patience(60)), daemon=True).start()
-        force_setattr(server.engine, "reader", Noting(name))
+        both = Noting(name)
+        force_setattr(server.engine, "reader", both)
+        force_setattr(server.engine, "reader_behind", both)
         yield done
         force_setattr(server.engine, "reader", None)
+        force_setattr(server.engine, "reader_behind", None)
         listener.shutdown(socket.SHUT_RDWR)
     pool.close()
 
@@ -73,11 +76,13 @@ def answer(api: Api, path: str, **params: Any) -> tuple[int, bytes, list[str | N
 def alone(server: Server, ask: Callable[[], Any]) -> Any:
     """The server's own answer."""
     known = server.engine.reader
-    force_setattr(server.engine, "reader", None)
+    for name in ("reader", "reader_behind"):
+        force_setattr(server.engine, name, None)
     try:
         return ask()
     finally:
-        force_setattr(server.engine, "reader", known)
+        for name in ("reader", "reader_behind"):
+            force_setattr(server.engine, name, known)
 
 
 def test_the_reader_answers_as_the_server_does(server: Server, api: Api, read_by: list[str]) -> None:

@@ -96,6 +96,8 @@ class Engine(Record, kw_only=True):
     """Where documents are made."""
     reader: Reader | None = None
     """Who does heavy reads, if not this process itself."""
+    reader_behind: Reader | None = None
+    """Who makes documents, and reads for organizations that take more than their share."""
 
     def pool_for(self, *, is_heavy: bool) -> ConnectionPool[Connection[Any]]:
         """The connections for a turn of an organization."""
@@ -407,12 +409,14 @@ def _response(answer: Response | Raw) -> Response:
     return Response(content, media_type=answer.media_type, headers=answer.headers)
 
 
-def _read_elsewhere(engine: Engine, request: Request, path: str, *, is_heavy: bool) -> Response | None:
+def _read_elsewhere(
+    engine: Engine, reader: Reader | None, request: Request, path: str, *, is_heavy: bool
+) -> Response | None:
     """The reader's answer, with what this process keeps of a request noted; None: this process has to read."""
     key = bearer(request)
-    if engine.reader is None or key is None:
+    if reader is None or key is None:
         return None
-    found = engine.reader.read(
+    found = reader.read(
         Reading(
             route=path,
             path=request.path_params,
@@ -434,17 +438,32 @@ def _read_elsewhere(engine: Engine, request: Request, path: str, *, is_heavy: bo
     return response
 
 
-async def _document_elsewhere(engine: Engine, request: Request, path: str, apart: Apart) -> Response | None:
-    """The reader's answer in the owner's turn at documents; None: it is none, or this process has to make it or to find out whose the key is.
+async def _document_elsewhere(engine: Engine, request: Request, path: str) -> Response | None:
+    """The reader's answer in the owner's turn at documents; None: this process has to make it, or to find out whose the key is.
 
     Raises Refusal when too many wait.
     """
-    key = bearer(request)
-    owner = engine.turns.owner_of(key)
-    if apart is not Apart.DOCUMENT or engine.reader is None or owner is None:
+    owner = engine.turns.owner_of(bearer(request))
+    if engine.reader_behind is None or owner is None:
         return None
-    read = partial(_read_elsewhere, engine, request, path, is_heavy=False)
-    found = await engine.documents.make(owner, partial(copy_context().run, read))
+    read = partial(_read_elsewhere, engine, engine.reader_behind, request, path, is_heavy=False)
+    return await engine.documents.make(owner, partial(copy_context().run, read))
+
+
+async def _answer_in_turn(
+    engine: Engine,
+    request: Request,
+    path: str,
+    apart: Apart,
+    answer: Callable[[bool], Response | Raw],
+) -> Response | Raw:
+    """What is answered when the owner of the request's key has its turn, by whichever process. Raises what `Turns.run` raises."""
+    key = bearer(request)
+    found: Response | Raw | None = None
+    if apart is Apart.DOCUMENT:
+        found = await _document_elsewhere(engine, request, path)
+    if found is None:
+        found = await engine.turns.run(key, answer, path)
     _count_elsewhere(engine, request, key)
     return found
 
@@ -475,7 +494,8 @@ def route(
     def answer(request: Request, body: Any, met: MetKey | None, is_heavy: bool) -> Response | Raw:
         is_apart = apart is Apart.ALWAYS or (apart is Apart.WHERE_HEAVY and is_heavy)
         if is_apart and request.method == "GET" and body is None:
-            found = _read_elsewhere(engine, request, path, is_heavy=is_heavy)
+            reader = engine.reader_behind if is_heavy else engine.reader
+            found = _read_elsewhere(engine, reader, request, path, is_heavy=is_heavy)
             if found is not None:
                 return found
         return _answer(
@@ -513,12 +533,10 @@ def route(
                 met = await _meet(engine, key) if key else None
                 if met is None:
                     return unauthorized()
-            if (made := await _document_elsewhere(engine, request, path, apart)) is not None:
-                return made
             with engine.bodies.of(engine.turns.owner_of(key)) as share:
                 body = await read_json(request, engine.config.max_body_bytes, share)
-                found = await engine.turns.run(key, partial(answer, request, body, met), path)
-                _count_elsewhere(engine, request, key)
+                work = partial(answer, request, body, met)
+                found = await _answer_in_turn(engine, request, path, apart, work)
             return await finished(engine, found, key)
         except Refusal as refusal:
             return refused(refusal)
