@@ -42,4 +42,4 @@ def _pause(change: int) -> None:
 
 def quick_turns() -> None:
     """Let a thread that has something short to do, as the event loop, wait a millisecond for one that reckons, not five."""
-    sys.setswitchinterval(0.001)
+    sys.setswitchinterval(0.0002)

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import psycopg
 
-from permille import logs, request_ids
+from permille import logs, niceness, request_ids
 from permille.api.http import Engine, Reads
 from permille.api.routes import reads_apart
 from permille.app import HEAVY_POOL_SIZE, limits_of
@@ -30,7 +30,7 @@ from permille.usecases.key_use import KeyUse
 
 log = logging.getLogger(__name__)
 
-NICENESS, NICENESS_BEHIND = 5, 10
+NICENESS = 5
 IDLE_SECONDS = 300.0
 """After so long without a read it ends; the server has it started again for the next one."""
 LOOK_SECONDS = 10.0
@@ -81,7 +81,10 @@ def run(config: Config, *, is_behind: bool = False) -> None:
         raise UnusableError("`permille up` runs this by itself, for its server.")
     logs.configure(config.log_level, config.log_format)
     leave_root(config)
-    os.nice(NICENESS_BEHIND if is_behind else NICENESS)
+    if is_behind:
+        niceness.lower(os.getpid())
+    else:
+        os.nice(NICENESS)
     limits = limits_of(config)
     pool = open_pool(config.database_url, size=reads.AT_ONCE, name="permille-read", limits=limits)
     heavy_pool = open_pool(
