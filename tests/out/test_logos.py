@@ -19,6 +19,7 @@ from pypdf import PdfReader
 from permille.core.customer import BillingEntity
 from permille.core.record import replace
 from permille.out import addresses, logos, pictures
+from permille.out.addresses import Reach
 from permille.out.logos import Fetched, NotFetched, current_logo
 from permille.out.pdf.invoice import render_invoice
 from permille.out.pictures import UnusablePicture, printable
@@ -113,13 +114,13 @@ class _Lent:
 
 
 def current(
-    db: Any, entity: BillingEntity, url: str | None, *, now: datetime = NOW, allow: bool = True
+    db: Any, entity: BillingEntity, url: str | None, *, now: datetime = NOW, reach: Reach = Reach.LOOPBACK
 ) -> Any:
-    return current_logo(OneConnection(db), replace(entity, logo_url=url), allow_private=allow, now=now)
+    return current_logo(OneConnection(db), replace(entity, logo_url=url), reach=reach, now=now)
 
 
-def fetch(url: str, *, allow_private: bool) -> Fetched:
-    return logos.fetch(url, None, allow_private=allow_private)
+def fetch(url: str, *, reach: Reach) -> Fetched:
+    return logos.fetch(url, None, reach=reach)
 
 
 def images(pdf: bytes) -> int:
@@ -185,7 +186,7 @@ def test_a_live_organization_fetches_from_no_private_address(
     db: Any, entity: BillingEntity, site: Site
 ) -> None:
     url = site.put("/logo", picture())
-    assert current(db, entity, url, allow=False) is None
+    assert current(db, entity, url, reach=Reach.PUBLIC) is None
     assert site.asked == []
 
 
@@ -193,13 +194,13 @@ def test_every_hop_of_a_redirect_is_checked(site: Site, monkeypatch: pytest.Monk
     monkeypatch.setattr(addresses, "is_allowed", lambda address, _reach: address == "127.0.0.1")
     first = site.put("/first", b"", 302, Location="/logo")
     site.put("/logo", picture())
-    assert fetch(first, allow_private=False).body == picture()
+    assert fetch(first, reach=Reach.PUBLIC).body == picture()
     inside = site.put("/inside", b"", 302, Location=f"http://127.0.0.2:{site.server.server_port}/logo")
     with pytest.raises(NotFetched, match="no public address"):
-        fetch(inside, allow_private=False)
+        fetch(inside, reach=Reach.PUBLIC)
     loop = site.put("/loop", b"", 302, Location="/loop")
     with pytest.raises(NotFetched, match="redirects"):
-        fetch(loop, allow_private=True)
+        fetch(loop, reach=Reach.LOOPBACK)
 
 
 @pytest.mark.parametrize(
@@ -207,9 +208,9 @@ def test_every_hop_of_a_redirect_is_checked(site: Site, monkeypatch: pytest.Monk
 )
 def test_only_the_web_is_asked(url: str) -> None:
     with pytest.raises(NotFetched):
-        fetch(url, allow_private=True)
+        fetch(url, reach=Reach.LOOPBACK)
     with pytest.raises(NotFetched):
-        fetch(url, allow_private=False)
+        fetch(url, reach=Reach.PUBLIC)
 
 
 def test_a_picture_without_end_is_given_up(site: Site) -> None:
@@ -224,7 +225,7 @@ def test_a_picture_without_end_is_given_up(site: Site) -> None:
 
     site.answers["/endless"] = endless
     with pytest.raises(NotFetched, match="larger than 2 MB"):
-        fetch(f"{site.url}/endless", allow_private=True)
+        fetch(f"{site.url}/endless", reach=Reach.LOOPBACK)
 
 
 def test_a_document_waits_for_a_slow_server_a_few_seconds_at_most(
