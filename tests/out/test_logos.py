@@ -16,14 +16,16 @@ from PIL import Image
 from psycopg_pool import ConnectionPool
 from pypdf import PdfReader
 
+from permille.config import Config
 from permille.core.customer import BillingEntity
 from permille.core.record import replace
 from permille.out import addresses, logos, pictures
 from permille.out.addresses import Reach
+from permille.out.documents import Printer
 from permille.out.logos import Fetched, NotFetched, current_logo
 from permille.out.pdf.invoice import render_invoice
 from permille.out.pictures import UnusablePicture, printable
-from permille.store import billing_entities, logos as store
+from permille.store import billing_entities, logos as store, organizations
 from tests.live import PATIENCE_SECONDS
 from tests.out.test_invoice_pdf import document
 from tests.usecases.world import make_world
@@ -188,6 +190,26 @@ def test_a_live_organization_fetches_from_no_private_address(
     url = site.put("/logo", picture())
     assert current(db, entity, url, reach=Reach.PUBLIC) is None
     assert site.asked == []
+
+
+def test_a_logo_of_test_mode_comes_from_outside_or_loopback(
+    db: Any, entity: BillingEntity, site: Site
+) -> None:
+    organization = organizations.by_id(db, entity.organization_id)
+    assert organization is not None
+
+    def logo(url: str) -> Any:
+        shown = replace(entity, logo_url=url)
+        pool = OneConnection(db)
+        return Printer(pool=pool, config=Config(), organization=organization, entity=shown).logo(NOW)
+
+    assert organization.test_mode
+    assert logo(site.put("/logo", picture())) is not None
+    inside = "http://10.0.0.1/logo"
+    assert logo(inside) is None
+    kept = store.of_entity(db, entity.id, inside)
+    assert kept is not None
+    assert kept.problem == "10.0.0.1 is 10.0.0.1, which is no public address."
 
 
 def test_every_hop_of_a_redirect_is_checked(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

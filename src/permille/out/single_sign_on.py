@@ -218,7 +218,7 @@ class _Session:
         return _called("POST", url, headers=sent, content=body.encode())
 
 
-def _get(url: str) -> dict[str, Any]:
+def _get(url: str) -> Any:
     answer = _called("GET", url, headers={"Accept": "application/json"})
     found = answer.json()
     if answer.status_code != 200 or not found:
