@@ -306,7 +306,9 @@ def _change(
     ended = subscriptions.update_all(
         conn, [old.id for old, _ in changes], columns={**_ended(now), "upgraded": upgraded}, now=now
     )
-    credit_notes.credit_unused(conn, [row for row in ended if row.on_termination_credit_note is not None], at=now)
+    credit_notes.credit_unused(
+        conn, [row for row in ended if row.on_termination_credit_note is not None], at=now
+    )
     started_at = max([now, *(old.started_at for old, _ in changes if old.started_at is not None)])
     running = _run(conn, [new for _, new in changes], now=now, started_at=started_at)
     owing = set() if is_paid else _owing_at_start(conn, running, now)
