@@ -101,13 +101,18 @@ def add(
     return made
 
 
-def settle(conn: Connection[Any], changed: Sequence[StoredInvoice], now: datetime) -> None:
-    """Requests have succeeded once all their invoices are paid, but for void ones."""
-    done = [
+def settled_of(changed: Sequence[StoredInvoice]) -> list[UUID]:
+    """Those of which nothing is requested any more: they are paid, or void."""
+    return [
         row.id
         for row in changed
         if row.payment_status == PaymentStatus.SUCCEEDED or row.status is InvoiceStatus.VOIDED
     ]
+
+
+def settle(conn: Connection[Any], changed: Sequence[StoredInvoice], now: datetime) -> None:
+    """Requests have succeeded once all their invoices are paid, but for void ones."""
+    done = settled_of(changed)
     if not done:
         return
     settled = payment_requests.pay_settled(conn, done, now=now)

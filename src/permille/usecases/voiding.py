@@ -20,9 +20,10 @@ from permille.core.invoice.crediting import (
     note_on_rest,
 )
 from permille.core.invoice.draft import InvoiceStatus
+from permille.core.invoice.payment import PaymentStatus
 from permille.store import customers, invoices, wallets, webhooks
 from permille.store.invoices import StoredInvoice
-from permille.usecases import coupons, payment_requests
+from permille.usecases import coupons, dunning, payment_requests
 from permille.usecases.credit_notes import new_note
 from permille.usecases.invoices import single
 from permille.usecases.invoices.billed import billed_invoice
@@ -59,7 +60,9 @@ def void(
     wallets.set_out_of_date(conn, [current.customer_id], at=now)
     webhooks.enqueue_of(conn, "invoice.voided", current.organization_id, [current.id], now=now)
     voided = invoices.invoices_by_ids(conn, [current.id])[current.id]
-    payment_requests.settle(conn, [voided], now)
+    if current.payment_status != PaymentStatus.SUCCEEDED:
+        payment_requests.settle(conn, [voided], now)
+        dunning.reset(conn, [voided], now)
     return voided
 
 
