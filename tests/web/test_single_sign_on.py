@@ -387,6 +387,30 @@ def test_a_provider_that_does_not_answer_is_a_page_that_says_so(
     assert sign_in(client, acme, sub="again", email="nobody-here@example.com").status_code == 403
 
 
+@pytest.mark.parametrize(
+    "described",
+    [{"token_endpoint_auth_methods_supported": 5}, {"authorization_endpoint": "https://[::1"}],
+    ids=["no list", "no address"],
+)
+def test_a_provider_that_describes_itself_by_nonsense_is_a_page_that_says_so(
+    acme: Acme, open_app: Callable[..., TestClient], described: dict[str, Any]
+) -> None:
+    client = open_app()
+    acme.described = described
+    answer = client.get("/app/sign-in/sso")
+    assert (answer.status_code, "could not sign you in" in answer.text) == (403, True)
+
+
+@pytest.mark.parametrize("claims", [{"sub": "a\0b"}, {"email": "sso-nul@example.com\0"}], ids=str)
+def test_a_name_that_cannot_be_kept_signs_in_nobody(
+    server: Server, acme: Acme, open_app: Callable[..., TestClient], claims: dict[str, Any]
+) -> None:
+    add_user(server, "sso-nul@example.com")
+    assert (
+        sign_in(open_app(), acme, **{"sub": "n", "email": "sso-nul@example.com", **claims}).status_code == 403
+    )
+
+
 @pytest.mark.parametrize("path", ["https://evil.example", "//evil.example", "/app/\\evil"])
 def test_it_leads_to_pages_of_ours_alone(
     server: Server, acme: Acme, open_app: Callable[..., TestClient], path: str

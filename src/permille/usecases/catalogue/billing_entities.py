@@ -16,6 +16,7 @@ from permille.store import billing_entities, dunning, invoices, subscriptions
 from permille.usecases import subscriptions as lifecycle
 from permille.usecases.by_code import ByCode
 from permille.usecases.catalogue import eu_taxes
+from permille.usecases.invoices import drafts
 from permille.usecases.price_change import taxes_changed
 
 by_code = ByCode("billing_entity", billing_entities.by_code).one
@@ -57,7 +58,7 @@ def change(
     if after.timezone != before.timezone:
         lifecycle.reschedule(conn, subscriptions.living_of_billing_entity(conn, after.id), now=now)
     if after.draft_terms != before.draft_terms:
-        invoices.date_drafts_of_entity(conn, after.id, now=now)
+        drafts.date_again(conn, invoices.dated_drafts_of_entity(conn, after.id), now=now)
     if after.dunning_campaign_id != before.dunning_campaign_id:
         dunning.restart(conn, dunning.customers_of_entity(conn, after.id), now=now)
     if after.taxes != before.taxes:

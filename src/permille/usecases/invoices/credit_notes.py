@@ -92,6 +92,18 @@ def give_up(conn: Connection[Any], invoice_id: UUID, cents: int, *, now: datetim
         credit_notes.give_up(conn, given_up, now=now)
 
 
+def give_back(conn: Connection[Any], invoice_ids: Collection[UUID], now: datetime) -> None:
+    """Give notes back what they have paid of these invoices, which will never be paid; set-based.
+
+    Credit beyond what its own invoice was paid with is given up, as a void gives up what is not spent then, unless the
+    invoice was made again: what its notes had given comes back of that one, without what was spent.
+    """
+    given_up = credit_notes.give_back(conn, invoice_ids, now)
+    voided = invoices.invoices_by_ids(conn, given_up).values() if given_up else ()
+    for invoice_id, billed in billed_invoices(conn, voided).items() if voided else ():
+        give_up(conn, invoice_id, -billed.kept_cents - given_up[invoice_id], now=now)
+
+
 def unused_credits(
     conn: Connection[Any],
     ended: Collection[Subscription],
