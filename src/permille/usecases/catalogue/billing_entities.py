@@ -16,6 +16,7 @@ from permille.store import billing_entities, customers, dunning, invoices, subsc
 from permille.usecases import subscriptions as lifecycle, wallet_rules
 from permille.usecases.by_code import ByCode
 from permille.usecases.catalogue import eu_taxes
+from permille.usecases.invoices import drafts
 from permille.usecases.price_change import taxes_changed
 
 by_code = ByCode("billing_entity", billing_entities.by_code).one
@@ -59,7 +60,7 @@ def change(
         moved = customers.of_timezone(conn, after.id)
         wallet_rules.move(conn, moved, before=before.timezone, after=after.timezone, now=now)
     if after.draft_terms != before.draft_terms:
-        invoices.date_drafts_of_entity(conn, after.id, now=now)
+        drafts.date_again(conn, invoices.dated_drafts_of_entity(conn, after.id), now=now)
     if after.dunning_campaign_id != before.dunning_campaign_id:
         dunning.restart(conn, dunning.customers_of_entity(conn, after.id), now=now)
     if after.taxes != before.taxes:

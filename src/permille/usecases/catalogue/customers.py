@@ -102,8 +102,8 @@ def change(conn: Connection[Any], before: Customer, *, columns: Mapping[str, Any
     own, theirs = before.billing_entity, after.billing_entity
     if theirs.id != own.id:
         invoices.move_drafts(conn, after.id, own.id, theirs.id)
-    if after.draft_terms != before.draft_terms:
-        invoices.date_drafts_of_customer(conn, after.id, now=now)
+    if theirs.id != own.id or after.own_draft_terms != before.own_draft_terms:
+        drafts.date_again(conn, invoices.dated_drafts_of_customer(conn, after.id), now=now)
     if _dunning_of(after) != _dunning_of(before):
         dunning.restart(conn, [after.id], now=now)
     if (after.taxes, after.billing_entity.taxes) != (before.taxes, before.billing_entity.taxes):
