@@ -41,8 +41,9 @@ def read_rule(
 
 def names_rule(fields: Fields, rule: WalletRule) -> bool:
     """Whether `recurring_transaction_rules` changes this very rule, by its id."""
-    entries = fields.objects("recurring_transaction_rules") or []
-    return bool(entries) and entries[0].given.get("lago_id") == str(rule.id)
+    given = fields.given.get("recurring_transaction_rules")
+    first = given[0] if isinstance(given, list) and given else None
+    return isinstance(first, dict) and first.get("lago_id") == str(rule.id)
 
 
 def _as_sent(rule: WalletRule) -> dict[str, Any]:
