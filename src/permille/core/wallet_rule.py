@@ -126,12 +126,12 @@ def _multiple(rule: WalletRule, wallet: Wallet, gap: Decimal) -> Decimal:
 
 
 def next_top_up(rule: WalletRule, wallet: Wallet, *, after: datetime, timezone: str) -> datetime | None:
-    """When an interval of the rule is over next: on its day, by the same rule as subscriptions' anniversaries."""
+    """When an interval of the rule is over next, later than `after`: on its day, by the same rule as subscriptions' anniversaries."""
     if rule.trigger is not Trigger.INTERVAL or rule.interval is None:
         return None
     anchor = rule.started_at or wallet.created_at
-    if anchor > after:
-        return max(start_of_day(anchor, timezone), after)
+    if (first := start_of_day(anchor, timezone)) > after:
+        return first
     return next_boundary(
         after,
         interval=rule.interval,
