@@ -146,10 +146,13 @@ def form_page(
 
 
 async def own_form(engine: Engine, request: Request, takes_files: bool = False) -> Form:
-    """The form that a page of ours sent. Raises Forbidden for one of another site."""
+    """The form that a page of ours sent. Raises Forbidden for one of another site, SignedOutError before it is read."""
     if not is_from_here(request.method, request.headers):
         raise Forbidden("cross_site_request")
-    with engine.bodies.of(engine.turns.owner_of(_secret(engine, request))) as share:
+    secret = _secret(engine, request)
+    if engine.turns.owner_of(secret) is None:
+        await engine.turns.run(secret, lambda _: _meet(engine, request))
+    with engine.bodies.of(engine.turns.owner_of(secret)) as share:
         return await read_form(request, share, takes_files=takes_files)
 
 
@@ -199,6 +202,14 @@ def refused(refusal: Refusal) -> Response:
 def _secret(engine: Engine, request: Request) -> str | None:
     """The session's secret that the browser has sent."""
     return request.cookies.get(cookie_name(https=is_https(request, engine.config)))
+
+
+def _meet(engine: Engine, request: Request) -> None:
+    """Raises SignedOutError when nobody is signed in."""
+    if not _secret(engine, request):
+        raise SignedOutError
+    with engine.pool.connection() as conn:
+        _session(engine, conn, request)
 
 
 def _session(engine: Engine, conn: Connection[Any], request: Request) -> Session:
