@@ -25,7 +25,6 @@ from permille.clock import system_now
 from permille.config import Config, from_environment
 from permille.out.single_sign_on import NotSignedInError, Provider
 from permille.store import organizations, users
-
 from tests.test_logs import lines
 
 from .conftest import Server, text_of
