@@ -672,3 +672,52 @@ def test_bad_rules_are_refused(api: Api, rules: Any) -> None:
     assert api.details("POST", "/wallets", {"wallet": body}) == {
         "recurring_transaction_rules": ["invalid_recurring_rule"]
     }
+
+
+@pytest.mark.parametrize("mover", ["customer", "billing entity"])
+@pytest.mark.parametrize(
+    ("zones", "moves_at", "topped_up_at"),
+    [
+        (("Asia/Tokyo", "America/New_York"), (2024, 3, 20), ["2024-04-01T04:00:00Z", "2024-05-01T04:00:00Z"]),
+        (
+            ("Asia/Tokyo", "America/New_York"),
+            (2024, 3, 31, 20),
+            ["2024-03-31T15:00:00Z", "2024-05-01T04:00:00Z"],
+        ),
+        (
+            ("America/New_York", "Asia/Tokyo"),
+            (2024, 3, 31, 20),
+            ["2024-03-31T20:00:00Z", "2024-04-30T15:00:00Z"],
+        ),
+    ],
+)
+def test_an_interval_tops_up_once_where_a_customer_moves_to_another_timezone(
+    api: Api, mover: str, zones: tuple[str, str], moves_at: tuple[int, ...], topped_up_at: list[str]
+) -> None:
+    def live_in(zone: str) -> None:
+        if mover == "customer":
+            api.post("/customers", {"customer": {"external_id": "cus", "timezone": zone}})
+        else:
+            api.put("/billing_entities/default", {"billing_entity": {"timezone": zone}})
+
+    api.customer()
+    live_in(zones[0])
+    rule = {"trigger": "interval", "interval": "monthly", "granted_credits": "5", "paid_credits": "0"}
+    row = open_wallet(api, recurring_transaction_rules=[{**rule, "started_at": "2024-03-01T12:00:00Z"}])
+    move(api, *moves_at)
+    live_in(zones[1])
+    move(api, 2024, 5, 2)
+    assert [each["created_at"] for each in reversed(transactions(api, row))][1:] == topped_up_at
+
+
+def test_a_rule_that_is_changed_on_the_day_on_which_it_starts_tops_up_on_the_next(api: Api) -> None:
+    api.customer()
+    rule = {"trigger": "interval", "interval": "weekly", "granted_credits": "5", "paid_credits": "0"}
+    rule["started_at"] = "2024-03-05T22:00:00Z"
+    row = open_wallet(api, recurring_transaction_rules=[rule])
+    for hour in (11, 12):
+        move(api, 2024, 3, 5, hour)
+        changed = {"recurring_transaction_rules": [{**rule, "transaction_name": f"at {hour}"}]}
+        api.put(f"/wallets/{row['lago_id']}", {"wallet": changed})
+    move(api, 2024, 3, 13)
+    assert [each["created_at"] for each in transactions(api, row)][:-1] == ["2024-03-12T00:00:00Z"]

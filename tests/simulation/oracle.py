@@ -642,7 +642,7 @@ class Oracle:
             return False
         _, bill = found
         bill.paid += cents
-        dunning.paid(self, found[0], bill)
+        dunning.settled(self, found[0], bill)
         if bill.fills:
             self._fill(bill.fills, cents, granted=False)
         return True
@@ -651,11 +651,20 @@ class Oracle:
         found = self.bill(action["bill"])
         if found is None or found[1].status != "finalized":
             return False
-        voids.void_alone(self, found[1])
+        who, bill = found
+        was_due = bill.due
+        voids.void_alone(self, bill)
+        if was_due:
+            dunning.settled(self, who, bill)
         return True
 
     def _void_with_notes(self, action: Action) -> bool:
-        return voids.void(self, action)
+        found = self.bill(action["bill"])
+        was_due = found[1].due if found else 0
+        is_done = voids.void(self, action)
+        if found and was_due:
+            dunning.settled(self, *found)
+        return is_done
 
     def _preview(self, action: Action) -> bool:
         found = previews.expected(self, action)
@@ -787,6 +796,8 @@ class Oracle:
     def give(self, customer: Customer, bill: Bill, note: Note) -> None:
         customer.notes.append(note)
         bill.credit_notes.append(note)
+        if note.offset:
+            dunning.settled(self, customer, bill)
 
     # Usage
 

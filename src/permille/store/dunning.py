@@ -160,8 +160,8 @@ def customers_of_entity(conn: Connection[Any], billing_entity_id: UUID) -> list[
     return [customer_id for (customer_id,) in rows]
 
 
-def reset_paid(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
-    """Give back the attempts in the currencies of paid invoices that a campaign had requested."""
+def give_back_attempts(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
+    """Give back the attempts in the currencies of invoices that are paid or void, and that a campaign had requested."""
     conn.execute(
         "update dunning d set attempts = d.attempts - w.currencies, is_finished = false, due_at = %(now)s"
         " from (select i.customer_id, array_agg(distinct i.currency) as currencies from invoice i"

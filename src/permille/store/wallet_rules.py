@@ -92,3 +92,17 @@ def claim_due(
         return cursor.execute(
             f"select {_COLUMNS} from wallet_rule where id = any(%s) order by next_top_up_at, id", [ids]
         ).fetchall()
+
+
+def waiting_of_customers(conn: Connection[Any], customer_ids: Collection[UUID]) -> list[WalletRule]:
+    """Lock the rules of customers that wait for the end of an interval, with the customers."""
+    with conn.cursor(row_factory=typed_row(WalletRule)) as cursor:
+        rows = conn.execute(
+            "select r.id from wallet_rule r join wallet w on w.id = r.wallet_id join customer c on c.id = w.customer_id"
+            " where c.id = any(%s) and r.status = 'active' and r.next_top_up_at is not null"
+            " order by c.id, r.id for no key update of c, r",
+            [list(customer_ids)],
+        ).fetchall()
+        return cursor.execute(
+            f"select {_COLUMNS} from wallet_rule where id = any(%s)", [[rule_id for (rule_id,) in rows]]
+        ).fetchall()

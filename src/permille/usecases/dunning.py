@@ -22,7 +22,7 @@ from permille.core.invoice.dunning import (
     next_attempt_at,
     to_request,
 )
-from permille.core.invoice.payment import Due, PaymentStatus
+from permille.core.invoice.payment import Due
 from permille.core.record import replace
 from permille.store import customers, dunning, webhooks
 from permille.store.dunning import OverdueInvoice
@@ -61,10 +61,10 @@ def remove(conn: Connection[Any], campaign: DunningCampaign, *, now: datetime) -
 
 
 def reset(conn: Connection[Any], changed: Sequence[StoredInvoice], now: datetime) -> None:
-    """Who has paid what a campaign requested has all attempts left again."""
-    paid = [row.id for row in changed if row.payment_status == PaymentStatus.SUCCEEDED]
-    if paid:
-        dunning.reset_paid(conn, paid, now=now)
+    """Who owes what a campaign requested no longer has all attempts left again."""
+    settled = payment_requests.settled_of(changed)
+    if settled:
+        dunning.give_back_attempts(conn, settled, now=now)
 
 
 def run_due(conn: Connection[Any], organization_id: UUID, *, at: datetime, limit: int, wait: bool) -> int:

@@ -6,10 +6,11 @@ Source: semantics-billing.md section 5.6.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from psycopg import Connection
 
@@ -23,11 +24,12 @@ from permille.core.wallet_rule import (
     WalletRule,
     is_below,
     is_possible,
+    moved_top_up,
     next_top_up,
     rule_credits,
 )
 from permille.ids import new_id
-from permille.store import customers, section_choices, wallet_rules, wallet_transactions
+from permille.store import customers, section_choices, wallet_rules, wallet_transactions, wallets
 from permille.usecases.top_ups import TopUp, top_up
 
 log = logging.getLogger(__name__)
@@ -75,6 +77,21 @@ def set_rule(
 
 def _timezone(conn: Connection[Any], wallet: Wallet) -> str:
     return customers.by_ids(conn, [wallet.customer_id])[wallet.customer_id].applicable_timezone
+
+
+def move(
+    conn: Connection[Any], customer_ids: Collection[UUID], *, before: str, after: str, now: datetime
+) -> None:
+    """Let the intervals of customers that have moved to another timezone end at the midnights there."""
+    found = wallet_rules.waiting_of_customers(conn, customer_ids)
+    known = wallets.by_ids(conn, [rule.wallet_id for rule in found])
+    for rule in found:
+        if rule.next_top_up_at:
+            wallet = known[rule.wallet_id]
+            moved = moved_top_up(
+                rule, wallet, due_at=rule.next_top_up_at, before=before, after=after, now=now
+            )
+            wallet_rules.set_next(conn, rule.id, moved)
 
 
 def top_up_below(conn: Connection[Any], found: Sequence[tuple[WalletRule, Wallet]], *, now: datetime) -> None:
