@@ -283,8 +283,10 @@ def test_only_the_browser_that_began_comes_back_and_once(
     at_provider(client)
     assert back(client, {"error": "access_denied", "state": "x"}).status_code == 403
     assert "permille" not in client.cookies
-    client.cookies.set("permille-sso", "junk")
-    assert back(client, query).headers["location"] == "/app/sign-in"
+    deep = base64.b64encode(b'{"x":' + b"[" * 2_000).decode()
+    for junk in ("junk", deep):
+        client.cookies.set("permille-sso", junk)
+        assert back(client, query).headers["location"] == "/app/sign-in"
 
 
 def test_a_code_is_exchanged_with_the_verifier_of_its_browser(

@@ -106,7 +106,7 @@ class _Desk:
         text = request.cookies.get(self._cookie_name(request), "")
         try:
             return msgspec.json.decode(base64.urlsafe_b64decode(text), type=_UserAtProvider)
-        except (binascii.Error, ValueError, msgspec.MsgspecError):
+        except (binascii.Error, ValueError, msgspec.MsgspecError, RecursionError):
             return None
 
     def _user(self, kept: _UserAtProvider, query: dict[str, str]) -> User:
