@@ -633,6 +633,17 @@ def test_an_interval_tops_up_to_its_target_by_what_the_invoice_of_the_same_insta
     assert look(api, row)["ongoing_balance_cents"] == 3_000
 
 
+@pytest.mark.parametrize("timezone", ["UTC", "Pacific/Kiritimati"])
+def test_a_rule_that_begins_at_noon_tops_up_once_on_that_day(api: Api, timezone: str) -> None:
+    api.customer(timezone=timezone)
+    rule = {"trigger": "interval", "interval": "weekly", "started_at": "2024-03-06T12:00:00Z"}
+    row = open_wallet(api, "3", recurring_transaction_rules=[rule | {"granted_credits": "3"}])
+    move(api, 2024, 3, 12)
+    assert [each["source"] for each in transactions(api, row)] == ["interval", "manual"]
+    move(api, 2024, 3, 14)
+    assert look(api, row)["balance_cents"] == 900
+
+
 def test_intervals_top_up_until_the_rule_and_the_wallet_expire(api: Api) -> None:
     api.customer()
     rule = {"trigger": "interval", "interval": "monthly", "expiration_at": "2024-05-10T00:00:00Z"}
