@@ -633,6 +633,17 @@ def test_an_interval_tops_up_to_its_target_by_what_the_invoice_of_the_same_insta
     assert look(api, row)["ongoing_balance_cents"] == 3_000
 
 
+@pytest.mark.parametrize("timezone", ["UTC", "Pacific/Kiritimati"])
+def test_a_rule_that_begins_at_noon_tops_up_once_on_that_day(api: Api, timezone: str) -> None:
+    api.customer(timezone=timezone)
+    rule = {"trigger": "interval", "interval": "weekly", "started_at": "2024-03-06T12:00:00Z"}
+    row = open_wallet(api, "3", recurring_transaction_rules=[rule | {"granted_credits": "3"}])
+    move(api, 2024, 3, 12)
+    assert [each["source"] for each in transactions(api, row)] == ["interval", "manual"]
+    move(api, 2024, 3, 14)
+    assert look(api, row)["balance_cents"] == 900
+
+
 def test_intervals_top_up_until_the_rule_and_the_wallet_expire(api: Api) -> None:
     api.customer()
     rule = {"trigger": "interval", "interval": "monthly", "expiration_at": "2024-05-10T00:00:00Z"}
@@ -721,3 +732,35 @@ def test_a_rule_that_is_changed_on_the_day_on_which_it_starts_tops_up_on_the_nex
         api.put(f"/wallets/{row['lago_id']}", {"wallet": changed})
     move(api, 2024, 3, 13)
     assert [each["created_at"] for each in transactions(api, row)][:-1] == ["2024-03-12T00:00:00Z"]
+
+
+def test_a_rule_that_is_named_by_its_id_is_changed_and_keeps_what_is_not_sent(api: Api) -> None:
+    api.customer()
+    rule = {
+        "trigger": "interval",
+        "interval": "monthly",
+        "granted_credits": "5",
+        "started_at": "2024-03-20T00:00:00Z",
+        "expiration_at": "2024-06-01T00:00:00Z",
+        "transaction_name": "Each month",
+        "transaction_metadata": [{"key": "a", "value": "b"}],
+    }
+    row = open_wallet(api, recurring_transaction_rules=[rule])
+    (before,) = row["recurring_transaction_rules"]
+    move(api, 2024, 3, 6)
+    path, changed = f"/wallets/{row['lago_id']}", {"trigger": "interval", "granted_credits": "7"}
+    named = {**changed, "lago_id": before["lago_id"]}
+    (after,) = api.put(path, {"wallet": {"recurring_transaction_rules": [named]}})["wallet"][
+        "recurring_transaction_rules"
+    ]
+    assert after == {**before, "granted_credits": "7.0"}
+    move(api, 2024, 3, 21)
+    assert [(each["amount"], each["name"]) for each in transactions(api, row)][:-1] == [("7.0", "Each month")]
+    wrong = {"recurring_transaction_rules": [{**named, "interval": None}]}
+    assert api.details("PUT", path, {"wallet": wrong}) == {
+        "recurring_transaction_rules": ["invalid_recurring_rule"]
+    }
+    new = {"recurring_transaction_rules": [{**changed, "interval": "weekly"}]}
+    (other,) = api.put(path, {"wallet": new})["wallet"]["recurring_transaction_rules"]
+    assert other["lago_id"] != before["lago_id"]
+    assert (other["started_at"], other["transaction_name"]) == (None, None)

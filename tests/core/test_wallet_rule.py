@@ -9,8 +9,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given, strategies as st
 
-from permille.core.period import Interval
+from permille.core.period import Interval, start_of_day
 from permille.core.record import names_of
 from permille.core.wallet import share
 from permille.core.wallet_rule import (
@@ -155,6 +156,27 @@ def test_intervals_follow_the_last_day_of_the_month_and_begin_at_the_start() -> 
         2024, 3, 12, tzinfo=UTC
     )
     assert next_top_up(rule(), made, after=datetime(2024, 3, 5, tzinfo=UTC), timezone="UTC") is None
+
+
+@given(
+    started_at=st.none() | st.datetimes(datetime(2023, 1, 1), datetime(2026, 1, 1), timezones=st.just(UTC)),
+    after=st.datetimes(datetime(2024, 1, 1), datetime(2025, 1, 1), timezones=st.just(UTC)),
+    interval=st.sampled_from(Interval),
+    timezone=st.sampled_from(["UTC", "Pacific/Kiritimati", "Etc/GMT+12", "America/Sao_Paulo"]),
+)
+def test_after_a_top_up_comes_one_of_a_later_day(
+    started_at: datetime | None, after: datetime, interval: Interval, timezone: str
+) -> None:
+    """Else an instant at which a rule tops up would never end."""
+    found = rule(trigger=Trigger.INTERVAL, interval=interval, started_at=started_at)
+    made = wallet(1, 0, created_at=datetime(2024, 1, 1, 9, tzinfo=UTC))
+    first = next_top_up(found, made, after=after, timezone=timezone)
+    assert first is not None
+    second = next_top_up(found, made, after=first, timezone=timezone)
+    assert second is not None
+    assert after < first < second
+    if started_at is not None and first < started_at:
+        assert first == start_of_day(started_at, timezone)
 
 
 def test_the_day_on_which_a_rule_starts_is_not_topped_up_again() -> None:

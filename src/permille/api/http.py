@@ -221,8 +221,11 @@ def refuse_nul(request: Request) -> None:
 async def read_json(request: Request, limit: int, share: BodyShare) -> Any:
     """The decoded body, None when there is none. Raises BadRequest on bad JSON, and what `read_body` raises."""
     raw = await read_body(request.headers.raw, request.receive, limit, share)
-    if not raw.strip():
-        return None
+    return decode_json(raw) if raw.strip() else None
+
+
+def decode_json(raw: bytes) -> Any:
+    """JSON with exact numbers. Raises BadRequest for what is none."""
     try:
         return _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError, RecursionError) as error:
