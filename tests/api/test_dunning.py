@@ -83,8 +83,11 @@ def test_who_owes_what_was_requested_no_longer_has_all_attempts_again(dunning: A
     assert webhooks(dunning).count("dunning_campaign.finished") == 2
 
 
-def test_each_currency_is_requested_by_itself_and_the_end_is_reported_once(dunning: Api) -> None:
-    billed(dunning, cents=4_000)
+@pytest.mark.parametrize(("currency", "cents"), [("EUR", 4_000), ("USD", 60)])
+def test_each_currency_is_requested_by_itself_and_the_end_is_reported_once_in_the_customers(
+    dunning: Api, currency: str, cents: int
+) -> None:
+    billed(dunning, cents=4_000, currency=currency)
     dunning.plan("usd", amount_cents=60, amount_currency="USD", pay_in_advance=True)
     dunning.subscribe("usd", plan="usd", billing_time="anniversary")
     move(dunning, 2024, 3, 25)
@@ -96,8 +99,8 @@ def test_each_currency_is_requested_by_itself_and_the_end_is_reported_once(dunni
     assert payload == {
         "external_customer_id": "cus",
         "dunning_campaign_code": "late",
-        "overdue_balance_cents": 4_000,
-        "overdue_balance_currency": "EUR",
+        "overdue_balance_cents": cents,
+        "overdue_balance_currency": currency,
         "overdue_balances": [
             {"currency": "EUR", "amount_cents": 4_000},
             {"currency": "USD", "amount_cents": 60},

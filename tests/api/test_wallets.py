@@ -732,3 +732,35 @@ def test_a_rule_that_is_changed_on_the_day_on_which_it_starts_tops_up_on_the_nex
         api.put(f"/wallets/{row['lago_id']}", {"wallet": changed})
     move(api, 2024, 3, 13)
     assert [each["created_at"] for each in transactions(api, row)][:-1] == ["2024-03-12T00:00:00Z"]
+
+
+def test_a_rule_that_is_named_by_its_id_is_changed_and_keeps_what_is_not_sent(api: Api) -> None:
+    api.customer()
+    rule = {
+        "trigger": "interval",
+        "interval": "monthly",
+        "granted_credits": "5",
+        "started_at": "2024-03-20T00:00:00Z",
+        "expiration_at": "2024-06-01T00:00:00Z",
+        "transaction_name": "Each month",
+        "transaction_metadata": [{"key": "a", "value": "b"}],
+    }
+    row = open_wallet(api, recurring_transaction_rules=[rule])
+    (before,) = row["recurring_transaction_rules"]
+    move(api, 2024, 3, 6)
+    path, changed = f"/wallets/{row['lago_id']}", {"trigger": "interval", "granted_credits": "7"}
+    named = {**changed, "lago_id": before["lago_id"]}
+    (after,) = api.put(path, {"wallet": {"recurring_transaction_rules": [named]}})["wallet"][
+        "recurring_transaction_rules"
+    ]
+    assert after == {**before, "granted_credits": "7.0"}
+    move(api, 2024, 3, 21)
+    assert [(each["amount"], each["name"]) for each in transactions(api, row)][:-1] == [("7.0", "Each month")]
+    wrong = {"recurring_transaction_rules": [{**named, "interval": None}]}
+    assert api.details("PUT", path, {"wallet": wrong}) == {
+        "recurring_transaction_rules": ["invalid_recurring_rule"]
+    }
+    new = {"recurring_transaction_rules": [{**changed, "interval": "weekly"}]}
+    (other,) = api.put(path, {"wallet": new})["wallet"]["recurring_transaction_rules"]
+    assert other["lago_id"] != before["lago_id"]
+    assert (other["started_at"], other["transaction_name"]) == (None, None)

@@ -27,6 +27,15 @@ def add(conn: Connection[Any], rule: WalletRule) -> None:
     )
 
 
+def change(conn: Connection[Any], rule: WalletRule) -> None:
+    """The same row with what it says now."""
+    conn.execute(
+        f"update wallet_rule set ({_COLUMNS}) = (select {_COLUMNS} from jsonb_populate_record(null::wallet_rule, %s::jsonb))"
+        " where id = %s",
+        [exact_json(rule), rule.id],
+    )
+
+
 def active_of(conn: Connection[Any], wallet_ids: Collection[UUID]) -> dict[UUID, WalletRule]:
     """Wallet -> its active rule."""
     with conn.cursor(row_factory=typed_row(WalletRule)) as cursor:

@@ -166,6 +166,7 @@ def _report_end(
     balances = [
         {"currency": currency, "amount_cents": cents} for currency, cents in sorted(amounts.items()) if cents
     ]
+    main = next((each for each in balances if each["currency"] == customer.currency), balances[0])
     webhooks.enqueue(
         conn,
         organization_id=customer.organization_id,
@@ -175,8 +176,8 @@ def _report_end(
         payload={
             "external_customer_id": customer.external_id,
             "dunning_campaign_code": campaign.code,
-            "overdue_balance_cents": balances[0]["amount_cents"],
-            "overdue_balance_currency": balances[0]["currency"],
+            "overdue_balance_cents": main["amount_cents"],
+            "overdue_balance_currency": main["currency"],
             "overdue_balances": balances,
         },
         now=at,

@@ -43,29 +43,35 @@ def set_rule(
     wallet: Wallet,
     wanted: RuleTerms | None,
     *,
+    keeps: bool = False,
     section_choice: SectionChoice | None = None,
     now: datetime,
 ) -> None:
-    """Give a wallet, which is locked, this rule instead of the one that it has, if any.
+    """Give a wallet, which is locked, this rule instead of the one that it has, if any; `keeps`: it is that one, changed.
 
     `section_choice` is what the rule's invoices print instead of the wallet's, None for what those of the one before did.
     """
     before = wallet_rules.active_of(conn, [wallet.id])
-    wallet_rules.end(conn, [each.id for each in before.values()], now=now)
+    kept = before.get(wallet.id) if keeps else None
+    if kept is None:
+        wallet_rules.end(conn, [each.id for each in before.values()], now=now)
     if wanted is None:
         return
     rule = WalletRule(
-        id=new_id(now),
+        id=kept.id if kept else new_id(now),
         organization_id=wallet.organization_id,
         wallet_id=wallet.id,
         status="active",
         next_top_up_at=None,
         terminated_at=None,
-        created_at=now,
+        created_at=kept.created_at if kept else now,
         updated_at=now,
         **asdict(wanted),
     )
-    wallet_rules.add(conn, rule)
+    if kept:
+        wallet_rules.change(conn, rule)
+    else:
+        wallet_rules.add(conn, rule)
     former = [each.id for each in before.values()]
     choice = section_choice or next(iter(section_choices.of(conn, former).values()), None)
     if choice is not None:
