@@ -300,10 +300,9 @@ def test_what_was_spent_of_a_note_that_was_given_up_comes_back_again(payer: Api,
     api.subscribe("other", plan_code="small", billing_time="anniversary")
     api.put(f"/credit_notes/{note['lago_id']}/void", {})
     assert [credit_of(each) for each in notes(api)] == [(0, "voided")]
-    move(api, 2024, 3, 6)
-    void(api, invoice)
-    made = again(api, invoice)
-    left = sum(each["balance_amount_cents"] for each in notes(api))
-    assert sum(balances(api)) + left + 1_513 - made["total_due_amount_cents"] == (
-        12_000 if paid_by == "wallet" else 0
-    ) - (12_000 - 1_513)
+    for _ in range(2):
+        void(api, invoice)
+        invoice = again(api, invoice)
+        left = sum(each["balance_amount_cents"] for each in notes(api))
+        got = sum(balances(api)) + left + 1_513 - invoice["total_due_amount_cents"]
+        assert got == (12_000 if paid_by == "wallet" else 0) - (12_000 - 1_513)

@@ -19,11 +19,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from starlette.testclient import TestClient
 
+from permille import logs
 from permille.app import build
 from permille.clock import system_now
 from permille.config import Config, from_environment
 from permille.out.single_sign_on import NotSignedInError, Provider
 from permille.store import organizations, users
+from tests.test_logs import lines
 
 from .conftest import Server, text_of
 from .test_second_factor import Phone
@@ -281,8 +283,10 @@ def test_only_the_browser_that_began_comes_back_and_once(
     at_provider(client)
     assert back(client, {"error": "access_denied", "state": "x"}).status_code == 403
     assert "permille" not in client.cookies
-    client.cookies.set("permille-sso", "junk")
-    assert back(client, query).headers["location"] == "/app/sign-in"
+    deep = base64.b64encode(b'{"x":' + b"[" * 2_000).decode()
+    for junk in ("junk", deep):
+        client.cookies.set("permille-sso", junk)
+        assert back(client, query).headers["location"] == "/app/sign-in"
 
 
 def test_a_code_is_exchanged_with_the_verifier_of_its_browser(
@@ -381,8 +385,12 @@ def test_a_provider_that_does_not_answer_is_a_page_that_says_so(
 ) -> None:
     client = open_app()
     acme.described = {"jwks_uri": "x" * 300_000}
-    answer = client.get("/app/sign-in/sso")
+    with lines(logs.JsonLines()) as written:
+        answer = client.get("/app/sign-in/sso")
     assert (answer.status_code, "could not sign you in" in answer.text) == (403, True)
+    assert (
+        f"{acme.url}/.well-known/openid-configuration answered more than 200000 bytes." in written.getvalue()
+    )
     acme.described = {}
     assert sign_in(client, acme, sub="again", email="nobody-here@example.com").status_code == 403
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
 from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from permille.core.money import AMOUNT_MAX, ZERO, exact
-from permille.core.period import BillingTime, Interval, next_boundary, start_of_day
+from permille.core.period import BillingTime, Interval, local_date, midnight, next_boundary, start_of_day
 from permille.core.record import Record
 from permille.core.wallet import Wallet, credits_of, worth_of
 
@@ -132,12 +132,15 @@ def _multiple(amount: Decimal, gap: Decimal) -> Decimal:
 
 
 def next_top_up(rule: WalletRule, wallet: Wallet, *, after: datetime, timezone: str) -> datetime | None:
-    """When an interval of the rule is over next: on its day, by the same rule as subscriptions' anniversaries."""
+    """When an interval of the rule is over next: on its day, by the same rule as subscriptions' anniversaries.
+
+    The day that is running has had its top-up, or is the one on which the wallet was filled first.
+    """
     if rule.trigger is not Trigger.INTERVAL or rule.interval is None:
         return None
     anchor = rule.started_at or wallet.created_at
-    if anchor > after:
-        return max(start_of_day(anchor, timezone), after)
+    if (start := start_of_day(anchor, timezone)) > after:
+        return start
     return next_boundary(
         after,
         interval=rule.interval,
@@ -145,3 +148,16 @@ def next_top_up(rule: WalletRule, wallet: Wallet, *, after: datetime, timezone: 
         anchor=anchor,
         timezone=timezone,
     )
+
+
+_SHIFT = timedelta(days=4)
+"""By so much an anniversary can come earlier in another timezone: less than half a week, also at the end of February."""
+
+
+def moved_top_up(
+    rule: WalletRule, wallet: Wallet, *, due_at: datetime, before: str, after: str, now: datetime
+) -> datetime | None:
+    """When the interval that was over at `due_at` is over in another timezone, so that it tops up once; now where that has passed."""
+    from_ = midnight(local_date(due_at, before), after) - _SHIFT
+    moved = next_top_up(rule, wallet, after=from_, timezone=after)
+    return max(moved, now) if moved else None

@@ -6,6 +6,7 @@ since the operator of the server names it, no user.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -45,8 +46,11 @@ ALGORITHMS = [
 ]
 
 
+_ERROR = re.compile("[a-z_]{1,50}")
+
+
 class NotSignedInError(Exception):
-    """Why nobody is signed in, in a sentence for the log; what the provider sent is in none for the user."""
+    """Why nobody is signed in, in a sentence for the log, which quotes nobody; its user doesn't read it."""
 
 
 @contextmanager
@@ -57,7 +61,7 @@ def _whatever_it_sends() -> Iterator[None]:
     except NotSignedInError:
         raise
     except Exception as error:
-        raise NotSignedInError(f"{type(error).__name__}: {error}") from error
+        raise NotSignedInError(f"What the provider sent is of no use: {type(error).__name__}.") from error
 
 
 class Begun(Record, kw_only=True):
@@ -111,7 +115,8 @@ class Provider:
         if query.get("iss", self._issuer) != self._issuer:
             raise NotSignedInError("Another provider answered.")
         if "code" not in query:
-            raise NotSignedInError(f"The provider refused: {query.get('error', 'without a reason')[:100]}")
+            said = _ERROR.fullmatch(query.get("error", ""))
+            raise NotSignedInError(f"The provider refused: {said[0] if said else 'without a reason'}.")
         with _whatever_it_sends():
             token = self._client().fetch_token(
                 self._description()["token_endpoint"],

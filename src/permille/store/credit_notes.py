@@ -45,10 +45,6 @@ class CreditNote(Record, kw_only=True):
     refund_amount_cents: int
     offset_amount_cents: int
     balance_amount_cents: int
-    voided_amount_cents: int
-    """What of the credit was given up, unspent."""
-    voided_at: datetime | None
-    """When that was, the last time."""
     sub_total_excluding_taxes_amount_cents: int
     taxes_amount_cents: int
     precise_taxes_amount_cents: Decimal
@@ -60,6 +56,8 @@ class CreditNote(Record, kw_only=True):
     metadata: Mapping[str, str | None]
     catalogue_version_id: UUID | None
     """The version of the price catalogue whose correction it gives back."""
+    given_up_before_void_cents: int
+    """What of the credit had been given up when its invoice was voided."""
 
     @property
     def coupons_cents(self) -> int:
@@ -176,6 +174,7 @@ def _row(new: NewCreditNote, note_id: UUID, sequential_id: int) -> dict[str, Any
         "voided_at": new.at if new.is_void else None,
         "metadata": dict(new.metadata),
         "catalogue_version_id": new.catalogue_version_id,
+        "given_up_before_void_cents": 0,
         "sub_total_excluding_taxes_amount_cents": amounts.sub_total_excluding_taxes_amount_cents,
         "taxes_amount_cents": amounts.taxes_amount_cents,
         "precise_taxes_amount_cents": amounts.precise_taxes_amount_cents,

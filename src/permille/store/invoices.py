@@ -603,6 +603,11 @@ def void(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime)
         " where id = any(%(ids)s)",
         {"now": now, "ids": list(invoice_ids)},
     )
+    conn.execute(
+        "update credit_note set given_up_before_void_cents = voided_amount_cents"
+        " where invoice_id = any(%s) and voided_amount_cents > 0",
+        [list(invoice_ids)],
+    )
 
 
 def replacement_of(conn: Connection[Any], invoice_id: UUID) -> UUID | None:

@@ -16,7 +16,7 @@ from psycopg import Connection
 
 from permille.core.contract.activation import CANCELLATION_REASONS, PAYMENT, ActivationRule, RuleStatus
 from permille.core.contract.override import same_terms
-from permille.core.contract.plan import Plan, sold_plan_id, yearly_amount_cents
+from permille.core.contract.plan import Plan, is_too_large, sold_plan_id, yearly_amount_cents
 from permille.core.contract.price_versions import in_force
 from permille.core.contract.subscription import (
     Start,
@@ -226,8 +226,10 @@ def _choose_sections(conn: Connection[Any], row: Subscription, choice: SectionCh
 
 
 def _store_own(conn: Connection[Any], plan: Plan) -> None:
-    """A plan that is a copy for this subscription alone."""
+    """A plan that is a copy for this subscription alone. Raises Invalid for one that is too large."""
     if plan.parent_id is not None:
+        if is_too_large(plan):
+            raise Invalid({"charges": ["too_many_prices"]})
         plans.add(conn, plan)
 
 

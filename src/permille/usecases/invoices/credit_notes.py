@@ -46,7 +46,7 @@ from permille.store import (
 from permille.store.credit_notes import NewCreditNote
 from permille.store.fees import StoredFee
 from permille.store.invoices import StoredInvoice
-from permille.usecases import payment_requests
+from permille.usecases import dunning, payment_requests
 from permille.usecases.invoices.billed import billed_invoices, credited_fee
 from permille.usecases.mail import mail_new
 
@@ -75,7 +75,9 @@ def issue(conn: Connection[Any], notes: Sequence[NewCreditNote]) -> list[UUID]:
     if settled:
         payments.set_invoice_statuses(conn, settled, PaymentStatus.SUCCEEDED, now=at)
         webhooks.enqueue_of(conn, "invoice.payment_status_updated", organization_id, settled, now=at)
-        payment_requests.settle(conn, list(invoices.invoices_by_ids(conn, settled).values()), at)
+        paid = list(invoices.invoices_by_ids(conn, settled).values())
+        payment_requests.settle(conn, paid, at)
+        dunning.reset(conn, paid, at)
     webhooks.enqueue_of(conn, "credit_note.created", organization_id, added, now=at)
     mail_new(conn, organization_id, MailKind.CREDIT_NOTE, added, now=at)
     return added

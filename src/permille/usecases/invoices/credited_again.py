@@ -15,7 +15,7 @@ from permille.core.invoice.credit_note import Item
 from permille.core.invoice.crediting import BilledInvoice, CreditSplit, note_of, with_note
 from permille.core.record import Record
 from permille.store import credit_notes, fees as fee_store
-from permille.store.credit_notes import CreditNote, NewCreditNote
+from permille.store.credit_notes import NewCreditNote
 from permille.store.fees import StoredFee
 from permille.store.invoices import StoredInvoice
 from permille.usecases.invoices.billed import billed_invoice, credited_fee
@@ -82,7 +82,7 @@ def _notes(
             if each.fee_id in same
         ]
         amounts = note_of(billed, own)
-        given_up = _given_up_before(note, voided)
+        given_up = note.given_up_before_void_cents
         if amounts.total_amount_cents and given_up < note.total_amount_cents:
             split = _split(billed, amounts.total_amount_cents, note.offset_amount_cents)
             billed = with_note(billed, amounts, split)
@@ -100,13 +100,6 @@ def _notes(
             share = given_up * amounts.total_amount_cents // note.total_amount_cents
             again.append(_Again(note=made, given_up_cents=min(share, split.credit_cents)))
     return again
-
-
-def _given_up_before(note: CreditNote, voided: StoredInvoice) -> int:
-    """What of a note's credit was given up before its invoice was voided, in cents."""
-    assert voided.voided_at is not None, "it is voided"
-    is_before = note.voided_at is not None and note.voided_at < voided.voided_at
-    return note.voided_amount_cents if is_before else 0
 
 
 def _split(billed: BilledInvoice, total_cents: int, offset_cents: int) -> CreditSplit:
