@@ -587,6 +587,23 @@ def test_a_threshold_is_looked_at_at_each_instant_on_the_way_of_a_clock(api: Api
     ]
 
 
+@pytest.mark.parametrize(("used", "granted"), [(5, 4), (8, 4), (9, 8), (30, 28), (32, 28), (33, 32)])
+def test_what_a_rule_grants_closes_the_gap_however_often_it_is_looked(
+    api: Api, dsn: str, used: int, granted: int
+) -> None:
+    """Each stop of a clock, or each further event, would grant once more otherwise."""
+    api.customer()
+    api.plan(charges=[charge(api.metric())])
+    api.subscribe()
+    rule = {"trigger": "threshold", "threshold_credits": "5", "granted_credits": "4", "paid_credits": "0"}
+    row = open_wallet(api, "10", recurring_transaction_rules=[rule])
+    send(api, dsn, used, "much")
+    for day in (6, 7, 8):
+        move(api, 2024, 3, day)
+    assert topped_up(api, row) == [("2024-03-05", f"{granted}.0")]
+    assert look(api, row)["credits_ongoing_balance"] == f"{10 - used + granted}.0"
+
+
 def test_a_start_without_an_invoice_is_looked_at_at_its_instant(api: Api) -> None:
     """What a charge costs without any usage is in the ongoing balance as soon as its period runs."""
     tier = {"from_value": 0, "to_value": None, "per_unit_amount": "1", "flat_amount": "6"}

@@ -702,7 +702,7 @@ class Oracle:
             all_fees=fees,
             periods_at=voided.periods_at or voided.made,
         )
-        voided.replaced = True
+        voided.again = bill
         receivables.issue(self, customer, bill, voided.entity)
         self.finish(customer, bill)
         voids.credit_again(
@@ -727,7 +727,7 @@ class Oracle:
     def _may_be_replaced(self, who: Customer, bill: Bill) -> bool:
         """Whether it is voided, and no other of the customer looks the same."""
         same = [each for each in who.bills if each.made == bill.made and said(who, each) == said(who, bill)]
-        return (bill.kind, bill.status, bill.replaced, len(same)) == ("subscription", "voided", False, 1)
+        return (bill.kind, bill.status, bill.again, len(same)) == ("subscription", "voided", None, 1)
 
     def _fee_again(self, fee: Fee, entity: str) -> Fee:
         taxes = self.taxes_of(fee.subscription, entity)

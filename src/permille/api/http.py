@@ -57,7 +57,7 @@ from permille.http.shares import Turns, Workshop
 from permille.http.words import in_words
 from permille.store import api_keys
 from permille.store.activity import ActorKind
-from permille.usecases import activity
+from permille.usecases import activity, holds
 from permille.usecases.api_log import ApiLog
 from permille.usecases.key_use import KeyUse, MetKey
 from permille.usecases.recent_usages import RecentUsages
@@ -283,7 +283,8 @@ def _answer(
             body=body,
             key_id=known.id,
         )
-        answer = endpoint(call)
+        with holds.refusing_unbillable():
+            answer = endpoint(call)
     if isinstance(answer, Accepted):
         return json_response(answer.content, 202)
     return answer if isinstance(answer, Raw) else json_response(answer)

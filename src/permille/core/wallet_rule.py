@@ -93,10 +93,12 @@ def rule_credits(rule: WalletRule, wallet: Wallet, pending: Decimal) -> RuleCred
             if not gap or rule.grants_target_top_up:
                 return RuleCredits(ZERO, gap)
             return RuleCredits(max(gap, _least_credits(rule, wallet)), ZERO)
-        if rule.trigger is Trigger.THRESHOLD and rule.paid_credits:
-            gap = rule.threshold_credits - ongoing - rule.granted_credits - pending
-            return RuleCredits(_multiple(rule, wallet, gap), rule.granted_credits)
-        return RuleCredits(rule.paid_credits, rule.granted_credits)
+        if rule.trigger is not Trigger.THRESHOLD:
+            return RuleCredits(rule.paid_credits, rule.granted_credits)
+        gap = rule.threshold_credits - ongoing - pending
+        if rule.paid_credits:
+            return RuleCredits(_bought(rule, wallet, gap - rule.granted_credits), rule.granted_credits)
+        return RuleCredits(ZERO, _multiple(rule.granted_credits, gap))
 
 
 def is_possible(wallet: Wallet, wanted: RuleCredits) -> bool:
@@ -113,16 +115,20 @@ def _least_credits(rule: WalletRule, wallet: Wallet) -> Decimal:
     return credits_of(least, wallet.rate_amount, wallet.currency)
 
 
-def _multiple(rule: WalletRule, wallet: Wallet, gap: Decimal) -> Decimal:
-    """The credits of the rule so often that the gap is closed, as far as so much may be bought at once."""
-    paid = rule.paid_credits
-    if gap < paid:
-        return paid
-    wanted = paid * ((gap / paid).to_integral_value(ROUND_FLOOR) + 1)
+def _bought(rule: WalletRule, wallet: Wallet, gap: Decimal) -> Decimal:
+    """The credits that a rule sells so often that the gap is closed, as far as so much may be bought at once."""
+    wanted = _multiple(rule.paid_credits, gap)
     most = wallet.paid_top_up_max_amount_cents
-    if most is None or rule.ignore_paid_top_up_limits:
+    if wanted == rule.paid_credits or most is None or rule.ignore_paid_top_up_limits:
         return wanted
     return min(wanted, credits_of(most, wallet.rate_amount, wallet.currency))
+
+
+def _multiple(amount: Decimal, gap: Decimal) -> Decimal:
+    """Credits so often that more than the gap is there, and once at least: however often one looks, once is enough."""
+    if gap < amount or not amount:
+        return amount
+    return amount * ((gap / amount).to_integral_value(ROUND_FLOOR) + 1)
 
 
 def next_top_up(rule: WalletRule, wallet: Wallet, *, after: datetime, timezone: str) -> datetime | None:

@@ -30,7 +30,7 @@ from permille.store import organizations, users
 from permille.store.activity import ActorKind
 from permille.store.sessions import Session
 from permille.store.users import User
-from permille.usecases import activity, sessions as session_usecase
+from permille.usecases import activity, holds, sessions as session_usecase
 from permille.web import sent_once
 from permille.web.forms import problems_of, read_form
 from permille.web.rendering import framed, plain
@@ -292,7 +292,8 @@ def _allowed_visit(
 def _shown(engine: Engine, request: Request, show: Show, readers: Sequence[str]) -> Response | http.Raw:
     with engine.pool.connection() as conn:
         visit = _allowed_visit(engine, conn, request, readers)
-        answer = show(visit)
+        with holds.refusing_unbillable():
+            answer = show(visit)
         if isinstance(answer, HtmlPage):
             return _to_last_page(visit, answer, request) or framed(visit, answer)
     return answer
@@ -337,7 +338,8 @@ def do(visit: Visit, operation: str, submit: Submit) -> Done:
         user=visit.session.user,
         now=visit.system_now,
     )
-    done = submit(visit)
+    with holds.refusing_unbillable():
+        done = submit(visit)
     if done.action:
         activity.describe(visit.conn, change, action=done.action, subject=done.subject, details=done.details)
     return done
