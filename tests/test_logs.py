@@ -104,6 +104,13 @@ def test_a_line_break_makes_no_second_line() -> None:
     assert json.loads(line)["message"].startswith("one\ntwo three")
 
 
+def test_what_somebody_sent_begins_no_line_of_its_own() -> None:
+    with lines(logs.TextLines(logs.FORMAT)) as written:
+        logging.getLogger("x").warning("Customer %s", "a\r\n2026 CRITICAL x: forged\x1b[2J\u2028b")
+    (line,) = written.getvalue().splitlines()
+    assert line.endswith(r"Customer a\r\n2026 CRITICAL x: forged\x1b[2J\u2028b")
+
+
 def test_a_server_logs_each_request_as_json_and_nothing_that_was_sent(
     dsn: str, db: psycopg.Connection[Any], tmp_path: Path
 ) -> None:

@@ -17,6 +17,7 @@ from starlette.testclient import TestClient
 from permille import app, monitoring, telemetry
 from permille.config import from_environment
 from permille.http.requests import Requests
+from permille.store import vat_checks
 from permille.store.backlog import backlog
 from permille.usecases.organizations import add_key
 from tests.usecases.world import START, make_world
@@ -135,6 +136,13 @@ def test_what_waits_is_said(client: TestClient, db: psycopg.Connection[Any]) -> 
         " from generate_series(1, 7) as n",
         [world.id],
     )
+    db.execute(
+        "insert into mail (id, organization_id, kind, object_id, recipients, cc, bcc, next_attempt_at, queued_at, created_at)"
+        " select gen_random_uuid(), %s, 'test', gen_random_uuid(), '{}', '{}', '{}', now(), now(), now()"
+        " from generate_series(1, 3)",
+        [world.id],
+    )
+    vat_checks.ask(db, world.id, customer, "IT1", now=START)
     db.execute("update clock_seen set at = now()")
     db.commit()
     found = scrape(client)
@@ -143,6 +151,8 @@ def test_what_waits_is_said(client: TestClient, db: psycopg.Connection[Any]) -> 
     assert found["permille_bills_due_oldest_seconds",] == pytest.approx(3600, abs=60)
     assert found["permille_customers_held",] == found["permille_fences",] == 1
     assert (found["permille_webhooks_waiting",], found["permille_webhooks_failed",]) == (2, 5)
+    assert (found["permille_mails_waiting",], found["permille_vat_checks_waiting",]) == (3, 1)
+    assert found["permille_invoices_without_price",] == 0
     assert found["permille_roll_up_lag_events",] == 0
     assert found["permille_pool_connections", "permille-serve"] >= 1
     assert found["permille_build_info", telemetry.version()] == 1

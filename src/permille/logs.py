@@ -7,6 +7,7 @@ text, a key, a row.
 from __future__ import annotations
 
 import logging
+import re
 import time
 import traceback
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ _OF_OPERATION = ("08", "40", "53", "55", "57", "58")
 
 
 _OF_CONNECTIONS = ("OperationalError", "PoolTimeout", "PoolClosed")
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _OURS = ("permille.embedded", "permille.database", "permille.usecases.watch", "permille.server")
 
 
@@ -78,10 +80,10 @@ class TextLines(_Lines):
     """Lines that name the request that they are about, where there is one."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 -- the name is logging's
-        """A line without its traceback."""
+        """A line without its traceback. What somebody sent begins no line of its own, and commands no terminal."""
         name = request_ids.current.get()
         record.request = "" if name is None else f" [{name}]"
-        return super().formatMessage(record)
+        return _CONTROL.sub(lambda found: repr(found[0])[1:-1], super().formatMessage(record))
 
 
 class JsonLines(_Lines):

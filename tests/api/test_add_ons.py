@@ -39,6 +39,8 @@ def test_bad_add_ons_are_reported(api: Api) -> None:
     add_on(api)
     add_on(api, "other")
     taken = {"code": ["value_already_exist"]}
+    empty = {"name": "n", "code": "setup", "amount_cents": 1, "amount_currency": ""}
+    assert api.details("POST", "/add_ons", {"add_on": empty}) == {"amount_currency": ["value_is_invalid"]}
     body = {"name": "n", "code": "setup", "amount_cents": 1, "amount_currency": "EUR"}
     assert api.details("POST", "/add_ons", {"add_on": body}) == taken
     assert api.details("PUT", "/add_ons/other", {"add_on": {"code": "setup"}}) == taken

@@ -147,3 +147,18 @@ def test_what_is_overdue(billed: Api) -> None:
 )
 def test_what_cannot_be_is_refused_by_name(api: Api, name: str, query: Any, field: str) -> None:
     assert list(api.details("GET", f"/analytics/{name}", None, **query)) == [field]
+
+
+def test_a_sum_that_no_amount_can_be_is_refused_by_name(api: Api) -> None:
+    api.post(
+        "/add_ons",
+        {"add_on": {"name": "a", "code": "a", "amount_cents": 5 * 10**18, "amount_currency": "EUR"}},
+    )
+    api.customer(net_payment_term=0)
+    sold = {"invoice": {"external_customer_id": "cus", "currency": "EUR", "fees": [{"add_on_code": "a"}]}}
+    ids = [api.post("/invoices", sold)["invoice"]["lago_id"] for _ in range(2)]
+    move(api, 2024, 3, 8)
+    wanted = {"payment_request": {"external_customer_id": "cus", "lago_invoice_ids": ids}}
+    assert api.details("POST", "/payment_requests", wanted) == {"base": ["amount_out_of_range"]}
+    for name in ("gross_revenue", "overdue_balance", "invoice_collection"):
+        assert api.details("GET", f"/analytics/{name}", None) == {"base": ["amount_out_of_range"]}

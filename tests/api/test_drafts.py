@@ -83,6 +83,18 @@ def test_without_grace_any_more_drafts_become_final(drafted: Api) -> None:
     assert (final["status"], final["issuing_date"]) == ("finalized", "2024-04-01")
 
 
+def test_a_draft_for_nothing_that_nobody_wants_is_closed_by_hand_too(api: Api) -> None:
+    api.plan("pro")
+    api.customer(billing_configuration={"invoice_grace_period": 5}, finalize_zero_amount_invoice="skip")
+    api.subscribe("sub")
+    move(api, 2024, 4, 1)
+    (draft,) = invoices(api)
+    path = f"/invoices/{draft['lago_id']}"
+    assert api.put(f"{path}/finalize", {})["invoice"]["status"] == "closed"
+    assert api.code(404, "GET", path) == "invoice_not_found"
+    assert not invoices(api)
+
+
 def test_a_longer_grace_period_of_the_entity_is_inherited(api: Api) -> None:
     api.plan("pro", amount_cents=3_100)
     api.customer()

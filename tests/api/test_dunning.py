@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from .conftest import Api
-from .test_payments import billed, move, pay, webhooks
+from .test_payments import billed, move, pay, shown, webhooks
 
 CAMPAIGN: dict[str, Any] = {
     "code": "late",
@@ -64,8 +64,30 @@ def test_who_pays_what_was_requested_has_all_attempts_again(dunning: Api) -> Non
     assert webhooks(dunning).count("dunning_campaign.finished") == 2
 
 
-def test_each_currency_is_requested_by_itself_and_the_end_is_reported_once(dunning: Api) -> None:
-    billed(dunning, cents=4_000)
+@pytest.mark.parametrize("by", ["offset", "void"])
+def test_who_owes_what_was_requested_no_longer_has_all_attempts_again(dunning: Api, by: str) -> None:
+    first = billed(dunning, cents=4_000)
+    move(dunning, 2024, 3, 20)
+    assert [amount for amount, _ in requests(dunning)] == [4_000, 4_000]
+    if by == "void":
+        dunning.post(f"/invoices/{first['lago_id']}/void", {})
+    else:
+        (fee,) = shown(dunning, first)["fees"]
+        items = [{"fee_id": fee["lago_id"], "amount_cents": 4_000}]
+        note = {"invoice_id": first["lago_id"], "offset_amount_cents": 4_000, "items": items}
+        dunning.post("/credit_notes", {"credit_note": note})
+    dunning.plan("next", amount_cents=3_800, pay_in_advance=True)
+    dunning.subscribe("next", plan="next", billing_time="anniversary")
+    move(dunning, 2024, 3, 30)
+    assert [amount for amount, _ in requests(dunning)] == [4_000, 4_000, 3_800, 3_800]
+    assert webhooks(dunning).count("dunning_campaign.finished") == 2
+
+
+@pytest.mark.parametrize(("currency", "cents"), [("EUR", 4_000), ("USD", 60)])
+def test_each_currency_is_requested_by_itself_and_the_end_is_reported_once_in_the_customers(
+    dunning: Api, currency: str, cents: int
+) -> None:
+    billed(dunning, cents=4_000, currency=currency)
     dunning.plan("usd", amount_cents=60, amount_currency="USD", pay_in_advance=True)
     dunning.subscribe("usd", plan="usd", billing_time="anniversary")
     move(dunning, 2024, 3, 25)
@@ -77,8 +99,8 @@ def test_each_currency_is_requested_by_itself_and_the_end_is_reported_once(dunni
     assert payload == {
         "external_customer_id": "cus",
         "dunning_campaign_code": "late",
-        "overdue_balance_cents": 4_000,
-        "overdue_balance_currency": "EUR",
+        "overdue_balance_cents": cents,
+        "overdue_balance_currency": currency,
         "overdue_balances": [
             {"currency": "EUR", "amount_cents": 4_000},
             {"currency": "USD", "amount_cents": 60},

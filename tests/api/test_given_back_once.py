@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from .conftest import Api
+from .test_activation_rules import gate
 from .test_amendments import Sender, send
 from .test_credit_notes import move, notes
 from .test_credit_notes_by_hand import asked, issue, pay
@@ -269,3 +270,39 @@ def test_a_void_of_a_bill_at_a_threshold_gives_back_what_its_excess_has_left(api
     void(api, made)
     assert balances(api) == [10_000 - 2_000]
     assert [note["balance_amount_cents"] for note in notes(api)] == [2_000]
+
+
+@pytest.mark.parametrize("made_again", [False, True])
+def test_credit_that_comes_back_from_a_gate_is_given_up_with_the_void_of_its_invoice(
+    payer: Api, made_again: bool
+) -> None:
+    """30.00 of credit on an unpaid invoice pay a gated one; the first is voided before the gate is given up."""
+    api = payer
+    invoice = bought(api)
+    pay(api, invoice, 1_001)
+    issue(api, invoice, 2_500, credit_amount_cents=3_000)
+    gate(api, "other", billing_time="anniversary")
+    assert [credit_of(note) for note in notes(api)] == [(0, "consumed")]
+    void(api, invoice)
+    due = again(api, invoice)["total_due_amount_cents"] if made_again else 0
+    api.delete("/subscriptions/other", status="incomplete")
+    left = sum(note["balance_amount_cents"] for note in notes(api))
+    assert left - due == (1_001 - 9_000 if made_again else 1_001)
+
+
+@pytest.mark.parametrize("paid_by", ["wallet", "nobody"])
+def test_what_was_spent_of_a_note_that_was_given_up_comes_back_again(payer: Api, paid_by: str) -> None:
+    """Of a note of 60.00 15.13 are spent and 44.87 given up by hand: 104.87 is what the invoice has cost."""
+    api = payer
+    invoice = bought(api, "120" if paid_by == "wallet" else "0")
+    note = issue(api, invoice, 5_000, credit_amount_cents=6_000)
+    api.plan("small", amount_cents=1_261, pay_in_advance=True)
+    api.subscribe("other", plan_code="small", billing_time="anniversary")
+    api.put(f"/credit_notes/{note['lago_id']}/void", {})
+    assert [credit_of(each) for each in notes(api)] == [(0, "voided")]
+    for _ in range(2):
+        void(api, invoice)
+        invoice = again(api, invoice)
+        left = sum(each["balance_amount_cents"] for each in notes(api))
+        got = sum(balances(api)) + left + 1_513 - invoice["total_due_amount_cents"]
+        assert got == (12_000 if paid_by == "wallet" else 0) - (12_000 - 1_513)

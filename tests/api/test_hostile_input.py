@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 import pytest
@@ -350,6 +351,23 @@ def test_a_hostile_address(ready_once, text):
                 assert send(api, method, f"/{noun}/{text}", b"").status_code in (400, 404)
         query = f"page={text}&per_page={text}&status[]={text}&search_term={text}&metadata[{text}]={text}"
         send(api, "GET", f"/{noun}?{query}&currency={text}&plan_code={text}&has_customer_type={text}", b"")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 5_000,
+        "[" * 400 + "]" * 400,
+        "[1e99999999999999999999]",
+        '{"a": 1e-99999999999999999999}',
+        '["\\ud800"]',
+    ],
+)
+def test_hostile_json_in_an_address(ready_once, text):
+    api, _ = ready_once
+    for name in ("group", "filter_by_group", "filter_by_presentation"):
+        query = urlencode({"external_subscription_id": "running", name: text})
+        assert send(api, "GET", f"/customers/cus/current_usage?{query}", b"").status_code in (200, 404)
 
 
 json_values = st.recursive(

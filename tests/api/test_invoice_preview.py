@@ -257,3 +257,30 @@ def test_a_preview_of_a_change_back_to_a_plan_whose_trial_is_over_has_its_fee(ap
     api.subscribe(plan="tried")
     made = api.get("/invoices")["invoices"][0]
     assert found["fees_amount_cents"] == made["fees_amount_cents"] > 2_400, "12 of 31 days, beside the end"
+
+
+@pytest.mark.parametrize("apart", ["order", "alone", "end", "downgrade"])
+def test_a_preview_of_what_is_invoiced_apart_is_refused(billed: Api, apart: str) -> None:
+    """What is made are two invoices; one of each by itself is previewed as it is made."""
+    billed.subscribe("one")
+    fields: dict[str, Any] = {}
+    if apart == "order":
+        fields = {"purchase_order_number": "PO-7"}
+    elif apart == "alone":
+        fields = {"consolidate_invoice": False}
+    elif apart == "end":
+        fields = {"ending_at": "2024-04-01T00:00:00Z"}
+    billed.subscribe("two", **fields)
+    if apart == "downgrade":
+        billed.plan("small", amount_cents=100)
+        billed.subscribe("two", "small")
+    together = {"customer": {"external_id": "cus"}, "subscriptions": {"external_ids": ["one", "two"]}}
+    assert billed.details("POST", "/invoices/preview", together) == {
+        "base": ["subscriptions_are_invoiced_apart"]
+    }
+    shown = [preview(billed, subscriptions={"external_ids": [name]}) for name in ("one", "two")]
+    move(billed, 2024, 4, 1, 1)
+    made = billed.get("/invoices")["invoices"]
+    assert sorted(each["total_amount_cents"] for each in made) == sorted(
+        each["total_amount_cents"] for each in shown
+    )

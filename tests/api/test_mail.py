@@ -246,6 +246,17 @@ def test_requests_are_mailed_to_who_is_asked_with_what_is_still_due(german: Api,
         desk.write(mail)
 
 
+def test_what_somebody_has_marked_as_paid_is_not_asked_for(german: Api, desk: Desk) -> None:
+    german.put("/organizations", {"organization": {"email_settings": []}})
+    invoice = receivable(german)
+    move(german, 2024, 3, 8)
+    wanted = {"external_customer_id": "cus", "lago_invoice_ids": [invoice["lago_id"]]}
+    german.post("/payment_requests", {"payment_request": wanted})
+    german.put(f"/invoices/{invoice['lago_id']}", {"invoice": {"payment_status": "succeeded"}})
+    with pytest.raises(GoneError):
+        desk.write(mails_of(german)[0])
+
+
 def test_dunning_is_mailed_by_its_campaign_alone(german: Api, desk: Desk) -> None:
     german.put("/organizations", {"organization": {"email_settings": []}})
     campaign = {

@@ -124,6 +124,7 @@ def test_a_plan_with_copies_keeps_its_structure(api: Api, sold: Any) -> None:
     [
         ({"amount_cents": -1}, {"amount_cents": ["value_is_out_of_range"]}),
         ({"amount_currency": "XXX"}, {"amount_currency": ["value_is_invalid"]}),
+        ({"amount_currency": ""}, {"amount_currency": ["value_is_invalid"]}),
         ({"usage_thresholds": [{"amount_cents": 0}]}, {"amount_cents": ["value_is_out_of_range"]}),
         ("cheap", {"plan_overrides": ["value_is_invalid"]}),
     ],

@@ -199,6 +199,33 @@ def test_what_is_due_of_overdue_invoices_is_requested_together(api: Api) -> None
     assert api.details("POST", "/payment_requests", wanted) == {"lago_invoice_ids": ["value_is_mandatory"]}
 
 
+@pytest.mark.parametrize("first", ["paid", "void"])
+def test_a_request_has_succeeded_once_all_that_is_not_void_of_it_is_paid(api: Api, first: str) -> None:
+    api.post("/webhook_endpoints", {"webhook_endpoint": {"webhook_url": "https://example.com/hook"}})
+    paid, void = billed(api), billed(api, cents=500)
+    move(api, 2024, 3, 7)
+    body = {"external_customer_id": "cus", "lago_invoice_ids": [paid["lago_id"], void["lago_id"]]}
+    api.post("/payment_requests", {"payment_request": body})
+    for step in (first, "void" if first == "paid" else "paid"):
+        if step == "paid":
+            pay(api, paid, 3_100)
+        else:
+            api.post(f"/invoices/{void['lago_id']}/void", {})
+    assert [each["payment_status"] for each in api.get("/payment_requests")["payment_requests"]] == [
+        "succeeded"
+    ]
+    assert webhooks(api).count("payment_request.payment_status_updated") == 1
+
+
+def test_a_request_of_which_all_is_void_was_not_paid(api: Api) -> None:
+    void = billed(api)
+    move(api, 2024, 3, 7)
+    body = {"external_customer_id": "cus", "lago_invoice_ids": [void["lago_id"]]}
+    api.post("/payment_requests", {"payment_request": body})
+    api.post(f"/invoices/{void['lago_id']}/void", {})
+    assert api.get("/payment_requests")["payment_requests"][0]["payment_status"] == "pending"
+
+
 def test_invoices_in_two_currencies_are_not_requested_together(api: Api) -> None:
     euros = billed(api)
     api.plan("usd", amount_cents=100, amount_currency="USD", pay_in_advance=True)

@@ -95,6 +95,18 @@ def test_what_was_billed_too_much_comes_back_once(api: Api, billed: Any) -> None
     assert len(api.get("/invoices")["invoices"]) == 1
 
 
+def test_what_came_back_for_a_correction_is_that_of_the_invoice_that_is_made_again(
+    api: Api, billed: Any
+) -> None:
+    version = corrected(api, a="0.5", b="4")
+    assert credited(api, version) == [150]
+    [invoice] = api.get("/invoices")["invoices"]
+    api.post(f"/invoices/{invoice['lago_id']}/void", {})
+    again = api.post(f"/invoices/{invoice['lago_id']}/regenerate", {})["invoice"]
+    assert again["total_due_amount_cents"] == 1_400 - 150
+    assert [(row[1], row[4]) for row in corrections(api, version)] == [("invoice_is_regenerated", 150)]
+
+
 @pytest.mark.parametrize("is_paid", [True, False])
 def test_what_a_bill_at_a_threshold_gives_back_comes_off_its_periods_invoice_once(
     api: Api, metric: Any, send: Any, is_paid: bool

@@ -122,6 +122,26 @@ def test_a_draft_of_a_subscription_that_names_an_entity_stays_when_its_customer_
     assert issued(api) == [("second", "SEC-2-001-001", 1_000)]
 
 
+def test_a_term_of_the_customers_own_counts_for_drafts_of_any_entity(api: Api) -> None:
+    """Also where it is what its own entity has: the draft of another one had that one's."""
+    named(api)
+    second(api, invoice_grace_period=4, net_payment_term=30)
+    api.plan(amount_cents=1_000)
+    api.customer()
+    api.subscribe(billing_entity_code="second", **ANNIVERSARY)
+    move(api, 2024, 4, 5, 12)
+
+    def due() -> tuple[str, str]:
+        (draft,) = listed(api)
+        return draft["issuing_date"], draft["payment_due_date"]
+
+    assert due() == ("2024-04-09", "2024-05-09")
+    api.customer(net_payment_term=0)
+    assert due() == ("2024-04-09", "2024-04-09")
+    api.customer(net_payment_term=None)
+    assert due() == ("2024-04-09", "2024-05-09")
+
+
 def test_a_change_of_plan_keeps_the_entity_unless_another_is_named(api: Api) -> None:
     named(api)
     second(api)

@@ -587,6 +587,23 @@ def test_a_threshold_is_looked_at_at_each_instant_on_the_way_of_a_clock(api: Api
     ]
 
 
+@pytest.mark.parametrize(("used", "granted"), [(5, 4), (8, 4), (9, 8), (30, 28), (32, 28), (33, 32)])
+def test_what_a_rule_grants_closes_the_gap_however_often_it_is_looked(
+    api: Api, dsn: str, used: int, granted: int
+) -> None:
+    """Each stop of a clock, or each further event, would grant once more otherwise."""
+    api.customer()
+    api.plan(charges=[charge(api.metric())])
+    api.subscribe()
+    rule = {"trigger": "threshold", "threshold_credits": "5", "granted_credits": "4", "paid_credits": "0"}
+    row = open_wallet(api, "10", recurring_transaction_rules=[rule])
+    send(api, dsn, used, "much")
+    for day in (6, 7, 8):
+        move(api, 2024, 3, day)
+    assert topped_up(api, row) == [("2024-03-05", f"{granted}.0")]
+    assert look(api, row)["credits_ongoing_balance"] == f"{10 - used + granted}.0"
+
+
 def test_a_start_without_an_invoice_is_looked_at_at_its_instant(api: Api) -> None:
     """What a charge costs without any usage is in the ongoing balance as soon as its period runs."""
     tier = {"from_value": 0, "to_value": None, "per_unit_amount": "1", "flat_amount": "6"}
@@ -633,6 +650,17 @@ def test_an_interval_tops_up_to_its_target_by_what_the_invoice_of_the_same_insta
     assert look(api, row)["ongoing_balance_cents"] == 3_000
 
 
+@pytest.mark.parametrize("timezone", ["UTC", "Pacific/Kiritimati"])
+def test_a_rule_that_begins_at_noon_tops_up_once_on_that_day(api: Api, timezone: str) -> None:
+    api.customer(timezone=timezone)
+    rule = {"trigger": "interval", "interval": "weekly", "started_at": "2024-03-06T12:00:00Z"}
+    row = open_wallet(api, "3", recurring_transaction_rules=[rule | {"granted_credits": "3"}])
+    move(api, 2024, 3, 12)
+    assert [each["source"] for each in transactions(api, row)] == ["interval", "manual"]
+    move(api, 2024, 3, 14)
+    assert look(api, row)["balance_cents"] == 900
+
+
 def test_intervals_top_up_until_the_rule_and_the_wallet_expire(api: Api) -> None:
     api.customer()
     rule = {"trigger": "interval", "interval": "monthly", "expiration_at": "2024-05-10T00:00:00Z"}
@@ -672,3 +700,84 @@ def test_bad_rules_are_refused(api: Api, rules: Any) -> None:
     assert api.details("POST", "/wallets", {"wallet": body}) == {
         "recurring_transaction_rules": ["invalid_recurring_rule"]
     }
+
+
+@pytest.mark.parametrize("mover", ["customer", "billing entity"])
+@pytest.mark.parametrize(
+    ("zones", "moves_at", "topped_up_at"),
+    [
+        (("Asia/Tokyo", "America/New_York"), (2024, 3, 20), ["2024-04-01T04:00:00Z", "2024-05-01T04:00:00Z"]),
+        (
+            ("Asia/Tokyo", "America/New_York"),
+            (2024, 3, 31, 20),
+            ["2024-03-31T15:00:00Z", "2024-05-01T04:00:00Z"],
+        ),
+        (
+            ("America/New_York", "Asia/Tokyo"),
+            (2024, 3, 31, 20),
+            ["2024-03-31T20:00:00Z", "2024-04-30T15:00:00Z"],
+        ),
+    ],
+)
+def test_an_interval_tops_up_once_where_a_customer_moves_to_another_timezone(
+    api: Api, mover: str, zones: tuple[str, str], moves_at: tuple[int, ...], topped_up_at: list[str]
+) -> None:
+    def live_in(zone: str) -> None:
+        if mover == "customer":
+            api.post("/customers", {"customer": {"external_id": "cus", "timezone": zone}})
+        else:
+            api.put("/billing_entities/default", {"billing_entity": {"timezone": zone}})
+
+    api.customer()
+    live_in(zones[0])
+    rule = {"trigger": "interval", "interval": "monthly", "granted_credits": "5", "paid_credits": "0"}
+    row = open_wallet(api, recurring_transaction_rules=[{**rule, "started_at": "2024-03-01T12:00:00Z"}])
+    move(api, *moves_at)
+    live_in(zones[1])
+    move(api, 2024, 5, 2)
+    assert [each["created_at"] for each in reversed(transactions(api, row))][1:] == topped_up_at
+
+
+def test_a_rule_that_is_changed_on_the_day_on_which_it_starts_tops_up_on_the_next(api: Api) -> None:
+    api.customer()
+    rule = {"trigger": "interval", "interval": "weekly", "granted_credits": "5", "paid_credits": "0"}
+    rule["started_at"] = "2024-03-05T22:00:00Z"
+    row = open_wallet(api, recurring_transaction_rules=[rule])
+    for hour in (11, 12):
+        move(api, 2024, 3, 5, hour)
+        changed = {"recurring_transaction_rules": [{**rule, "transaction_name": f"at {hour}"}]}
+        api.put(f"/wallets/{row['lago_id']}", {"wallet": changed})
+    move(api, 2024, 3, 13)
+    assert [each["created_at"] for each in transactions(api, row)][:-1] == ["2024-03-12T00:00:00Z"]
+
+
+def test_a_rule_that_is_named_by_its_id_is_changed_and_keeps_what_is_not_sent(api: Api) -> None:
+    api.customer()
+    rule = {
+        "trigger": "interval",
+        "interval": "monthly",
+        "granted_credits": "5",
+        "started_at": "2024-03-20T00:00:00Z",
+        "expiration_at": "2024-06-01T00:00:00Z",
+        "transaction_name": "Each month",
+        "transaction_metadata": [{"key": "a", "value": "b"}],
+    }
+    row = open_wallet(api, recurring_transaction_rules=[rule])
+    (before,) = row["recurring_transaction_rules"]
+    move(api, 2024, 3, 6)
+    path, changed = f"/wallets/{row['lago_id']}", {"trigger": "interval", "granted_credits": "7"}
+    named = {**changed, "lago_id": before["lago_id"]}
+    (after,) = api.put(path, {"wallet": {"recurring_transaction_rules": [named]}})["wallet"][
+        "recurring_transaction_rules"
+    ]
+    assert after == {**before, "granted_credits": "7.0"}
+    move(api, 2024, 3, 21)
+    assert [(each["amount"], each["name"]) for each in transactions(api, row)][:-1] == [("7.0", "Each month")]
+    wrong = {"recurring_transaction_rules": [{**named, "interval": None}]}
+    assert api.details("PUT", path, {"wallet": wrong}) == {
+        "recurring_transaction_rules": ["invalid_recurring_rule"]
+    }
+    new = {"recurring_transaction_rules": [{**changed, "interval": "weekly"}]}
+    (other,) = api.put(path, {"wallet": new})["wallet"]["recurring_transaction_rules"]
+    assert other["lago_id"] != before["lago_id"]
+    assert (other["started_at"], other["transaction_name"]) == (None, None)

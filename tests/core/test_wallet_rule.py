@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 from uuid import UUID
 
 import pytest
+from hypothesis import given, strategies as st
 
-from permille.core.period import Interval
+from permille.core.period import Interval, start_of_day
 from permille.core.record import names_of
 from permille.core.wallet import share
-from permille.core.wallet_rule import Method, Trigger, WalletRule, is_below, next_top_up, rule_credits
+from permille.core.wallet_rule import (
+    Method,
+    Trigger,
+    WalletRule,
+    is_below,
+    moved_top_up,
+    next_top_up,
+    rule_credits,
+)
 
 from .test_wallet import bucket, wallet
 
@@ -146,3 +156,70 @@ def test_intervals_follow_the_last_day_of_the_month_and_begin_at_the_start() -> 
         2024, 3, 12, tzinfo=UTC
     )
     assert next_top_up(rule(), made, after=datetime(2024, 3, 5, tzinfo=UTC), timezone="UTC") is None
+
+
+@given(
+    started_at=st.none() | st.datetimes(datetime(2023, 1, 1), datetime(2026, 1, 1), timezones=st.just(UTC)),
+    after=st.datetimes(datetime(2024, 1, 1), datetime(2025, 1, 1), timezones=st.just(UTC)),
+    interval=st.sampled_from(Interval),
+    timezone=st.sampled_from(["UTC", "Pacific/Kiritimati", "Etc/GMT+12", "America/Sao_Paulo"]),
+)
+def test_after_a_top_up_comes_one_of_a_later_day(
+    started_at: datetime | None, after: datetime, interval: Interval, timezone: str
+) -> None:
+    """Else an instant at which a rule tops up would never end."""
+    found = rule(trigger=Trigger.INTERVAL, interval=interval, started_at=started_at)
+    made = wallet(1, 0, created_at=datetime(2024, 1, 1, 9, tzinfo=UTC))
+    first = next_top_up(found, made, after=after, timezone=timezone)
+    assert first is not None
+    second = next_top_up(found, made, after=first, timezone=timezone)
+    assert second is not None
+    assert after < first < second
+    if started_at is not None and first < started_at:
+        assert first == start_of_day(started_at, timezone)
+
+
+def test_the_day_on_which_a_rule_starts_is_not_topped_up_again() -> None:
+    later = rule(
+        trigger=Trigger.INTERVAL, interval=Interval.MONTHLY, started_at=datetime(2026, 3, 10, 22, tzinfo=UTC)
+    )
+    made = wallet(1, 0, created_at=datetime(2026, 3, 10, 8, tzinfo=UTC))
+    for hour in (8, 9):
+        after = datetime(2026, 3, 10, hour, tzinfo=UTC)
+        assert next_top_up(later, made, after=after, timezone="UTC") == datetime(2026, 4, 10, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("interval", [Interval.WEEKLY, Interval.MONTHLY, Interval.YEARLY])
+@pytest.mark.parametrize("anchor_day", [2, 15, 28, 31])
+@pytest.mark.parametrize("hour", [3, 12, 22])
+@pytest.mark.parametrize(
+    ("before", "after"), [("Asia/Tokyo", "America/New_York"), ("America/New_York", "Asia/Tokyo")]
+)
+def test_each_interval_tops_up_once_whenever_its_customer_moves_to_another_timezone(
+    interval: Interval, anchor_day: int, hour: int, before: str, after: str
+) -> None:
+    """Also within the hours in which a day has begun in one of them only."""
+    anchor = datetime(2026, 1, anchor_day, hour, tzinfo=UTC)
+    topped = rule(trigger=Trigger.INTERVAL, interval=interval, started_at=anchor)
+    made = wallet(1, 0, created_at=anchor)
+    start, end = anchor + timedelta(days=1), anchor + timedelta(days=800)
+
+    def play(moves_at: datetime | None) -> list[datetime]:
+        found, timezone = [], before
+        at = next_top_up(topped, made, after=start, timezone=before)
+        while at and at < end:
+            if moves_at and timezone == before and moves_at <= at:
+                timezone = after
+                at = moved_top_up(topped, made, due_at=at, before=before, after=after, now=moves_at)
+                continue
+            found.append(at)
+            at = next_top_up(topped, made, after=at, timezone=timezone)
+        return found
+
+    stayed = play(None)
+    for offset in (-30, -15, -1, 0, 1, 7, 15, 30):
+        moved = play(stayed[1] + timedelta(hours=offset))
+        pauses = [(later - earlier).days for earlier, later in pairwise(moved)]
+        usual = [(later - earlier).days for earlier, later in pairwise(stayed)]
+        assert min(pauses) >= min(usual) - 4
+        assert max(pauses) <= max(usual) + 4

@@ -152,6 +152,16 @@ def test_a_long_price_leaves_room_for_what_it_is_for():
     assert "Cached input tokens" in page.extract_text()
 
 
+def test_long_facts_leave_room_for_the_parties():
+    name = Party(name="International Language Models Company", lines=("1 Market Street, Suite 1200",))
+    number = "ACME-INTERNATIONAL-2026-0001234-000-00004567"
+    made = document(number=number, purchase_order_number="PO-" + "9" * 60, issuer=name, customer=name)
+    (page,) = PdfReader(BytesIO(render_invoice(made))).pages
+    text = page.extract_text()
+    assert text.count("1 Market Street, Suite 1200") == 2
+    assert number in "".join(text.replace("\u200b", "").split())
+
+
 def test_the_bytes_are_the_same_every_time():
     assert render_invoice(document()) == render_invoice(document())
 

@@ -16,13 +16,16 @@ from PIL import Image
 from psycopg_pool import ConnectionPool
 from pypdf import PdfReader
 
+from permille.config import Config
 from permille.core.customer import BillingEntity
 from permille.core.record import replace
 from permille.out import addresses, logos, pictures
+from permille.out.addresses import Reach
+from permille.out.documents import Printer
 from permille.out.logos import Fetched, NotFetched, current_logo
 from permille.out.pdf.invoice import render_invoice
 from permille.out.pictures import UnusablePicture, printable
-from permille.store import billing_entities, logos as store
+from permille.store import billing_entities, logos as store, organizations
 from tests.live import PATIENCE_SECONDS
 from tests.out.test_invoice_pdf import document
 from tests.usecases.world import make_world
@@ -113,13 +116,13 @@ class _Lent:
 
 
 def current(
-    db: Any, entity: BillingEntity, url: str | None, *, now: datetime = NOW, allow: bool = True
+    db: Any, entity: BillingEntity, url: str | None, *, now: datetime = NOW, reach: Reach = Reach.LOOPBACK
 ) -> Any:
-    return current_logo(OneConnection(db), replace(entity, logo_url=url), allow_private=allow, now=now)
+    return current_logo(OneConnection(db), replace(entity, logo_url=url), reach=reach, now=now)
 
 
-def fetch(url: str, *, allow_private: bool) -> Fetched:
-    return logos.fetch(url, None, allow_private=allow_private)
+def fetch(url: str, *, reach: Reach) -> Fetched:
+    return logos.fetch(url, None, reach=reach)
 
 
 def images(pdf: bytes) -> int:
@@ -185,21 +188,41 @@ def test_a_live_organization_fetches_from_no_private_address(
     db: Any, entity: BillingEntity, site: Site
 ) -> None:
     url = site.put("/logo", picture())
-    assert current(db, entity, url, allow=False) is None
+    assert current(db, entity, url, reach=Reach.PUBLIC) is None
     assert site.asked == []
+
+
+def test_a_logo_of_test_mode_comes_from_outside_or_loopback(
+    db: Any, entity: BillingEntity, site: Site
+) -> None:
+    organization = organizations.by_id(db, entity.organization_id)
+    assert organization is not None
+
+    def logo(url: str) -> Any:
+        shown = replace(entity, logo_url=url)
+        pool = OneConnection(db)
+        return Printer(pool=pool, config=Config(), organization=organization, entity=shown).logo(NOW)
+
+    assert organization.test_mode
+    assert logo(site.put("/logo", picture())) is not None
+    inside = "http://10.0.0.1/logo"
+    assert logo(inside) is None
+    kept = store.of_entity(db, entity.id, inside)
+    assert kept is not None
+    assert kept.problem == "10.0.0.1 is 10.0.0.1, which is no public address."
 
 
 def test_every_hop_of_a_redirect_is_checked(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(addresses, "is_allowed", lambda address, _reach: address == "127.0.0.1")
     first = site.put("/first", b"", 302, Location="/logo")
     site.put("/logo", picture())
-    assert fetch(first, allow_private=False).body == picture()
+    assert fetch(first, reach=Reach.PUBLIC).body == picture()
     inside = site.put("/inside", b"", 302, Location=f"http://127.0.0.2:{site.server.server_port}/logo")
     with pytest.raises(NotFetched, match="no public address"):
-        fetch(inside, allow_private=False)
+        fetch(inside, reach=Reach.PUBLIC)
     loop = site.put("/loop", b"", 302, Location="/loop")
     with pytest.raises(NotFetched, match="redirects"):
-        fetch(loop, allow_private=True)
+        fetch(loop, reach=Reach.LOOPBACK)
 
 
 @pytest.mark.parametrize(
@@ -207,9 +230,9 @@ def test_every_hop_of_a_redirect_is_checked(site: Site, monkeypatch: pytest.Monk
 )
 def test_only_the_web_is_asked(url: str) -> None:
     with pytest.raises(NotFetched):
-        fetch(url, allow_private=True)
+        fetch(url, reach=Reach.LOOPBACK)
     with pytest.raises(NotFetched):
-        fetch(url, allow_private=False)
+        fetch(url, reach=Reach.PUBLIC)
 
 
 def test_a_picture_without_end_is_given_up(site: Site) -> None:
@@ -224,7 +247,7 @@ def test_a_picture_without_end_is_given_up(site: Site) -> None:
 
     site.answers["/endless"] = endless
     with pytest.raises(NotFetched, match="larger than 2 MB"):
-        fetch(f"{site.url}/endless", allow_private=True)
+        fetch(f"{site.url}/endless", reach=Reach.LOOPBACK)
 
 
 def test_a_document_waits_for_a_slow_server_a_few_seconds_at_most(

@@ -56,6 +56,9 @@ def test_a_number_is_registered_or_not() -> None:
         ([], 200, False),
         (b"<html>", 200, False),
         (b"\xff", 503, False),
+        (b"[" * 50_000, 200, False),
+        (b'{"isValid": ' * 4_000, 200, False),
+        ({"isValid": False, "userError": "MS_\0"}, 200, True),
         (CallError("No answer within 10 seconds."), 200, False),
     ],
 )
@@ -64,3 +67,4 @@ def test_anything_else_leaves_it_open(body: Any, status: int, of_one_country: bo
         asked(body, status)
     assert raised.value.is_of_one_country is of_one_country
     assert str(raised.value).endswith(".")
+    assert "\0" not in str(raised.value)

@@ -21,7 +21,7 @@ KINDS = ("input", "output", "cached_input", "reasoning")
 
 def below(chance: Random) -> dict[str, Any]:
     """A rule of a wallet that is topped up once it has fallen to a threshold."""
-    return {
+    rule = {
         "trigger": "threshold",
         "threshold": chance.choice(["0", "5", "20"]),
         "target": chance.choice(["", "25", "60.5"]),
@@ -29,6 +29,8 @@ def below(chance: Random) -> dict[str, Any]:
         "paid": chance.choice(["10", "3"]),
         "granted": chance.choice(["0", "2"]),
     }
+    only_grants = rule["granted"] == "2" and rule["threshold"] == "20"
+    return {**rule, "paid": "0"} if only_grants else rule
 
 
 class Gates:

@@ -106,8 +106,8 @@ def _overdue(who: Customer) -> list[Bill]:
     return [bill for bill in who.bills if bill.fees_cents and receivables.is_overdue(bill)]
 
 
-def paid(oracle: Oracle, who: Customer, bill: Bill) -> None:
-    """Who has paid an invoice that a campaign has asked for has all attempts left."""
+def settled(oracle: Oracle, who: Customer, bill: Bill) -> None:
+    """Who owes nothing any more of an invoice that a campaign has asked for has all attempts left."""
     if bill.is_dunned and bill.due == 0:
         who.dunning.attempts, who.dunning.looks_at = 0, oracle.now
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from . import voids
 from .prices import cut, rounded
 from .settle import Bill, Fee, Note
 
@@ -121,6 +122,7 @@ def give_up(oracle: Oracle, row: Subscription) -> None:
     oracle.take_back(bill)
     for note, cents in bill.used_notes:
         note.balance += cents
+    voids.after_given_back(row.customer, [note for note, _ in bill.used_notes])
 
 
 def ends(oracle: Oracle) -> Iterator[datetime]:

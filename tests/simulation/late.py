@@ -147,7 +147,7 @@ def _open(oracle: Oracle) -> Iterator[Late]:
 
 def _periods(oracle: Oracle) -> Iterator[_Period]:
     for bill in oracle.periods:
-        if bill.status != "finalized" or bill.replaced:
+        if bill.status != "finalized" or bill.again is not None:
             continue
         for row, why in bill.parts:
             if why not in ENDS:

@@ -50,6 +50,8 @@ def _top_up(oracle: Oracle, who: Customer, wallet: Wallet, ongoing: Fraction) ->
     if rule["target"]:
         gap = Fraction(rule["target"]) - ongoing
         paid, granted = (Fraction(0), gap) if rule["grants"] else (gap, Fraction(0))
+    elif not paid:
+        granted *= max(floor((threshold - ongoing - pending) / granted) + 1, 1)
     elif (gap := threshold - ongoing - granted - pending) >= paid:
         paid *= floor(gap / paid) + 1
     oracle.played.add("thresholds_of_wallets")

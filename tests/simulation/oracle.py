@@ -642,7 +642,7 @@ class Oracle:
             return False
         _, bill = found
         bill.paid += cents
-        dunning.paid(self, found[0], bill)
+        dunning.settled(self, found[0], bill)
         if bill.fills:
             self._fill(bill.fills, cents, granted=False)
         return True
@@ -651,11 +651,20 @@ class Oracle:
         found = self.bill(action["bill"])
         if found is None or found[1].status != "finalized":
             return False
-        voids.void_alone(self, found[1])
+        who, bill = found
+        was_due = bill.due
+        voids.void_alone(self, bill)
+        if was_due:
+            dunning.settled(self, who, bill)
         return True
 
     def _void_with_notes(self, action: Action) -> bool:
-        return voids.void(self, action)
+        found = self.bill(action["bill"])
+        was_due = found[1].due if found else 0
+        is_done = voids.void(self, action)
+        if found and was_due:
+            dunning.settled(self, *found)
+        return is_done
 
     def _preview(self, action: Action) -> bool:
         found = previews.expected(self, action)
@@ -693,7 +702,7 @@ class Oracle:
             all_fees=fees,
             periods_at=voided.periods_at or voided.made,
         )
-        voided.replaced = True
+        voided.again = bill
         receivables.issue(self, customer, bill, voided.entity)
         self.finish(customer, bill)
         voids.credit_again(
@@ -718,7 +727,7 @@ class Oracle:
     def _may_be_replaced(self, who: Customer, bill: Bill) -> bool:
         """Whether it is voided, and no other of the customer looks the same."""
         same = [each for each in who.bills if each.made == bill.made and said(who, each) == said(who, bill)]
-        return (bill.kind, bill.status, bill.replaced, len(same)) == ("subscription", "voided", False, 1)
+        return (bill.kind, bill.status, bill.again, len(same)) == ("subscription", "voided", None, 1)
 
     def _fee_again(self, fee: Fee, entity: str) -> Fee:
         taxes = self.taxes_of(fee.subscription, entity)
@@ -787,6 +796,8 @@ class Oracle:
     def give(self, customer: Customer, bill: Bill, note: Note) -> None:
         customer.notes.append(note)
         bill.credit_notes.append(note)
+        if note.offset:
+            dunning.settled(self, customer, bill)
 
     # Usage
 

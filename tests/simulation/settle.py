@@ -119,6 +119,8 @@ class Note:
     is_correction: bool = False
     offset: int = 0
     given_up: int = 0
+    given_up_before_void: int = 0
+    """What of it had been given up when its bill was voided."""
     items: Sequence[tuple[Fee, Fraction | int]] = ()
     """So much of each fee, before taxes and coupons."""
     of_days_before: bool = False
@@ -220,8 +222,8 @@ class Bill:
     """Whether a campaign has asked for it."""
     is_lost: bool = False
     """Whether a dispute about it was lost."""
-    replaced: bool = False
-    """Whether it was voided and made again."""
+    again: Bill | None = None
+    """The one that replaces it, where it was voided and made again."""
     periods_at: datetime | None = None
     """When the first of those that replace each other was made: it has the periods."""
     credit_notes: list[Note] = field(default_factory=list)

@@ -37,10 +37,27 @@ def _creditable(bill: Bill) -> int:
 
 def void_alone(oracle: Oracle, bill: Bill) -> None:
     """Wallets have again what notes have left of what was paid; unspent credit of notes beyond that is given up."""
-    bill.status, bill.notes_before_void = "voided", len(bill.credit_notes)
+    bill.status = "voided"
+    _remember(bill)
     oracle.played |= {"void_after_note"} if 0 <= bill.kept < bill.prepaid else set()
     bill.given_back = oracle.take_back(bill, max(bill.kept, 0))
     oracle.played |= {"note_given_up"} if _give_up(bill.credit_notes, -bill.kept) else set()
+
+
+def _remember(bill: Bill) -> None:
+    """What its notes are before it is voided."""
+    bill.notes_before_void = len(bill.credit_notes)
+    for note in bill.credit_notes:
+        note.given_up_before_void = note.given_up
+
+
+def after_given_back(who: Customer, notes: Sequence[Note]) -> None:
+    """Give up credit that came back to notes of bills that were voided meanwhile, beyond what these were paid with."""
+    for bill in who.bills:
+        is_alone = bill.status == "voided" and len(bill.credit_notes) == bill.notes_before_void
+        if is_alone and any(note is each for note in notes for each in bill.credit_notes):
+            again = bill.again.credit_notes if bill.again else ()
+            _give_up(bill.credit_notes, -bill.kept - sum(note.given_up for note in again))
 
 
 def _give_up(notes: Sequence[Note], cents: int) -> bool:
@@ -57,7 +74,7 @@ def credit_again(oracle: Oracle, who: Customer, voided: Bill, bill: Bill, fees: 
     for old in voided.credit_notes[: voided.notes_before_void]:
         items = [(fees[id(fee)], amount) for fee, amount in old.items]
         back = bill.note(items)
-        if total := sum(back):
+        if (total := sum(back)) and old.given_up_before_void < old.total:
             bill.give_back(back)
             offset = max(min(old.offset, total, bill.due), 0)
             bill.offset += offset
@@ -66,8 +83,9 @@ def credit_again(oracle: Oracle, who: Customer, voided: Bill, bill: Bill, fees: 
                 fee.passed += rounded(Fraction(amount)) if old.of_days_before else 0
             credit = total - offset
             made.append(replace(old, total=total, credit=credit, balance=credit, offset=offset, given_up=0))
-            made[-1].made, made[-1].items = oracle.now, items
+            made[-1].made, made[-1].items, made[-1].given_up_before_void = oracle.now, items, 0
             oracle.give(who, bill, made[-1])
+            made[-1].give_up(old.given_up_before_void * total // old.total)
             oracle.played.add("credited_again")
     _give_up(made, -voided.kept if made else 0)
 
@@ -79,7 +97,7 @@ def void(oracle: Oracle, action: Action) -> bool:
         return False
     who, bill = found
     credit, refund = parts(oracle, action)
-    bill.notes_before_void = len(bill.credit_notes)
+    _remember(bill)
     rest = _creditable(bill) - credit - refund
     if credit + refund:
         oracle.played |= {"voided_with_credit"} if credit else set()

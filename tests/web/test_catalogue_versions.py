@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -17,6 +18,7 @@ from permille.api import (
     organizations as api_organizations,
     plans,
 )
+from permille.web import pages
 from permille.web.multipart import UploadedFile, read_multipart
 
 from .conftest import SAME_ORIGIN, START, Browser, text_of
@@ -154,11 +156,48 @@ def test_a_form_with_files_is_read_to_the_byte() -> None:
         (form(b"X: " + b"x" * 5_000 + b"\r\n\r\nx"), "multipart/form-data; boundary=b"),
         (form(*[FIELD] * 6), "multipart/form-data; boundary=b"),
         (b"", "multipart/form-data; boundary=b"),
+        (form(FIELD), "multipart/form-data; boundary=b; x=y"),
+        (form(FIELD), 'multipart/form-data; boundary="b'),
+        (form(FIELD), "multipart/form-data; boundary=" + "b" * 71),
     ],
 )
 def test_what_is_no_form_with_files_is_refused(sent: bytes, content_type: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_multipart(sent, content_type, 5)
+
+
+def test_a_quoted_boundary_and_names_in_any_language_are_read() -> None:
+    sent = form(
+        'content-disposition:form-data;name="Preise";filename="Übersicht %22neu%22.json"\r\n\r\nx'.encode()
+    )
+    pairs, files = read_multipart(sent, 'multipart/form-data; boundary="b"', 5)
+    assert (pairs, files) == ([], {"Preise": UploadedFile("Übersicht %22neu%22.json", b"x")})
+
+
+@pytest.mark.parametrize(
+    "odd", [b";" * 2_000, b';x="' + b";" * 2_000, b";x=1" * 500, b";filename*0*=a" * 150, b" " * 2_000]
+)
+def test_heads_of_fields_are_read_in_no_time(odd: bytes) -> None:
+    """Everybody waits while a form is read, and nobody has to be signed in to send one."""
+    sent = form(*[b'Content-Disposition: form-data; name="a"' + odd + b"\r\n\r\nx"] * 1_000)
+    began = time.thread_time()
+    for content_type in ("multipart/form-data; boundary=b", "multipart/form-data" + odd.decode() * 30):
+        with pytest.raises(ValueError, match="no"):
+            read_multipart(sent, content_type, 2_000)
+    assert time.thread_time() - began < 0.5
+
+
+def test_nobody_who_is_not_signed_in_has_a_form_read(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*_: object, **__: object) -> Any:
+        raise AssertionError
+
+    monkeypatch.setattr(pages, "read_form", read)
+    for secret in ({}, {"permille": "x" * 43}):
+        browser.client.cookies = secret
+        answer = upload(browser, b"x")
+        assert (answer.status_code, answer.headers["location"]) == (303, "/app/sign-in")
 
 
 METRIC = {"name": "Tokens", "code": "llm_tokens", "aggregation_type": "sum_agg", "field_name": "quantity"}

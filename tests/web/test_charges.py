@@ -173,6 +173,29 @@ def test_filters_of_another_metric_do_not_come_along(browser, tokens):
     assert 'name="others:rate" value="7"' in page
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        "[" * 100_000,
+        "5",
+        '{"model": 5}',
+        '{"model": [5]}',
+        '{"model": ["\\ud800"]}',
+        "1e99999999999999999999",
+    ],
+)
+def test_a_hidden_field_with_something_else_is_no_filter(browser, tokens, values):
+    typed = {
+        **HEAD,
+        "billable_metric_code": "tokens",
+        "charge_model": "standard",
+        "b0:values": values,
+        "b0:amount": "1",
+        "others:amount": "1",
+    }
+    assert browser.post("/new-plan", typed).status_code in (303, 422)
+
+
 def test_tiers_that_begin_where_the_last_one_ends_stay_so(browser, api, tokens):
     tiers = [
         {"from_value": 0, "to_value": 10, "rate": "1", "flat_amount": "0"},

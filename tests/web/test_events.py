@@ -184,6 +184,10 @@ def test_an_event_is_voided_with_a_reason_and_comes_back_replaced(browser, one):
     [
         ("properties", "tokens: 3", "Give a JSON object"),
         ("properties", "[1]", "Give a JSON object"),
+        ("properties", "[" * 100_000, "Give a JSON object"),
+        ("properties", "1e99999999999999999999", "Give a JSON object"),
+        ("properties", '{"tokens": 1e99999999999999999999}', "Give a JSON object"),
+        ("properties", '{"tokens": "\\ud800"}', "Give a JSON object"),
         ("timestamp", "soon", "Give a time in UTC"),
         ("precise_total_amount_cents", "dear", "Give a number, like 1234.50."),
         ("code", "", "Fill this in."),

@@ -19,11 +19,13 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from starlette.testclient import TestClient
 
+from permille import logs
 from permille.app import build
 from permille.clock import system_now
 from permille.config import Config, from_environment
 from permille.out.single_sign_on import NotSignedInError, Provider
 from permille.store import organizations, users
+from tests.test_logs import lines
 
 from .conftest import Server, text_of
 from .test_second_factor import Phone
@@ -281,8 +283,10 @@ def test_only_the_browser_that_began_comes_back_and_once(
     at_provider(client)
     assert back(client, {"error": "access_denied", "state": "x"}).status_code == 403
     assert "permille" not in client.cookies
-    client.cookies.set("permille-sso", "junk")
-    assert back(client, query).headers["location"] == "/app/sign-in"
+    deep = base64.b64encode(b'{"x":' + b"[" * 2_000).decode()
+    for junk in ("junk", deep):
+        client.cookies.set("permille-sso", junk)
+        assert back(client, query).headers["location"] == "/app/sign-in"
 
 
 def test_a_code_is_exchanged_with_the_verifier_of_its_browser(
@@ -381,10 +385,38 @@ def test_a_provider_that_does_not_answer_is_a_page_that_says_so(
 ) -> None:
     client = open_app()
     acme.described = {"jwks_uri": "x" * 300_000}
-    answer = client.get("/app/sign-in/sso")
+    with lines(logs.JsonLines()) as written:
+        answer = client.get("/app/sign-in/sso")
     assert (answer.status_code, "could not sign you in" in answer.text) == (403, True)
+    assert (
+        f"{acme.url}/.well-known/openid-configuration answered more than 200000 bytes." in written.getvalue()
+    )
     acme.described = {}
     assert sign_in(client, acme, sub="again", email="nobody-here@example.com").status_code == 403
+
+
+@pytest.mark.parametrize(
+    "described",
+    [{"token_endpoint_auth_methods_supported": 5}, {"authorization_endpoint": "https://[::1"}],
+    ids=["no list", "no address"],
+)
+def test_a_provider_that_describes_itself_by_nonsense_is_a_page_that_says_so(
+    acme: Acme, open_app: Callable[..., TestClient], described: dict[str, Any]
+) -> None:
+    client = open_app()
+    acme.described = described
+    answer = client.get("/app/sign-in/sso")
+    assert (answer.status_code, "could not sign you in" in answer.text) == (403, True)
+
+
+@pytest.mark.parametrize("claims", [{"sub": "a\0b"}, {"email": "sso-nul@example.com\0"}], ids=str)
+def test_a_name_that_cannot_be_kept_signs_in_nobody(
+    server: Server, acme: Acme, open_app: Callable[..., TestClient], claims: dict[str, Any]
+) -> None:
+    add_user(server, "sso-nul@example.com")
+    assert (
+        sign_in(open_app(), acme, **{"sub": "n", "email": "sso-nul@example.com", **claims}).status_code == 403
+    )
 
 
 @pytest.mark.parametrize("path", ["https://evil.example", "//evil.example", "/app/\\evil"])

@@ -33,7 +33,7 @@ def read_add_on(conn: Connection[Any], organization_id: UUID, fields: Fields, be
     elif is_new:
         fields.refuse("amount_cents", MANDATORY)
     if fields.given.get("amount_currency") is not None:
-        read["amount_currency"] = fields.currency("amount_currency") or ""
+        read["amount_currency"] = fields.currency("amount_currency", mandatory=True) or ""
     elif is_new:
         fields.refuse("amount_currency", MANDATORY)
     if (own := read_taxes(fields, known_taxes(conn, organization_id, [fields]))) is not None:

@@ -15,7 +15,7 @@ from permille.api.objects import billable_metric as objects
 from permille.api.objects.billable_metric import AGGREGATION_TYPES
 from permille.api.render import instant
 from permille.api.validation import INVALID, LONG_TEXT, MANDATORY, Fields, plain_texts
-from permille.core.bounds import EXPRESSION_LENGTH_MAX
+from permille.core.bounds import EXPRESSION_LENGTH_MAX, METRIC_VALUES_MAX
 from permille.core.errors import Invalid
 from permille.core.metering.aggregations import CUSTOM, SUM, Reads, aggregation_of
 from permille.core.metering.billable_metric import BillableMetric
@@ -192,6 +192,8 @@ def _filters(fields: Fields) -> dict[str, tuple[str, ...]] | None:
             found[key] = tuple(value for value in values if value)
             fields.refuse_repeated("values", found[key])
     fields.refuse_repeated("key", keys)
+    if sum(map(len, found.values())) > METRIC_VALUES_MAX:
+        fields.refuse("values", "too_many_values")
     return found
 
 

@@ -59,7 +59,7 @@ from permille.http.shares import Turns, Workshop
 from permille.http.words import in_words
 from permille.store import api_keys
 from permille.store.activity import ActorKind
-from permille.usecases import activity
+from permille.usecases import activity, holds
 from permille.usecases.api_log import ApiLog
 from permille.usecases.key_use import KeyUse, MetKey
 from permille.usecases.recent_usages import RecentUsages
@@ -225,8 +225,11 @@ def refuse_nul(request: Request) -> None:
 async def read_json(request: Request, limit: int, share: BodyShare) -> Any:
     """The decoded body, None when there is none. Raises BadRequest on bad JSON, and what `read_body` raises."""
     raw = await read_body(request.headers.raw, request.receive, limit, share)
-    if not raw.strip():
-        return None
+    return decode_json(raw) if raw.strip() else None
+
+
+def decode_json(raw: bytes) -> Any:
+    """JSON with exact numbers. Raises BadRequest for what is none."""
     try:
         return _decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, ArithmeticError, RecursionError) as error:
@@ -284,7 +287,8 @@ def _answer(
             body=body,
             key_id=known.id,
         )
-        answer = endpoint(call)
+        with holds.refusing_unbillable():
+            answer = endpoint(call)
     if isinstance(answer, Accepted):
         return json_response(answer.content, 202)
     return answer if isinstance(answer, Raw) else json_response(answer)

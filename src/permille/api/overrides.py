@@ -62,7 +62,7 @@ def _columns(conn: Connection[Any], entry: Fields, child: Plan, *, now: datetime
     if entry.given.get("amount_cents") is not None:
         read["amount_cents"] = entry.whole("amount_cents", minimum=0) or 0
     if entry.given.get("amount_currency") is not None:
-        read["amount_currency"] = entry.currency("amount_currency") or ""
+        read["amount_currency"] = entry.currency("amount_currency", mandatory=True) or ""
     if entry.given.get("name") is not None:
         read["name"] = entry.text("name", mandatory=True) or ""
     if entry.has("invoice_display_name"):

@@ -9,17 +9,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
-import msgspec
 from msgspec import UNSET
 from starlette.datastructures import QueryParams
 
-from permille.api.http import PER_PAGE_MAX, Call, Page
+from permille.api.http import PER_PAGE_MAX, Call, Page, decode_json
 from permille.api.objects import usage as objects
 from permille.api.objects.fee import PresentationBreakdown
 from permille.api.objects.pricing_unit import UsageInPricingUnit
 from permille.api.render import breakdowns, instant, last_instant
+from permille.api.validation import storable
 from permille.api.written_groups import written_groups
-from permille.core.errors import Invalid, NotFound
+from permille.core.errors import BadRequest, Invalid, NotFound
 from permille.core.metering.event import property_text
 from permille.core.money import ZERO, decimal_text, exact
 from permille.core.rating.projection import Projection
@@ -38,8 +38,6 @@ from permille.usecases.usage.usage import (
 GROUP_PARAMETERS = ("group", "filter_by_group")
 
 _NO_UNITS = decimal_text(ZERO)
-
-_JSON = msgspec.json.Decoder(float_hook=Decimal)
 
 
 def show_current_usage(call: Call) -> dict[str, Any]:
@@ -107,9 +105,10 @@ def _json_object(text: str | None) -> Mapping[str, Any]:
 
 def _json(text: str | None) -> Any:
     try:
-        return _JSON.decode(text) if text else None
-    except (msgspec.DecodeError, RecursionError):
+        found = decode_json(text.encode()) if text else None
+    except BadRequest:
         return None
+    return found if storable(found) else None
 
 
 def _presentation(query: QueryParams) -> tuple[str, ...] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from permille.api.objects import wallet as objects
 from permille.api.payment_method import PAYMENT_METHOD, refuse_other_payment_method
@@ -16,13 +17,41 @@ from permille.core.wallet_rule import Method, RuleTerms, Trigger, WalletRule
 
 
 def read_rule(
-    fields: Fields, *, paid: Decimal | None, granted: Decimal | None, now: datetime
+    fields: Fields,
+    *,
+    paid: Decimal | None,
+    granted: Decimal | None,
+    before: WalletRule | None = None,
+    now: datetime,
 ) -> RuleTerms | None:
-    """The one rule of `recurring_transaction_rules`, None for an empty list. A rule that names no credits has those given."""
+    """The one rule of `recurring_transaction_rules`, None for an empty list. A rule that names no credits has those given.
+
+    What it leaves out of `before` stays as it is.
+    """
     entries = fields.objects("recurring_transaction_rules") or []
     if len(entries) > 1:
         fields.refuse("recurring_transaction_rules", "invalid_number_of_recurring_rules")
-    return _rule(entries[0], paid, granted, now=now) if entries else None
+    if not entries:
+        return None
+    entry = entries[0]
+    if before is not None:
+        entry = Fields({**_as_sent(before), **entry.given}, around=entry)
+    return _rule(entry, paid, granted, now=now)
+
+
+def names_rule(fields: Fields, rule: WalletRule) -> bool:
+    """Whether `recurring_transaction_rules` changes this very rule, by its id."""
+    given = fields.given.get("recurring_transaction_rules")
+    first = given[0] if isinstance(given, list) and given else None
+    return isinstance(first, dict) and first.get("lago_id") == str(rule.id)
+
+
+def _as_sent(rule: WalletRule) -> dict[str, Any]:
+    """The fields of a request that asks for this rule."""
+    shown = render_rule(rule)
+    return {name: getattr(shown, name) for name in _CHANGEABLE} | {
+        "transaction_metadata": rule.transaction_metadata
+    }
 
 
 def _rule(entry: Fields, paid: Decimal | None, granted: Decimal | None, *, now: datetime) -> RuleTerms:
@@ -61,6 +90,24 @@ def _rule(entry: Fields, paid: Decimal | None, granted: Decimal | None, *, now: 
         transaction_metadata=read_notes(entry, "transaction_metadata", most=NOTES_MAX),
         purchase_order_number=entry.text("purchase_order_number") or None,
     )
+
+
+_CHANGEABLE = (
+    "trigger",
+    "method",
+    "interval",
+    "threshold_credits",
+    "paid_credits",
+    "granted_credits",
+    "target_ongoing_balance",
+    "grants_target_top_up",
+    "started_at",
+    "expiration_at",
+    "invoice_requires_successful_payment",
+    "ignore_paid_top_up_limits",
+    "transaction_name",
+    "purchase_order_number",
+)
 
 
 def render_rule(rule: WalletRule) -> objects.WalletRule:

@@ -18,7 +18,7 @@ from permille.api.objects import wallet as objects
 from permille.api.payment_method import PAYMENT_METHOD, refuse_other_payment_method
 from permille.api.render import instant, instant_milliseconds
 from permille.api.validation import INVALID, MANDATORY, Fields, parse_uuid, query_texts
-from permille.api.wallet_rules import read_rule, render_rule
+from permille.api.wallet_rules import names_rule, read_rule, render_rule
 from permille.api.wallet_values import NOTES_MAX, read_credits, read_notes
 from permille.core.bounds import LATEST
 from permille.core.custom_section import SectionChoice
@@ -89,17 +89,22 @@ def read_wallet(
 
 
 def read_changed_wallet(
-    conn: Connection[Any], organization_id: UUID, fields: Fields, *, now: datetime
+    conn: Connection[Any], wallet: Wallet, fields: Fields, *, now: datetime
 ) -> WalletChanges:
     """What changes of a wallet. Raises Invalid and NotFound."""
+    organization_id = wallet.organization_id
     columns = read_columns(conn, organization_id, fields, now=now)
+    known = wallet_rules.active_of(conn, [wallet.id]).get(wallet.id)
+    before = known if known and names_rule(fields, known) else None
     if fields.has("code") and not columns["code"]:
         fields.refuse("code", MANDATORY)
-    rule = read_rule(fields, paid=None, granted=None, now=now)
+    rule = read_rule(fields, paid=None, granted=None, before=before, now=now)
     choices = _choices(conn, organization_id, fields, now=now)
     fields.check()
     sets_rule = fields.given.get("recurring_transaction_rules") is not None
-    return WalletChanges(columns=columns, sets_rule=sets_rule, rule=rule, **choices)
+    return WalletChanges(
+        columns=columns, sets_rule=sets_rule, rule=rule, keeps_rule=before is not None, **choices
+    )
 
 
 def _choices(
@@ -216,7 +221,7 @@ def show_wallet(call: Call) -> dict[str, Any]:
 def update_wallet(call: Call) -> dict[str, Any]:
     """PUT /wallets/{lago_id}, PUT /customers/{external_id}/wallets/{wallet_code}."""
     before = _to_change(call)
-    wanted = read_changed_wallet(call.conn, call.organization.id, Fields(call.root("wallet")), now=call.now)
+    wanted = read_changed_wallet(call.conn, before, Fields(call.root("wallet")), now=call.now)
     change_wallet(call.conn, before, wanted, now=call.now)
     return _shown(call, before.id)
 

@@ -32,6 +32,13 @@ PROPERTIES_DEPTH_MAX = 20
 EVENT_MAX = 262_144
 """Characters of all properties of an event with their names."""
 
+METRIC_VALUES_MAX = 20_000
+"""Values of all filters of a metric."""
+PLAN_PRICES_MAX = 10_000
+"""Charges and filters of a plan together: it is read whole, wherever it is read."""
+PLAN_PRICES_KEPT_MAX = 100_000
+"""Those of earlier and later prices included."""
+
 EXPRESSION_LENGTH_MAX = 5_000
 EXPRESSION_DEPTH_MAX = 60
 EXPRESSION_ROUNDING_MAX = 100

@@ -11,9 +11,6 @@ from permille.core.custom_section import CustomSection, SectionChoice
 from permille.core.record import Record, replace
 from permille.core.tax import Tax
 
-DraftTerms = tuple[int, str, str, int]
-"""Days of grace, anchor and adjustment of the issuing date, and days to pay."""
-
 
 class BillingEntity(Record, kw_only=True):
     """Who issues the invoices; a customer inherits its settings where it has none of its own."""
@@ -63,7 +60,7 @@ class BillingEntity(Record, kw_only=True):
     """The colour of headings in its documents and mails, like #1f4e79."""
 
     @property
-    def draft_terms(self) -> DraftTerms:
+    def draft_terms(self) -> tuple[int, str, str, int]:
         """What decides the dates of drafts, where their customers have nothing of their own."""
         return (
             self.invoice_grace_period,
@@ -159,14 +156,18 @@ class Customer(Record, kw_only=True):
         return own or self.billing_entity.subscription_invoice_issuing_date_adjustment
 
     @property
-    def draft_terms(self) -> DraftTerms:
-        """What decides the dates of its drafts."""
-        return (
-            self.applicable_invoice_grace_period,
-            self.applicable_issuing_date_anchor,
-            self.applicable_issuing_date_adjustment,
-            self.applicable_net_payment_term,
+    def own_draft_terms(self) -> tuple[Any, ...]:
+        """What it has of its own of a billing entity's `draft_terms`: any entity may issue its drafts."""
+        own = self.billing_configuration
+        days, anchor, adjustment = (
+            own.get(name)
+            for name in (
+                "invoice_grace_period",
+                "subscription_invoice_issuing_date_anchor",
+                "subscription_invoice_issuing_date_adjustment",
+            )
         )
+        return days, anchor, adjustment, self.net_payment_term
 
     @property
     def applicable_document_locale(self) -> str:

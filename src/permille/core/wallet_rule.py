@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import ROUND_FLOOR, Decimal
 from enum import StrEnum
 from typing import Any, NamedTuple
 from uuid import UUID
 
 from permille.core.money import AMOUNT_MAX, ZERO, exact
-from permille.core.period import BillingTime, Interval, next_boundary, start_of_day
+from permille.core.period import BillingTime, Interval, local_date, midnight, next_boundary, start_of_day
 from permille.core.record import Record
 from permille.core.wallet import Wallet, credits_of, worth_of
 
@@ -93,10 +93,12 @@ def rule_credits(rule: WalletRule, wallet: Wallet, pending: Decimal) -> RuleCred
             if not gap or rule.grants_target_top_up:
                 return RuleCredits(ZERO, gap)
             return RuleCredits(max(gap, _least_credits(rule, wallet)), ZERO)
-        if rule.trigger is Trigger.THRESHOLD and rule.paid_credits:
-            gap = rule.threshold_credits - ongoing - rule.granted_credits - pending
-            return RuleCredits(_multiple(rule, wallet, gap), rule.granted_credits)
-        return RuleCredits(rule.paid_credits, rule.granted_credits)
+        if rule.trigger is not Trigger.THRESHOLD:
+            return RuleCredits(rule.paid_credits, rule.granted_credits)
+        gap = rule.threshold_credits - ongoing - pending
+        if rule.paid_credits:
+            return RuleCredits(_bought(rule, wallet, gap - rule.granted_credits), rule.granted_credits)
+        return RuleCredits(ZERO, _multiple(rule.granted_credits, gap))
 
 
 def is_possible(wallet: Wallet, wanted: RuleCredits) -> bool:
@@ -113,25 +115,32 @@ def _least_credits(rule: WalletRule, wallet: Wallet) -> Decimal:
     return credits_of(least, wallet.rate_amount, wallet.currency)
 
 
-def _multiple(rule: WalletRule, wallet: Wallet, gap: Decimal) -> Decimal:
-    """The credits of the rule so often that the gap is closed, as far as so much may be bought at once."""
-    paid = rule.paid_credits
-    if gap < paid:
-        return paid
-    wanted = paid * ((gap / paid).to_integral_value(ROUND_FLOOR) + 1)
+def _bought(rule: WalletRule, wallet: Wallet, gap: Decimal) -> Decimal:
+    """The credits that a rule sells so often that the gap is closed, as far as so much may be bought at once."""
+    wanted = _multiple(rule.paid_credits, gap)
     most = wallet.paid_top_up_max_amount_cents
-    if most is None or rule.ignore_paid_top_up_limits:
+    if wanted == rule.paid_credits or most is None or rule.ignore_paid_top_up_limits:
         return wanted
     return min(wanted, credits_of(most, wallet.rate_amount, wallet.currency))
 
 
+def _multiple(amount: Decimal, gap: Decimal) -> Decimal:
+    """Credits so often that more than the gap is there, and once at least: however often one looks, once is enough."""
+    if gap < amount or not amount:
+        return amount
+    return amount * ((gap / amount).to_integral_value(ROUND_FLOOR) + 1)
+
+
 def next_top_up(rule: WalletRule, wallet: Wallet, *, after: datetime, timezone: str) -> datetime | None:
-    """When an interval of the rule is over next: on its day, by the same rule as subscriptions' anniversaries."""
+    """When an interval of the rule is over next: on its day, by the same rule as subscriptions' anniversaries.
+
+    The day that is running has had its top-up, or is the one on which the wallet was filled first.
+    """
     if rule.trigger is not Trigger.INTERVAL or rule.interval is None:
         return None
     anchor = rule.started_at or wallet.created_at
-    if anchor > after:
-        return max(start_of_day(anchor, timezone), after)
+    if (start := start_of_day(anchor, timezone)) > after:
+        return start
     return next_boundary(
         after,
         interval=rule.interval,
@@ -139,3 +148,16 @@ def next_top_up(rule: WalletRule, wallet: Wallet, *, after: datetime, timezone: 
         anchor=anchor,
         timezone=timezone,
     )
+
+
+_SHIFT = timedelta(days=4)
+"""By so much an anniversary can come earlier in another timezone: less than half a week, also at the end of February."""
+
+
+def moved_top_up(
+    rule: WalletRule, wallet: Wallet, *, due_at: datetime, before: str, after: str, now: datetime
+) -> datetime | None:
+    """When the interval that was over at `due_at` is over in another timezone, so that it tops up once; now where that has passed."""
+    from_ = midnight(local_date(due_at, before), after) - _SHIFT
+    moved = next_top_up(rule, wallet, after=from_, timezone=after)
+    return max(moved, now) if moved else None

@@ -1611,7 +1611,8 @@ create table credit_note (
     voided_at timestamptz,
     refunded_at timestamptz,
     metadata jsonb not null default '{}',
-    catalogue_version_id uuid -- whose corrected prices it gives back
+    catalogue_version_id uuid, -- whose corrected prices it gives back
+    given_up_before_void_cents bigint not null default 0 -- what had been given up when its invoice was voided
 );
 
 create unique index credit_note_of_invoice on credit_note (invoice_id, sequential_id);

@@ -21,7 +21,7 @@ from permille.embedded.running import UnusableError
 KNOWN_SINCE = {b"SET transaction_timeout = 0;\n": 17}
 """What newer programs write for a restore, with the major version of the oldest server that knows it."""
 HEAD_LINES = 60
-SERVING = ("permille-serve", "permille-intake", "permille-ingest", "permille-work", "permille-jobs")
+SERVING = "permille-%"
 """Names of the connections of servers and workers, which remember what a restore would replace."""
 
 
@@ -151,8 +151,8 @@ def has_data(conn: psycopg.Connection[Any]) -> bool:
 def _refuse_target(dsn: str, *, replace: bool) -> None:
     with psycopg.connect(dsn, application_name="permille restore") as conn:
         row = conn.execute(
-            "select count(*) from pg_stat_activity where datname = current_database() and application_name = any(%s)",
-            [list(SERVING)],
+            "select count(*) from pg_stat_activity where datname = current_database() and application_name like %s",
+            [SERVING],
         ).fetchone()
         if row is not None and row[0]:
             raise BackupError(

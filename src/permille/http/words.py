@@ -17,6 +17,8 @@ WORDS = {
     "recurring_value_is_negative": "The step of a recurring threshold must be above 0.",
     "too_many_recurring_thresholds": "Only one threshold can be recurring.",
     "too_many_thresholds": "At most 20 thresholds.",
+    "too_many_prices": "A plan has at most 10,000 charges and filters together, 100,000 with its earlier and later prices: leave some out, or make another plan.",
+    "too_many_values": "The filters of a metric have at most 20,000 values together: leave some out.",
     "value_must_be_blank": "Leave this out: it isn't for this kind.",
     "value_not_in_select_options": "Choose one of the privilege's options.",
     "invalid_charge_model": "The price of this line depends on more than its units: give a price of a unit too.",

@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpcore2
+import msgspec
 
 from permille.core.record import Record
 from permille.out.addresses import Reach, RefusedError, addresses_of, is_allowed
@@ -46,6 +47,14 @@ class Answer(Record, kw_only=True):
     body: bytes
     is_whole: bool
     is_from_inside: bool
+
+    def json_object(self) -> dict[str, Any]:
+        """The JSON object that the body is, an empty one where it is something else."""
+        try:
+            found = msgspec.json.decode(self.body)
+        except (ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
 
 class Client:

@@ -14,6 +14,7 @@ from permille.core.customer import BillingEntity
 from permille.core.invoice.draft import InvoiceStatus
 from permille.core.organization import Organization
 from permille.core.record import Record
+from permille.out.addresses import reach_of
 from permille.out.logos import current_logo
 from permille.out.pdf.credit_note import CreditNoteDocument, render_credit_note
 from permille.out.pdf.document import InvoiceDocument, Logo
@@ -55,8 +56,8 @@ class Printer(Record, kw_only=True):
 
     def logo(self, now: datetime) -> Logo | None:
         """The logo to print at an instant of the system's clock."""
-        allow_private = self.organization.test_mode or self.config.webhook_allow_private
-        return current_logo(self.pool, self.entity, allow_private=allow_private, now=now)
+        reach = reach_of(self.config, test_mode=self.organization.test_mode)
+        return current_logo(self.pool, self.entity, reach=reach, now=now)
 
     def _keep(self, invoice: StoredInvoice, digest: bytes, content: bytes, now: datetime) -> None:
         with self.pool.connection() as conn:

@@ -52,7 +52,7 @@ class Fetched(Record, kw_only=True):
 
 
 def current_logo(
-    pool: ConnectionPool[Connection[Any]], entity: BillingEntity, *, allow_private: bool, now: datetime
+    pool: ConnectionPool[Connection[Any]], entity: BillingEntity, *, reach: Reach, now: datetime
 ) -> Logo | None:
     """The logo to print now, None where there is none to be had. `now` is the system's clock."""
     url = entity.logo_url
@@ -61,7 +61,7 @@ def current_logo(
     with pool.connection() as conn:
         kept = logos.of_entity(conn, entity.id, url)
     if kept is None or kept.expires_at <= now:
-        kept = _renewed(entity, url, kept, allow_private=allow_private, now=now)
+        kept = _renewed(entity, url, kept, reach=reach, now=now)
         with pool.connection() as conn:
             logos.save(conn, kept)
     if kept.content is None or kept.media_type is None:
@@ -70,7 +70,7 @@ def current_logo(
 
 
 def _renewed(
-    entity: BillingEntity, url: str, kept: StoredLogo | None, *, allow_private: bool, now: datetime
+    entity: BillingEntity, url: str, kept: StoredLogo | None, *, reach: Reach, now: datetime
 ) -> StoredLogo:
     """The logo as the server has it; after a failure the kept one, with what the problem is."""
     logo = (
@@ -80,7 +80,7 @@ def _renewed(
     )
     etag, problem, kept_for = kept.etag if kept else None, None, RETRY_AFTER
     try:
-        fetched, made = _in_time(url, etag if logo else None, allow_private=allow_private)
+        fetched, made = _in_time(url, etag if logo else None, reach=reach)
         logo, etag, kept_for = made or logo, fetched.etag or etag, fetched.kept_for
     except (NotFetched, UnusablePicture) as error:
         problem = str(error)[:PROBLEM_MAX]
@@ -97,7 +97,7 @@ def _renewed(
     )
 
 
-def _in_time(url: str, etag: str | None, *, allow_private: bool) -> tuple[Fetched, Logo | None]:
+def _in_time(url: str, etag: str | None, *, reach: Reach) -> tuple[Fetched, Logo | None]:
     """Fetch and check in a thread of its own, since name servers may not answer at all.
 
     Raises NotFetched and UnusablePicture, and nothing else: no logo stops a document.
@@ -106,7 +106,7 @@ def _in_time(url: str, etag: str | None, *, allow_private: bool) -> tuple[Fetche
 
     def work() -> None:
         try:
-            fetched = fetch(url, etag, allow_private=allow_private)
+            fetched = fetch(url, etag, reach=reach)
             outcome.append((fetched, None if fetched.body is None else printable(fetched.body)))
         except (NotFetched, UnusablePicture) as error:
             outcome.append(error)
@@ -125,14 +125,14 @@ def _in_time(url: str, etag: str | None, *, allow_private: bool) -> tuple[Fetche
     return found
 
 
-def fetch(url: str, etag: str | None, *, allow_private: bool) -> Fetched:
+def fetch(url: str, etag: str | None, *, reach: Reach) -> Fetched:
     """The bytes behind the URL, after a few redirects; each hop is checked. Raises NotFetched."""
     headers = {"Accept": "image/*"}
     if etag:
         headers["If-None-Match"] = etag
     until = time.monotonic() + SECONDS_MAX
     for _ in range(HOPS_MAX):
-        with Client(Reach.ANYWHERE if allow_private else Reach.PUBLIC) as client:
+        with Client(reach) as client:
             try:
                 seconds = until - time.monotonic()
                 answer = client.call("GET", url, headers=headers, seconds=seconds, bytes_max=BYTES_MAX)

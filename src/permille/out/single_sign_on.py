@@ -6,19 +6,19 @@ since the operator of the server names it, no user.
 
 from __future__ import annotations
 
+import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
-import msgspec
-
 from permille.config import Config
 from permille.core.record import Record
 from permille.out.addresses import Reach
-from permille.out.calls import CallError, Client
+from permille.out.calls import Answer, CallError, Client
 
 if TYPE_CHECKING:
     from authlib.oauth2.client import OAuth2Client
@@ -46,8 +46,22 @@ ALGORITHMS = [
 ]
 
 
+_ERROR = re.compile("[a-z_]{1,50}")
+
+
 class NotSignedInError(Exception):
-    """Why nobody is signed in, in a sentence for the log; what the provider sent is in none for the user."""
+    """Why nobody is signed in, in a sentence for the log, which quotes nobody; its user doesn't read it."""
+
+
+@contextmanager
+def _whatever_it_sends() -> Iterator[None]:
+    """Raises NotSignedInError in place of the many kinds that the library raises for what a provider may send."""
+    try:
+        yield
+    except NotSignedInError:
+        raise
+    except Exception as error:
+        raise NotSignedInError(f"What the provider sent is of no use: {type(error).__name__}.") from error
 
 
 class Begun(Record, kw_only=True):
@@ -85,12 +99,13 @@ class Provider:
 
         state, nonce, verifier = (generate_token(SECRET_LENGTH) for _ in range(3))
         begun = Begun(state=state, nonce=nonce, verifier=verifier)
-        address, _ = self._client().create_authorization_url(
-            self._description()["authorization_endpoint"],
-            state=begun.state,
-            code_verifier=begun.verifier,
-            nonce=begun.nonce,
-        )
+        with _whatever_it_sends():
+            address, _ = self._client().create_authorization_url(
+                self._description()["authorization_endpoint"],
+                state=begun.state,
+                code_verifier=begun.verifier,
+                nonce=begun.nonce,
+            )
         return begun, str(address)
 
     def finish(self, begun: Begun, query: Mapping[str, str], *, now: datetime) -> Identity:
@@ -100,8 +115,9 @@ class Provider:
         if query.get("iss", self._issuer) != self._issuer:
             raise NotSignedInError("Another provider answered.")
         if "code" not in query:
-            raise NotSignedInError(f"The provider refused: {query.get('error', 'without a reason')[:100]}")
-        try:
+            said = _ERROR.fullmatch(query.get("error", ""))
+            raise NotSignedInError(f"The provider refused: {said[0] if said else 'without a reason'}.")
+        with _whatever_it_sends():
             token = self._client().fetch_token(
                 self._description()["token_endpoint"],
                 grant_type="authorization_code",
@@ -109,10 +125,6 @@ class Provider:
                 code_verifier=begun.verifier,
             )
             return self._identity(token, begun.nonce, now)
-        except NotSignedInError:
-            raise
-        except Exception as error:  # the library raises many kinds for what a provider may send
-            raise NotSignedInError(f"{type(error).__name__}: {error}") from error
 
     def _client(self) -> OAuth2Client:
         from authlib.oauth2.client import OAuth2Client
@@ -183,9 +195,9 @@ class Provider:
         )
         claims.validate(now=int(now.timestamp()), leeway=LEEWAY_SECONDS)
         subject, email = claims.get("sub"), claims.get("email")
-        if not isinstance(subject, str) or not subject or len(subject) > 255:
+        if not isinstance(subject, str) or not subject or len(subject) > 255 or "\0" in subject:
             raise NotSignedInError("The subject is no text.")
-        if not isinstance(email, str) or claims.get("email_verified") not in (True, "true"):
+        if not isinstance(email, str) or "\0" in email or claims.get("email_verified") not in (True, "true"):
             raise NotSignedInError("The provider has not verified the email.")
         return Identity(issuer=self._issuer, subject=subject, email=email)
 
@@ -193,11 +205,11 @@ class Provider:
 class _Response:
     """An answer as the library reads it."""
 
-    def __init__(self, status_code: int, body: bytes) -> None:
-        self.status_code, self._body = status_code, body
+    def __init__(self, answer: Answer) -> None:
+        self.status_code, self._answer = answer.status, answer
 
-    def json(self) -> Any:
-        return msgspec.json.decode(self._body)
+    def json(self) -> dict[str, Any]:
+        return self._answer.json_object()
 
     def raise_for_status(self) -> None:
         raise NotSignedInError(f"The provider answered {self.status_code}.")
@@ -213,11 +225,8 @@ class _Session:
 
 def _get(url: str) -> Any:
     answer = _called("GET", url, headers={"Accept": "application/json"})
-    try:
-        found = answer.json()
-    except msgspec.DecodeError:
-        found = None
-    if answer.status_code != 200 or not isinstance(found, dict):
+    found = answer.json()
+    if answer.status_code != 200 or not found:
         raise NotSignedInError(f"{url} answered {answer.status_code}, or no JSON object.")
     return found
 
@@ -232,4 +241,4 @@ def _called(method: str, url: str, *, headers: Mapping[str, str], content: bytes
         raise NotSignedInError(f"{url}: {error}") from error
     if not answer.is_whole:
         raise NotSignedInError(f"{url} answered more than {BYTES_MAX} bytes.")
-    return _Response(answer.status, answer.body)
+    return _Response(answer)

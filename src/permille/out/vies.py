@@ -5,10 +5,6 @@ It answers whether a number is registered, or that it can't say: its members' re
 
 from __future__ import annotations
 
-from typing import Any
-
-import msgspec
-
 from permille.core.eu_tax import VatNumber
 from permille.core.record import Record
 from permille.out.calls import CallError, Client
@@ -51,23 +47,16 @@ def look_up(client: Client, url: str, number: VatNumber) -> Registration:
         )
     except CallError as error:
         raise NoAnswerError(str(error)) from error
-    found = _object(answer.body)
+    found = answer.json_object()
     said = found.get("userError")
     if answer.status == 200 and found.get("isValid") is True:
         return Registration(is_valid=True, name=_text(found.get("name")), address=_text(found.get("address")))
     if answer.status == 200 and found.get("isValid") is False and said in INVALID:
         return Registration(is_valid=False)
     if isinstance(said, str):
-        raise NoAnswerError(f"VIES says {said[:100]}.", is_of_one_country=said.startswith("MS_"))
+        word = said.replace("\0", "")[:100]
+        raise NoAnswerError(f"VIES says {word}.", is_of_one_country=said.startswith("MS_"))
     raise NoAnswerError(f"VIES answered {answer.status}, and nothing that is understood.")
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        found = msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def _text(value: object) -> str | None:

@@ -13,6 +13,7 @@ from permille.core.contract.activation import ActivationRule, RuleStatus
 from permille.database.bulk import columns_of, uuid_array
 from permille.database.connections import exact_json
 from permille.database.typed_rows import typed_row
+from permille.store.billing_holds import NOT_HELD
 
 _COLUMNS = columns_of(ActivationRule)
 
@@ -88,13 +89,17 @@ def open_invoices(conn: Connection[Any], subscription_ids: Collection[UUID]) -> 
     return dict(rows)
 
 
-_DUE = "organization_id = %(organization)s and status = 'pending' and expires_at <= %(until)s"
+_DUE = (
+    "r.organization_id = %(organization)s and r.status = 'pending' and r.expires_at <= %(until)s"
+    f" and s.{NOT_HELD}"
+)
 
 
 def first_to_expire(conn: Connection[Any], organization_id: UUID, *, until: datetime) -> datetime | None:
     """The first instant up to `until` at which a subscription has waited for long enough."""
     row = conn.execute(
-        f"select min(expires_at) from activation_rule where {_DUE}",
+        "select min(r.expires_at) from activation_rule r join subscription s on s.id = r.subscription_id"
+        f" where {_DUE}",
         {"organization": organization_id, "until": until},
     ).fetchone()
     return row[0] if row else None
@@ -116,8 +121,7 @@ def claim_expired(
     """Lock rules whose time is over, with their customers. Rows that another worker has locked are skipped unless `wait` is set."""
     rows = conn.execute(
         "select r.id from activation_rule r join subscription s on s.id = r.subscription_id"
-        " join customer c on c.id = s.customer_id where r.organization_id = %(organization)s and r.status = 'pending'"
-        " and r.expires_at <= %(until)s order by r.expires_at, r.id limit %(limit)s"
+        f" join customer c on c.id = s.customer_id where {_DUE} order by r.expires_at, r.id limit %(limit)s"
         f" for no key update of c, r {'' if wait else 'skip locked'}",
         {"organization": organization_id, "until": until, "limit": limit},
     ).fetchall()

@@ -21,6 +21,9 @@ select
     coalesce(extract(epoch from %(now)s - due.oldest), 0)::float as bills_due_oldest_seconds,
     (select count(*) from (select from billing_hold where retry_at is not null limit %(most)s) as found) as customers_held,
     (select count(*) from (select from fence limit %(most)s) as found) as fences,
+    (select count(*) from (select from invoice where price_retry_at is not null limit %(most)s) as found) as invoices_without_price,
+    (select count(*) from (select from mail where next_attempt_at is not null limit %(most)s) as found) as mails_waiting,
+    (select count(*) from (select from vat_check where next_attempt_at is not null limit %(most)s) as found) as vat_checks_waiting,
     (select count(*) from (select from webhook where next_attempt_at is not null limit %(most)s) as found) as webhooks_waiting,
     (select count(*) from (
         select from webhook where status = 'failed' and last_attempt_at > %(failed_since)s limit %(most)s
@@ -49,6 +52,9 @@ class Backlog(Record, kw_only=True):
     bills_due_oldest_seconds: float
     customers_held: int
     fences: int
+    invoices_without_price: int
+    mails_waiting: int
+    vat_checks_waiting: int
     webhooks_waiting: int
     webhooks_failed: int
     jobs_waiting: int

@@ -16,10 +16,10 @@ from psycopg.rows import class_row
 from permille.core.record import Record
 from permille.database.bulk import uuid_array
 
-NOT_HELD = (
-    "customer_id not in (select customer_id from billing_hold"
-    " where organization_id = %(organization)s and retry_at is not null)"
+HELD = (
+    "(select customer_id from billing_hold where organization_id = %(organization)s and retry_at is not null)"
 )
+NOT_HELD = f"customer_id not in {HELD}"
 """The columns of a row with a customer."""
 
 # At first after a minute, then when as much time has passed again, at least once an hour. Work that is due later than

@@ -54,6 +54,10 @@ class CreditNote(Record, kw_only=True):
     created_at: datetime
     updated_at: datetime
     metadata: Mapping[str, str | None]
+    catalogue_version_id: UUID | None
+    """The version of the price catalogue whose correction it gives back."""
+    given_up_before_void_cents: int
+    """What of the credit had been given up when its invoice was voided."""
 
     @property
     def coupons_cents(self) -> int:
@@ -170,6 +174,7 @@ def _row(new: NewCreditNote, note_id: UUID, sequential_id: int) -> dict[str, Any
         "voided_at": new.at if new.is_void else None,
         "metadata": dict(new.metadata),
         "catalogue_version_id": new.catalogue_version_id,
+        "given_up_before_void_cents": 0,
         "sub_total_excluding_taxes_amount_cents": amounts.sub_total_excluding_taxes_amount_cents,
         "taxes_amount_cents": amounts.taxes_amount_cents,
         "precise_taxes_amount_cents": amounts.precise_taxes_amount_cents,
@@ -277,16 +282,26 @@ def take(conn: Connection[Any], drafts: Iterable[InvoiceDraft]) -> None:
     )
 
 
-def give_back(conn: Connection[Any], invoice_ids: Collection[UUID], now: datetime) -> None:
-    """Give notes back what they have paid of these invoices, which will never be paid; set-based."""
-    conn.execute(
+def give_back(conn: Connection[Any], invoice_ids: Collection[UUID], now: datetime) -> dict[UUID, int]:
+    """Give notes back what they have paid of these invoices, which will never be paid; set-based.
+
+    Voided invoice that notes of these are on -> what was given up of the notes of the one that replaces it, 0 without
+    one. Invoices whose void issued notes of its own are left out.
+    """
+    rows = conn.execute(
         "with gone as (update invoice_credit set given_back_at = %s where invoice_id = any(%s::uuid[])"
-        "   and given_back_at is null returning credit_note_id, amount_cents)"
-        " update credit_note n set balance_amount_cents = n.balance_amount_cents + w.amount, credit_status = 'available',"
-        " updated_at = %s from (select credit_note_id, sum(amount_cents)::bigint as amount from gone group by 1) w"
-        " where n.id = w.credit_note_id",
+        "   and given_back_at is null returning credit_note_id, amount_cents),"
+        " back as (update credit_note n set balance_amount_cents = n.balance_amount_cents + w.amount,"
+        "   credit_status = 'available', updated_at = %s"
+        "   from (select credit_note_id, sum(amount_cents)::bigint as amount from gone group by 1) w"
+        "   where n.id = w.credit_note_id returning n.invoice_id)"
+        " select distinct i.id, (select coalesce(sum(a.voided_amount_cents), 0) from credit_note a"
+        "   join invoice r on r.id = a.invoice_id where r.voided_invoice_id = i.id)::bigint"
+        " from back b join invoice i on i.id = b.invoice_id where i.status = 'voided'"
+        "   and not exists (select from credit_note o where o.invoice_id = i.id and o.sequential_id > i.notes_before_void)",
         [now, uuid_array(invoice_ids), now],
-    )
+    ).fetchall()
+    return dict(rows)
 
 
 class CreditedAmounts(Record, kw_only=True):
@@ -382,12 +397,11 @@ def of_invoice(conn: Connection[Any], invoice_id: UUID) -> list[CreditNote]:
 
 
 def before_void(conn: Connection[Any], invoice_id: UUID) -> list[CreditNote]:
-    """The notes that a voided invoice had, without those whose credit was given up before it was voided."""
+    """The notes that a voided invoice had when it was voided."""
     with conn.cursor(row_factory=class_row(CreditNote)) as cursor:
         return cursor.execute(
             f"select {_COLUMNS} from credit_note n where invoice_id = %s and exists (select from invoice i"
-            "   where i.id = n.invoice_id and n.sequential_id <= i.notes_before_void"
-            "   and (n.voided_at is null or n.voided_at >= i.voided_at))"
+            "   where i.id = n.invoice_id and n.sequential_id <= i.notes_before_void)"
             " order by sequential_id",
             [invoice_id],
         ).fetchall()

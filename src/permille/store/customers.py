@@ -95,6 +95,15 @@ def of_subscriptions(
     }
 
 
+def of_timezone(conn: Connection[Any], billing_entity_id: UUID) -> list[UUID]:
+    """The customers who inherit the billing entity's timezone."""
+    rows = conn.execute(
+        "select id from customer where billing_entity_id = %s and timezone is null and deleted_at is null",
+        [billing_entity_id],
+    ).fetchall()
+    return [customer_id for (customer_id,) in rows]
+
+
 def listing(
     conn: Connection[Any], organization_id: UUID, search: CustomerSearch, *, limit: int, offset: int
 ) -> tuple[list[Customer], int]:

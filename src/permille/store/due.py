@@ -62,13 +62,14 @@ _UNPAID = (
     " and (payment_due_date + 1)::timestamp at time zone timezone <= %(until)s"
     " and total_amount_cents > total_paid_amount_cents + offset_amount_cents"
 )
+_UNPAID_NOT_HELD = f"organization_id = %(organization)s and {_UNPAID} and {NOT_HELD}"
 
 
 def first_overdue(conn: Connection[Any], organization_id: UUID, *, until: datetime) -> datetime | None:
     """The first instant up to `until` at which the last day to pay an invoice is over, in its customer's timezone."""
     row = conn.execute(
         "select min((payment_due_date + 1)::timestamp at time zone timezone) from invoice"
-        f" where organization_id = %(organization)s and {_UNPAID}",
+        f" where {_UNPAID_NOT_HELD}",
         {"organization": organization_id, "until": until},
     ).fetchone()
     return row[0] if row else None
@@ -83,25 +84,26 @@ def live_with_overdue(conn: Connection[Any], *, until: datetime) -> list[UUID]:
 
 def claim_overdue(
     conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
-) -> list[UUID]:
-    """Lock invoices of which the last day to pay is over, with their customers.
+) -> dict[UUID, UUID]:
+    """Lock invoices of which the last day to pay is over, with their customers: invoice -> customer.
 
     Rows that another worker has locked are skipped unless `wait` is set.
     """
     rows = conn.execute(
-        "select i.id from invoice i join customer c on c.id = i.customer_id where i.id in (select id from invoice"
-        f" where organization_id = %(organization)s and {_UNPAID} limit %(limit)s)"
+        "select i.id, c.id from invoice i join customer c on c.id = i.customer_id where i.id in (select id from invoice"
+        f" where {_UNPAID_NOT_HELD} limit %(limit)s)"
         f" for no key update of c, i {'' if wait else 'skip locked'}",
         {"organization": organization_id, "until": until, "limit": limit},
     ).fetchall()
-    return [invoice_id for (invoice_id,) in rows]
+    return dict(rows)
 
 
 def first_dunning(conn: Connection[Any], organization_id: UUID, *, until: datetime) -> datetime | None:
     """The first instant up to `until` at which a customer may have to be asked for what is overdue."""
     row = conn.execute(
-        "select min(due_at) from dunning where organization_id = %s and due_at <= %s",
-        [organization_id, until],
+        "select min(due_at) from dunning where organization_id = %(organization)s and due_at <= %(until)s"
+        f" and {NOT_HELD}",
+        {"organization": organization_id, "until": until},
     ).fetchone()
     return row[0] if row else None
 
@@ -119,8 +121,9 @@ def first_to_expire(conn: Connection[Any], organization_id: UUID, *, until: date
     """The first instant up to `until` at which a wallet, or a rule of one, expires."""
     row = conn.execute(
         "select least((select min(expiration_at) from wallet where organization_id = %(organization)s"
-        " and status = 'active' and expiration_at <= %(until)s), (select min(expiration_at) from wallet_rule"
-        " where organization_id = %(organization)s and status = 'active' and expiration_at <= %(until)s))",
+        f" and status = 'active' and expiration_at <= %(until)s and {NOT_HELD}), (select min(r.expiration_at)"
+        " from wallet_rule r join wallet w on w.id = r.wallet_id where r.organization_id = %(organization)s"
+        f" and r.status = 'active' and r.expiration_at <= %(until)s and w.{NOT_HELD}))",
         {"organization": organization_id, "until": until},
     ).fetchone()
     return row[0] if row else None
@@ -140,8 +143,9 @@ def live_to_expire(conn: Connection[Any], *, until: datetime) -> list[UUID]:
 def first_top_up(conn: Connection[Any], organization_id: UUID, *, until: datetime) -> datetime | None:
     """The first instant up to `until` at which an interval of a wallet's rule is over."""
     row = conn.execute(
-        "select min(next_top_up_at) from wallet_rule where organization_id = %(organization)s and status = 'active'"
-        " and next_top_up_at <= %(until)s",
+        "select min(r.next_top_up_at) from wallet_rule r join wallet w on w.id = r.wallet_id"
+        " where r.organization_id = %(organization)s and r.status = 'active' and r.next_top_up_at <= %(until)s"
+        f" and w.{NOT_HELD}",
         {"organization": organization_id, "until": until},
     ).fetchone()
     return row[0] if row else None

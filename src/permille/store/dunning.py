@@ -15,6 +15,7 @@ from permille.core.invoice.dunning import DunningCampaign, DunningState
 from permille.core.record import Record
 from permille.database.bulk import columns_of
 from permille.ids import new_id
+from permille.store.billing_holds import NOT_HELD
 
 _COLUMNS = columns_of(DunningCampaign)
 
@@ -160,8 +161,8 @@ def customers_of_entity(conn: Connection[Any], billing_entity_id: UUID) -> list[
     return [customer_id for (customer_id,) in rows]
 
 
-def reset_paid(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
-    """Give back the attempts in the currencies of paid invoices that a campaign had requested."""
+def give_back_attempts(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
+    """Give back the attempts in the currencies of invoices that are paid or void, and that a campaign had requested."""
     conn.execute(
         "update dunning d set attempts = d.attempts - w.currencies, is_finished = false, due_at = %(now)s"
         " from (select i.customer_id, array_agg(distinct i.currency) as currencies from invoice i"
@@ -179,7 +180,8 @@ def claim(
     rows = conn.execute(
         "select c.id, d.last_attempt_at, d.attempts, d.is_finished from dunning d"
         " join customer c on c.id = d.customer_id"
-        " where d.organization_id = %(organization)s and d.due_at <= %(until)s order by d.due_at, c.id"
+        f" where d.organization_id = %(organization)s and d.due_at <= %(until)s and d.{NOT_HELD}"
+        " order by d.due_at, c.id"
         f" limit %(limit)s for no key update of c, d {'' if wait else 'skip locked'}",
         {"organization": organization_id, "until": until, "limit": limit},
     ).fetchall()

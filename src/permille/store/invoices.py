@@ -17,7 +17,7 @@ from permille.core.contract.subscription import Subscription
 from permille.core.contract.timeline import BillingPeriods
 from permille.core.custom_section import CustomSection
 from permille.core.invoice.billing import BillingProgress, SubscriptionBilling
-from permille.core.invoice.draft import InvoiceDraft, InvoiceStatus
+from permille.core.invoice.draft import InvoiceDates, InvoiceDraft, InvoiceStatus
 from permille.core.invoice.payment import PaymentStatus, due_cents
 from permille.core.metering.event import Arrival
 from permille.core.period import Period
@@ -446,38 +446,57 @@ def drafts_of_customer(conn: Connection[Any], customer_id: UUID) -> list[UUID]:
     return [invoice_id for (invoice_id,) in rows]
 
 
-# By the rules of core/invoice/steps/dates.py, from the day of the billing on. A draft becomes final at the customer's midnight.
-_DRAFT_DATES = """
-update invoice i set expected_finalization_date = d.final_on, issuing_date = d.issued_on, net_payment_term = d.term,
-    payment_due_date = d.issued_on + d.term, finalizes_at = case when i.expected_finalization_date = d.final_on
-        then i.finalizes_at else greatest(d.final_on::timestamp at time zone i.timezone, %(now)s) end
-from (
-    select t.id, t.billed_on + t.grace as final_on, t.term, t.billed_on + case
-        when t.recurring and (t.keeps or t.grace = 0) then case t.anchor when 'current_period_end' then -1 else 0 end
-        else t.grace end as issued_on
-    from (
-        select o.id, (o.created_at at time zone o.timezone)::date as billed_on,
-            coalesce((c.billing_configuration ->> 'invoice_grace_period')::bigint, b.invoice_grace_period)::int as grace,
-            coalesce(c.billing_configuration ->> 'subscription_invoice_issuing_date_anchor',
-                b.subscription_invoice_issuing_date_anchor) as anchor,
-            coalesce(c.billing_configuration ->> 'subscription_invoice_issuing_date_adjustment',
-                b.subscription_invoice_issuing_date_adjustment) = 'keep_anchor' as keeps,
-            coalesce(c.net_payment_term, b.net_payment_term)::int as term,
-            exists (select from invoice_subscription s where s.invoice_id = o.id and s.recurring) as recurring
-        from invoice o join customer c on c.id = o.customer_id join billing_entity b on b.id = o.billing_entity_id
-        where o.status = 'draft' and"""
-_OF_CUSTOMER = f"{_DRAFT_DATES} o.customer_id = %(id)s) t) d where i.id = d.id"
-_OF_ENTITY = f"{_DRAFT_DATES} o.billing_entity_id = %(id)s) t) d where i.id = d.id"
+class DatedDraft(Record, kw_only=True):
+    """What the dates of a draft are made of, and those of its end that it has."""
+
+    id: UUID
+    customer_id: UUID
+    billing_entity_id: UUID
+    billed_at: datetime
+    timezone: str
+    recurring: bool
+    """Whether a period's end made it due."""
+    expected_finalization_date: date
+    finalizes_at: datetime
 
 
-def date_drafts_of_customer(conn: Connection[Any], customer_id: UUID, *, now: datetime) -> None:
-    """Date a customer's drafts by the terms that it has now: final so many days after they were billed, now at the earliest."""
-    conn.execute(_OF_CUSTOMER, {"id": customer_id, "now": now})
+_DATED = """
+select i.id, i.customer_id, i.billing_entity_id, i.created_at as billed_at, i.timezone, i.expected_finalization_date, i.finalizes_at,
+    exists (select from invoice_subscription s where s.invoice_id = i.id and s.recurring) as recurring
+from invoice i where i.status = 'draft' and """
+_DATED_OF_CUSTOMER = f"{_DATED} i.customer_id = %s"
+_DATED_OF_ENTITY = f"{_DATED} i.billing_entity_id = %s"
 
 
-def date_drafts_of_entity(conn: Connection[Any], billing_entity_id: UUID, *, now: datetime) -> None:
-    """As date_drafts_of_customer, for all drafts of a billing entity."""
-    conn.execute(_OF_ENTITY, {"id": billing_entity_id, "now": now})
+def dated_drafts_of_customer(conn: Connection[Any], customer_id: UUID) -> list[DatedDraft]:
+    """All drafts of a customer."""
+    with conn.cursor(row_factory=class_row(DatedDraft)) as cursor:
+        return cursor.execute(_DATED_OF_CUSTOMER, [customer_id]).fetchall()
+
+
+def dated_drafts_of_entity(conn: Connection[Any], billing_entity_id: UUID) -> list[DatedDraft]:
+    """All drafts that a billing entity issues."""
+    with conn.cursor(row_factory=class_row(DatedDraft)) as cursor:
+        return cursor.execute(_DATED_OF_ENTITY, [billing_entity_id]).fetchall()
+
+
+def set_draft_dates(conn: Connection[Any], dates: Mapping[UUID, InvoiceDates]) -> None:
+    """Date drafts, as far as they are drafts still; set-based."""
+    of = dates.values()
+    conn.execute(
+        "update invoice i set issuing_date = d.issued_on, payment_due_date = d.due_on, net_payment_term = d.term,"
+        " expected_finalization_date = d.expected_on, finalizes_at = d.finalizes_at"
+        " from unnest(%s::uuid[], %s::date[], %s::date[], %s::int[], %s::date[], %s::timestamptz[])"
+        " as d (id, issued_on, due_on, term, expected_on, finalizes_at) where i.id = d.id and i.status = 'draft'",
+        [
+            uuid_array(dates),
+            [each.issuing_date for each in of],
+            [each.payment_due_date for each in of],
+            int_array(each.net_payment_term for each in of),
+            [each.expected_finalization_date for each in of],
+            instant_array(each.finalizes_at for each in of),
+        ],
+    )
 
 
 def move_drafts(conn: Connection[Any], customer_id: UUID, from_: UUID, to: UUID) -> None:
@@ -583,6 +602,11 @@ def void(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime)
         " notes_before_void = (select count(*) from credit_note n where n.invoice_id = invoice.id)"
         " where id = any(%(ids)s)",
         {"now": now, "ids": list(invoice_ids)},
+    )
+    conn.execute(
+        "update credit_note set given_up_before_void_cents = voided_amount_cents"
+        " where invoice_id = any(%s) and voided_amount_cents > 0",
+        [list(invoice_ids)],
     )
 
 

@@ -114,9 +114,11 @@ def listing(
 
 
 def pay_settled(
-    conn: Connection[Any], paid_invoice_ids: Collection[UUID], *, now: datetime
+    conn: Connection[Any], settled_invoice_ids: Collection[UUID], *, now: datetime
 ) -> list[StoredRequest]:
-    """Those of the pending requests with any of these invoices of which all invoices are paid: they have succeeded."""
+    """Those of the pending requests with any of these invoices of which all invoices that are not void are paid: they have
+    succeeded.
+    """
     with conn.cursor(row_factory=typed_row(StoredRequest)) as cursor:
         return cursor.execute(
             "update payment_request r set payment_status = 'succeeded', updated_at = %(now)s"
@@ -124,6 +126,8 @@ def pay_settled(
             " (select payment_request_id from payment_request_invoice where invoice_id = any(%(ids)s))"
             " and not exists (select from payment_request_invoice o join invoice i on i.id = o.invoice_id"
             " where o.payment_request_id = r.id and i.payment_status <> 'succeeded' and i.status <> 'voided')"
+            " and exists (select from payment_request_invoice o join invoice i on i.id = o.invoice_id"
+            " where o.payment_request_id = r.id and i.status <> 'voided')"
             f" returning {_COLUMNS}",
-            {"ids": list(paid_invoice_ids), "now": now},
+            {"ids": list(settled_invoice_ids), "now": now},
         ).fetchall()

@@ -13,6 +13,7 @@ from permille.core.wallet_rule import WalletRule
 from permille.database.bulk import columns_of
 from permille.database.connections import exact_json
 from permille.database.typed_rows import typed_row
+from permille.store.billing_holds import NOT_HELD
 
 _COLUMNS = columns_of(WalletRule)
 
@@ -23,6 +24,15 @@ def add(conn: Connection[Any], rule: WalletRule) -> None:
         f"insert into wallet_rule ({_COLUMNS})"
         f" select {_COLUMNS} from jsonb_populate_record(null::wallet_rule, %s::jsonb)",
         [exact_json(rule)],
+    )
+
+
+def change(conn: Connection[Any], rule: WalletRule) -> None:
+    """The same row with what it says now."""
+    conn.execute(
+        f"update wallet_rule set ({_COLUMNS}) = (select {_COLUMNS} from jsonb_populate_record(null::wallet_rule, %s::jsonb))"
+        " where id = %s",
+        [exact_json(rule), rule.id],
     )
 
 
@@ -66,20 +76,20 @@ def failed_since(conn: Connection[Any], wallet_id: UUID, *, after: datetime) -> 
 
 def _claim(
     conn: Connection[Any], column: str, organization_id: UUID, *, until: datetime, limit: int, wait: bool
-) -> list[UUID]:
+) -> dict[UUID, UUID]:
     rows = conn.execute(
-        "select r.id from wallet_rule r join wallet w on w.id = r.wallet_id join customer c on c.id = w.customer_id"
+        "select r.id, c.id from wallet_rule r join wallet w on w.id = r.wallet_id join customer c on c.id = w.customer_id"
         f" where r.organization_id = %(organization)s and r.status = 'active' and r.{column} <= %(until)s"
-        f" order by r.{column}, r.id limit %(limit)s for no key update of c, r {'' if wait else 'skip locked'}",
+        f" and w.{NOT_HELD} order by r.{column}, r.id limit %(limit)s for no key update of c, r {'' if wait else 'skip locked'}",
         {"organization": organization_id, "until": until, "limit": limit},
     ).fetchall()
-    return [rule_id for (rule_id,) in rows]
+    return dict(rows)
 
 
 def claim_expired(
     conn: Connection[Any], organization_id: UUID, *, until: datetime, limit: int, wait: bool
-) -> list[UUID]:
-    """Lock rules that have expired, with their customers. Rows that another worker has locked are skipped unless `wait` is set."""
+) -> dict[UUID, UUID]:
+    """Lock rules that have expired, with their customers: rule -> customer. Rows that another worker has locked are skipped unless `wait` is set."""
     return _claim(conn, "expiration_at", organization_id, until=until, limit=limit, wait=wait)
 
 
@@ -90,5 +100,19 @@ def claim_due(
     ids = _claim(conn, "next_top_up_at", organization_id, until=until, limit=limit, wait=wait)
     with conn.cursor(row_factory=typed_row(WalletRule)) as cursor:
         return cursor.execute(
-            f"select {_COLUMNS} from wallet_rule where id = any(%s) order by next_top_up_at, id", [ids]
+            f"select {_COLUMNS} from wallet_rule where id = any(%s) order by next_top_up_at, id", [list(ids)]
+        ).fetchall()
+
+
+def waiting_of_customers(conn: Connection[Any], customer_ids: Collection[UUID]) -> list[WalletRule]:
+    """Lock the rules of customers that wait for the end of an interval, with the customers."""
+    with conn.cursor(row_factory=typed_row(WalletRule)) as cursor:
+        rows = conn.execute(
+            "select r.id from wallet_rule r join wallet w on w.id = r.wallet_id join customer c on c.id = w.customer_id"
+            " where c.id = any(%s) and r.status = 'active' and r.next_top_up_at is not null"
+            " order by c.id, r.id for no key update of c, r",
+            [list(customer_ids)],
+        ).fetchall()
+        return cursor.execute(
+            f"select {_COLUMNS} from wallet_rule where id = any(%s)", [[rule_id for (rule_id,) in rows]]
         ).fetchall()

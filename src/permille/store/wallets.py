@@ -32,6 +32,7 @@ from permille.database.connections import exact_json
 from permille.database.typed_rows import typed_row
 from permille.ids import ordered_ids
 from permille.store import wallet_transactions
+from permille.store.billing_holds import NOT_HELD
 from permille.store.wallet_transactions import WalletTransaction
 
 _COLUMNS = columns_of(Wallet)
@@ -457,7 +458,8 @@ def claim_expired(
     """Lock wallets that have expired, with their customers. Rows that another worker has locked are skipped unless `wait` is set."""
     rows = conn.execute(
         "select w.id from wallet w join customer c on c.id = w.customer_id where w.organization_id = %(organization)s"
-        " and w.status = 'active' and w.expiration_at <= %(until)s order by w.expiration_at, w.id limit %(limit)s"
+        f" and w.status = 'active' and w.expiration_at <= %(until)s and w.{NOT_HELD}"
+        " order by w.expiration_at, w.id limit %(limit)s"
         f" for no key update of c, w {'' if wait else 'skip locked'}",
         {"organization": organization_id, "until": until, "limit": limit},
     ).fetchall()

@@ -22,12 +22,12 @@ from permille.core.invoice.dunning import (
     next_attempt_at,
     to_request,
 )
-from permille.core.invoice.payment import Due, PaymentStatus
+from permille.core.invoice.payment import Due
 from permille.core.record import replace
 from permille.store import customers, dunning, webhooks
 from permille.store.dunning import OverdueInvoice
 from permille.store.invoices import StoredInvoice
-from permille.usecases import payment_requests
+from permille.usecases import holds, payment_requests
 from permille.usecases.by_code import ByCode
 
 by_code = ByCode("dunning_campaign", dunning.by_code).one
@@ -61,17 +61,32 @@ def remove(conn: Connection[Any], campaign: DunningCampaign, *, now: datetime) -
 
 
 def reset(conn: Connection[Any], changed: Sequence[StoredInvoice], now: datetime) -> None:
-    """Who has paid what a campaign requested has all attempts left again."""
-    paid = [row.id for row in changed if row.payment_status == PaymentStatus.SUCCEEDED]
-    if paid:
-        dunning.reset_paid(conn, paid, now=now)
+    """Who owes what a campaign requested no longer has all attempts left again."""
+    settled = payment_requests.settled_of(changed)
+    if settled:
+        dunning.give_back_attempts(conn, settled, now=now)
 
 
-def run_due(conn: Connection[Any], organization_id: UUID, *, at: datetime, limit: int, wait: bool) -> int:
-    """Request what is overdue of customers that are due for it, and return how many were looked at."""
+def run_due(
+    conn: Connection[Any], organization_id: UUID, *, at: datetime, limit: int, wait: bool, now: datetime
+) -> int:
+    """Request what is overdue of customers that are due for it, and return how many were looked at.
+
+    Those of whom it cannot be requested are held, by the organization's clock `now`.
+    """
     states = dunning.claim(conn, organization_id, until=at, limit=limit, wait=wait)
-    if not states:
-        return 0
+    return holds.do_due(
+        conn,
+        organization_id,
+        list(states),
+        lambda some: _look_at_all(conn, {each: states[each] for each in some}, at=at),
+        customer_of=lambda customer_id: customer_id,
+        at=at,
+        now=now,
+    )
+
+
+def _look_at_all(conn: Connection[Any], states: Mapping[UUID, DunningState], *, at: datetime) -> None:
     campaigns = dunning.of_customers(conn, states)
     payers = customers.by_ids(conn, campaigns)
     overdue: dict[UUID, list[OverdueInvoice]] = defaultdict(list)
@@ -86,7 +101,6 @@ def run_due(conn: Connection[Any], organization_id: UUID, *, at: datetime, limit
             else (state, None)
         )
     dunning.save(conn, saved)
-    return len(states)
 
 
 def _look_at(
@@ -152,6 +166,7 @@ def _report_end(
     balances = [
         {"currency": currency, "amount_cents": cents} for currency, cents in sorted(amounts.items()) if cents
     ]
+    main = next((each for each in balances if each["currency"] == customer.currency), balances[0])
     webhooks.enqueue(
         conn,
         organization_id=customer.organization_id,
@@ -161,8 +176,8 @@ def _report_end(
         payload={
             "external_customer_id": customer.external_id,
             "dunning_campaign_code": campaign.code,
-            "overdue_balance_cents": balances[0]["amount_cents"],
-            "overdue_balance_currency": balances[0]["currency"],
+            "overdue_balance_cents": main["amount_cents"],
+            "overdue_balance_currency": main["currency"],
             "overdue_balances": balances,
         },
         now=at,

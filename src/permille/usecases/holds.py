@@ -190,6 +190,24 @@ def do_apart(
     return failures
 
 
+def do_due(
+    conn: Connection[Any],
+    organization_id: UUID,
+    items: Sequence[Item],
+    do: Callable[[Sequence[Item]], None],
+    *,
+    customer_of: Callable[[Item], UUID],
+    named: Callable[[Item], Mapping[str, str]] = lambda _: {},
+    at: datetime,
+    now: datetime,
+) -> int:
+    """Do what is due at an instant of customers, which are locked, and hold those of whom it cannot be done; how many items those were."""
+    if items:
+        failures = do_apart(conn, items, do, customer_of=customer_of)
+        hold(conn, organization_id, failures, due_at=lambda _: at, named=named, now=now)
+    return len(items)
+
+
 def hold(
     conn: Connection[Any],
     organization_id: UUID,
@@ -214,12 +232,12 @@ def hold(
             now=now,
         )
         log.error(
-            "Customer %s (%s) of organization %s cannot be billed as of %s, %s: %s. It is tried again at %s.",
+            "Customer %s (%s) of organization %s cannot be billed as of %s%s: %s. It is tried again at %s.",
             customer.external_id,
             customer.id,
             organization_id,
             due.isoformat(),
-            ", ".join(f"{name} {value}" for name, value in names.items()),
+            "".join(f", {name} {value}" for name, value in names.items()),
             failure.reason if isinstance(failure.error, Unbillable) else failure.error,
             held.retry_at.isoformat(),
             exc_info=None if isinstance(failure.error, Unbillable) else failure.error,

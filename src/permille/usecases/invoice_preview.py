@@ -32,6 +32,7 @@ from permille.core.invoice.billing import (
     InvoicingReason,
     SubscriptionBilling,
     change_requests,
+    grouped,
     in_order,
     progress_after,
 )
@@ -240,12 +241,14 @@ def _preview(
     *,
     coupons: Coupons,
 ) -> InvoicePreview:
-    """Run the steps for one invoice as it will be when it is final. Raises Invalid where nothing is due."""
+    """Run the steps for one invoice as it will be when it is final. Raises Invalid where nothing is due, or it would be two."""
     billings = tuple(in_order(contracts.billing(request) for request in requests))
     if len({billing.plan.amount_currency for billing in billings}) > 1:
         raise Invalid({"base": ["subscription_currencies_does_not_match"]})
     if len({billing.customer.billing_entity.id for billing in billings}) > 1:
         raise Invalid({"base": ["subscription_billing_entities_do_not_match"]})
+    if len(grouped(billings)) > 1:
+        raise Invalid({"base": ["subscriptions_are_invoiced_apart"]})
     draft = changed(draft_of(billings), has_grace_period=False)
     organization_id = draft.customer.organization_id
     facts = usage.under_one_metering(conn, [organization_id], lambda: load_facts(conn, [draft]))

@@ -14,6 +14,7 @@ from psycopg import Connection
 
 from permille.core.customer import Customer
 from permille.core.errors import NotAllowed, NotFound
+from permille.core.invoice.draft import InvoiceStatus
 from permille.core.invoice.dunning import DunningCampaign
 from permille.core.invoice.payment import Due, PaymentStatus, request_problem
 from permille.core.mail import MailKind
@@ -100,12 +101,21 @@ def add(
     return made
 
 
+def settled_of(changed: Sequence[StoredInvoice]) -> list[UUID]:
+    """Those of which nothing is requested any more: they are paid, or void."""
+    return [
+        row.id
+        for row in changed
+        if row.payment_status == PaymentStatus.SUCCEEDED or row.status is InvoiceStatus.VOIDED
+    ]
+
+
 def settle(conn: Connection[Any], changed: Sequence[StoredInvoice], now: datetime) -> None:
-    """Requests of which all invoices are paid have succeeded."""
-    paid = [row.id for row in changed if row.payment_status == PaymentStatus.SUCCEEDED]
-    if not paid:
+    """Requests have succeeded once all their invoices are paid, but for void ones."""
+    done = settled_of(changed)
+    if not done:
         return
-    settled = payment_requests.pay_settled(conn, paid, now=now)
+    settled = payment_requests.pay_settled(conn, done, now=now)
     webhooks.enqueue_of(
         conn,
         "payment_request.payment_status_updated",

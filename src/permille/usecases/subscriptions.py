@@ -16,7 +16,7 @@ from psycopg import Connection
 
 from permille.core.contract.activation import CANCELLATION_REASONS, PAYMENT, ActivationRule, RuleStatus
 from permille.core.contract.override import same_terms
-from permille.core.contract.plan import Plan, sold_plan_id, yearly_amount_cents
+from permille.core.contract.plan import Plan, is_too_large, sold_plan_id, yearly_amount_cents
 from permille.core.contract.price_versions import in_force
 from permille.core.contract.subscription import (
     Start,
@@ -44,7 +44,6 @@ from permille.events.log import EventSearch
 from permille.ids import new_id
 from permille.store import (
     activation_rules,
-    credit_notes,
     customers,
     fixed_charges,
     invoices,
@@ -56,8 +55,7 @@ from permille.store import (
     webhooks,
 )
 from permille.usecases import coupons
-from permille.usecases.invoices import advance, run
-from permille.usecases.invoices.credit_notes import credit_days_before, credit_unused
+from permille.usecases.invoices import advance, credit_notes, run
 from permille.usecases.invoices.run import PlanChange
 from permille.usecases.price_change import amounts_changed
 from permille.usecases.wallets import transactions as prepaid
@@ -228,8 +226,10 @@ def _choose_sections(conn: Connection[Any], row: Subscription, choice: SectionCh
 
 
 def _store_own(conn: Connection[Any], plan: Plan) -> None:
-    """A plan that is a copy for this subscription alone."""
+    """A plan that is a copy for this subscription alone. Raises Invalid for one that is too large."""
     if plan.parent_id is not None:
+        if is_too_large(plan):
+            raise Invalid({"charges": ["too_many_prices"]})
         plans.add(conn, plan)
 
 
@@ -308,7 +308,9 @@ def _change(
     ended = subscriptions.update_all(
         conn, [old.id for old, _ in changes], columns={**_ended(now), "upgraded": upgraded}, now=now
     )
-    credit_unused(conn, [row for row in ended if row.on_termination_credit_note is not None], at=now)
+    credit_notes.credit_unused(
+        conn, [row for row in ended if row.on_termination_credit_note is not None], at=now
+    )
     started_at = max([now, *(old.started_at for old, _ in changes if old.started_at is not None)])
     running = _run(conn, [new for _, new in changes], now=now, started_at=started_at)
     owing = set() if is_paid else _owing_at_start(conn, running, now)
@@ -560,7 +562,7 @@ def run_paid(
     ]
     billed_on = {rule.subscription_id: rule.invoice_id for rule in rules if rule.invoice_id is not None}
     started = _change(conn, changes, now=now, upgraded=True, is_paid=True)
-    credit_days_before(conn, started, billed_on, at=now)
+    credit_notes.credit_days_before(conn, started, billed_on, at=now)
 
 
 def _run_first(conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime) -> None:
@@ -786,7 +788,7 @@ def _terminate(
     advance.bill_customers(conn, rows[0].organization_id, customer_ids, now=at)
     run.bill_missed(conn, ids, until=at)
     ended = subscriptions.update_all(conn, ids, columns={**_ended(at), **columns}, now=at)
-    credit_unused(conn, [row for row in ended if _gives_back(row)], at=at)
+    credit_notes.credit_unused(conn, [row for row in ended if _gives_back(row)], at=at)
     run.bill_terminations(conn, ids, at=at)
     run.bill_late_usage(conn, customer_ids, at=at)
     wallets.mark_customers(conn, rows[0].organization_id, customer_ids)

@@ -20,9 +20,10 @@ from permille.core.invoice.crediting import (
     note_on_rest,
 )
 from permille.core.invoice.draft import InvoiceStatus
+from permille.core.invoice.payment import PaymentStatus
 from permille.store import customers, invoices, wallets, webhooks
 from permille.store.invoices import StoredInvoice
-from permille.usecases import coupons
+from permille.usecases import coupons, dunning, payment_requests
 from permille.usecases.credit_notes import new_note
 from permille.usecases.invoices import single
 from permille.usecases.invoices.billed import billed_invoice
@@ -58,7 +59,11 @@ def void(
         give_up(conn, current.id, -billed.kept_cents, now=now)
     wallets.set_out_of_date(conn, [current.customer_id], at=now)
     webhooks.enqueue_of(conn, "invoice.voided", current.organization_id, [current.id], now=now)
-    return invoices.invoices_by_ids(conn, [current.id])[current.id]
+    voided = invoices.invoices_by_ids(conn, [current.id])[current.id]
+    if current.payment_status != PaymentStatus.SUCCEEDED:
+        payment_requests.settle(conn, [voided], now)
+        dunning.reset(conn, [voided], now)
+    return voided
 
 
 def _issue_notes(

@@ -6,10 +6,11 @@ Source: semantics-billing.md section 5.6.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import UUID
 
 from psycopg import Connection
 
@@ -23,11 +24,12 @@ from permille.core.wallet_rule import (
     WalletRule,
     is_below,
     is_possible,
+    moved_top_up,
     next_top_up,
     rule_credits,
 )
 from permille.ids import new_id
-from permille.store import customers, section_choices, wallet_rules, wallet_transactions
+from permille.store import customers, section_choices, wallet_rules, wallet_transactions, wallets
 from permille.usecases.top_ups import TopUp, top_up
 
 log = logging.getLogger(__name__)
@@ -41,29 +43,35 @@ def set_rule(
     wallet: Wallet,
     wanted: RuleTerms | None,
     *,
+    keeps: bool = False,
     section_choice: SectionChoice | None = None,
     now: datetime,
 ) -> None:
-    """Give a wallet, which is locked, this rule instead of the one that it has, if any.
+    """Give a wallet, which is locked, this rule instead of the one that it has, if any; `keeps`: it is that one, changed.
 
     `section_choice` is what the rule's invoices print instead of the wallet's, None for what those of the one before did.
     """
     before = wallet_rules.active_of(conn, [wallet.id])
-    wallet_rules.end(conn, [each.id for each in before.values()], now=now)
+    kept = before.get(wallet.id) if keeps else None
+    if kept is None:
+        wallet_rules.end(conn, [each.id for each in before.values()], now=now)
     if wanted is None:
         return
     rule = WalletRule(
-        id=new_id(now),
+        id=kept.id if kept else new_id(now),
         organization_id=wallet.organization_id,
         wallet_id=wallet.id,
         status="active",
         next_top_up_at=None,
         terminated_at=None,
-        created_at=now,
+        created_at=kept.created_at if kept else now,
         updated_at=now,
         **asdict(wanted),
     )
-    wallet_rules.add(conn, rule)
+    if kept:
+        wallet_rules.change(conn, rule)
+    else:
+        wallet_rules.add(conn, rule)
     former = [each.id for each in before.values()]
     choice = section_choice or next(iter(section_choices.of(conn, former).values()), None)
     if choice is not None:
@@ -75,6 +83,21 @@ def set_rule(
 
 def _timezone(conn: Connection[Any], wallet: Wallet) -> str:
     return customers.by_ids(conn, [wallet.customer_id])[wallet.customer_id].applicable_timezone
+
+
+def move(
+    conn: Connection[Any], customer_ids: Collection[UUID], *, before: str, after: str, now: datetime
+) -> None:
+    """Let the intervals of customers that have moved to another timezone end at the midnights there."""
+    found = wallet_rules.waiting_of_customers(conn, customer_ids)
+    known = wallets.by_ids(conn, [rule.wallet_id for rule in found])
+    for rule in found:
+        if rule.next_top_up_at:
+            wallet = known[rule.wallet_id]
+            moved = moved_top_up(
+                rule, wallet, due_at=rule.next_top_up_at, before=before, after=after, now=now
+            )
+            wallet_rules.set_next(conn, rule.id, moved)
 
 
 def top_up_below(conn: Connection[Any], found: Sequence[tuple[WalletRule, Wallet]], *, now: datetime) -> None:

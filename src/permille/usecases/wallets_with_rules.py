@@ -37,6 +37,8 @@ class WalletChanges(Record, kw_only=True):
     columns: Mapping[str, Any]
     sets_rule: bool
     rule: RuleTerms | None
+    keeps_rule: bool
+    """Whether it is the same rule as before, with other terms."""
     section_choice: SectionChoice | None = None
     """None leaves what it has chosen."""
     rule_section_choice: SectionChoice | None = None
@@ -59,5 +61,12 @@ def change_wallet(conn: Connection[Any], wallet: Wallet, wanted: WalletChanges, 
     if wanted.section_choice is not None:
         section_choices.choose(conn, after.organization_id, after.id, wanted.section_choice)
     if wanted.sets_rule:
-        set_rule(conn, after, wanted.rule, section_choice=wanted.rule_section_choice, now=now)
+        set_rule(
+            conn,
+            after,
+            wanted.rule,
+            keeps=wanted.keeps_rule,
+            section_choice=wanted.rule_section_choice,
+            now=now,
+        )
     return after

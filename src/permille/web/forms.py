@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
+from permille.api.http import decode_json
 from permille.core.errors import BadRequest, Invalid, Refusal
 from permille.http.bodies import BodyShare, read_body
 from permille.web.multipart import CONTENT_TYPE, UploadedFile, read_multipart
@@ -51,10 +50,10 @@ def _codes(found: Any) -> list[str]:
 
 
 def read_json(text: str) -> Any:
-    """JSON with exact numbers; a text that is none stays itself, for the API to say what is wrong with it."""
+    """JSON as the API reads it; a text that is none stays itself, for the API to say what is wrong with it."""
     try:
-        return json.loads(text, parse_float=Decimal, parse_constant=str)
-    except (ValueError, RecursionError):
+        return decode_json(text.encode())
+    except BadRequest:
         return text
 
 

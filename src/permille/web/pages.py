@@ -30,7 +30,7 @@ from permille.store import organizations, users
 from permille.store.activity import ActorKind
 from permille.store.sessions import Session
 from permille.store.users import User
-from permille.usecases import activity, sessions as session_usecase
+from permille.usecases import activity, holds, sessions as session_usecase
 from permille.web import sent_once
 from permille.web.forms import problems_of, read_form
 from permille.web.rendering import framed, plain
@@ -146,10 +146,13 @@ def form_page(
 
 
 async def own_form(engine: Engine, request: Request, takes_files: bool = False) -> Form:
-    """The form that a page of ours sent. Raises Forbidden for one of another site."""
+    """The form that a page of ours sent. Raises Forbidden for one of another site, SignedOutError before it is read."""
     if not is_from_here(request.method, request.headers):
         raise Forbidden("cross_site_request")
-    with engine.bodies.of(engine.turns.owner_of(_secret(engine, request))) as share:
+    secret = _secret(engine, request)
+    if engine.turns.owner_of(secret) is None:
+        await engine.turns.run(secret, lambda _: _meet(engine, request))
+    with engine.bodies.of(engine.turns.owner_of(secret)) as share:
         return await read_form(request, share, takes_files=takes_files)
 
 
@@ -199,6 +202,14 @@ def refused(refusal: Refusal) -> Response:
 def _secret(engine: Engine, request: Request) -> str | None:
     """The session's secret that the browser has sent."""
     return request.cookies.get(cookie_name(https=is_https(request, engine.config)))
+
+
+def _meet(engine: Engine, request: Request) -> None:
+    """Raises SignedOutError when nobody is signed in."""
+    if not _secret(engine, request):
+        raise SignedOutError
+    with engine.pool.connection() as conn:
+        _session(engine, conn, request)
 
 
 def _session(engine: Engine, conn: Connection[Any], request: Request) -> Session:
@@ -281,7 +292,8 @@ def _allowed_visit(
 def _shown(engine: Engine, request: Request, show: Show, readers: Sequence[str]) -> Response | http.Raw:
     with engine.pool.connection() as conn:
         visit = _allowed_visit(engine, conn, request, readers)
-        answer = show(visit)
+        with holds.refusing_unbillable():
+            answer = show(visit)
         if isinstance(answer, HtmlPage):
             return _to_last_page(visit, answer, request) or framed(visit, answer)
     return answer
@@ -326,7 +338,8 @@ def do(visit: Visit, operation: str, submit: Submit) -> Done:
         user=visit.session.user,
         now=visit.system_now,
     )
-    done = submit(visit)
+    with holds.refusing_unbillable():
+        done = submit(visit)
     if done.action:
         activity.describe(visit.conn, change, action=done.action, subject=done.subject, details=done.details)
     return done

@@ -12,6 +12,7 @@ from decimal import Decimal
 from itertools import count, pairwise
 from typing import Any
 
+from permille.api.validation import plain_texts
 from permille.core.contract.plan import Charge
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.metering.custom_aggregation import CUSTOM_PROPERTIES, aggregator_of, fold_samples
@@ -247,11 +248,9 @@ def from_grid(form: Form, metric: BillableMetric) -> Form:
 
 def _values(text: str) -> dict[str, list[str]]:
     """The values of a filter, from the hidden field; none where it holds none."""
-    try:
-        found = json.loads(text)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    found = read_json(text)
+    fits = isinstance(found, dict) and all(plain_texts(each) is not None for each in found.values())
+    return found if fits else {}
 
 
 def _bucket(

@@ -106,7 +106,7 @@ class _Desk:
         text = request.cookies.get(self._cookie_name(request), "")
         try:
             return msgspec.json.decode(base64.urlsafe_b64decode(text), type=_UserAtProvider)
-        except (binascii.Error, ValueError, msgspec.MsgspecError):
+        except (binascii.Error, ValueError, msgspec.MsgspecError, RecursionError):
             return None
 
     def _user(self, kept: _UserAtProvider, query: dict[str, str]) -> User:
@@ -124,7 +124,7 @@ class _Desk:
 
 
 def _not_signed_in(error: NotSignedInError) -> Response:
-    log.warning("Single sign-on: %s", error)
+    log.warning("Single sign-on: %s", str(error))
     text = "The provider could not sign you in. Try again, or sign in with your password. The server's log says why."
     return plain("refused.html", 403, heading=HEADING, text=text)
 

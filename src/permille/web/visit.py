@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
 from psycopg import Connection
@@ -26,7 +27,7 @@ class NoOrganizationError(Exception):
     """The page is about an organization, and there is none yet."""
 
 
-class Form(Record, kw_only=True):
+class Form(Record, kw_only=True, dict=True):
     """The fields of a form that was sent; of a name that came several times, `get` takes the last."""
 
     pairs: Pairs = ()
@@ -34,14 +35,18 @@ class Form(Record, kw_only=True):
     token: str = ""
     """Which form of which page it was; empty if no page of ours made it."""
 
+    @cached_property
+    def _last(self) -> Mapping[str, str]:
+        return dict(self.pairs)
+
     def get(self, name: str, default: str = "") -> str:
-        return next((value for key, value in reversed(self.pairs) if key == name), default).strip()
+        return self._last.get(name, default).strip()
 
     def all(self, name: str) -> list[str]:
         return [value.strip() for key, value in self.pairs if key == name]
 
     def has(self, name: str) -> bool:
-        return any(key == name for key, _ in self.pairs)
+        return name in self._last
 
     def filled(self, *names: str) -> dict[str, str]:
         """Those of the fields that are not empty."""

@@ -195,7 +195,7 @@ def update(visit: Visit) -> Done:
         **_body(visit.form, wallet.currency),
         **_rule(visit.form, rules[0] if rules else None),
     }
-    wanted = read_changed_wallet(visit.conn, visit.here.id, Fields(body), now=visit.now)
+    wanted = read_changed_wallet(visit.conn, wallet, Fields(body), now=visit.now)
     after = change_wallet(visit.conn, wallet, wanted, now=visit.now)
     return _done("changed wallet", after, "saved", body)
 

@@ -19,6 +19,25 @@ def calls(document: dict[str, Any]) -> TracedCalls:
     return calls_in(spans_in(document))
 
 
+@pytest.mark.parametrize(
+    "text", ["[" * 60_000, '{"anthropic": ["usage"]}', '{"anthropic": "usage"}', "1" * 5_000]
+)
+def test_an_attribute_that_is_no_object_keeps_no_span_from_counting(text: str) -> None:
+    for name in ("gen_ai.usage.raw", "langfuse.observation.usage_details", "ai.response.providerMetadata"):
+        texts = {
+            "gen_ai.operation.name": "chat",
+            "gen_ai.request.model": "gpt-4o",
+            "gen_ai.provider.name": "openai",
+        }
+        attributes = [
+            {"key": key, "value": {"stringValue": value}} for key, value in {**texts, name: text}.items()
+        ]
+        attributes.append({"key": "gen_ai.usage.input_tokens", "value": {"intValue": "5"}})
+        span = {"traceId": "a" * 32, "spanId": "b" * 16, "name": "chat", "attributes": attributes}
+        found = calls({"resourceSpans": [{"scopeSpans": [{"scope": {"name": "x"}, "spans": [span]}]}]})
+        assert len(found.usages) == 1, name
+
+
 @pytest.mark.parametrize("case", CASES, ids=[case["name"] for case in CASES])
 def test_the_spans_that_count(case: dict[str, Any]) -> None:
     for document in case["given"].get("requests", [case["given"]]):

@@ -72,7 +72,10 @@ class SubscriptionEntitlement(Answer, kw_only=True):
     name: FeatureName
     description: FeatureDescription
     privileges: Annotated[list[SubscriptionPrivilege], says("Privileges that have a value.")]
-    overrides: Annotated[Mapping[str, Value], says("The values of the subscription's own.")]
+    overrides: Annotated[
+        Mapping[str, Value],
+        says("The values of the subscription's own. A change of plan begins without them."),
+    ]
 
 
 class PrivilegeConfigInput(Input):

@@ -27,7 +27,7 @@ from permille.api.objects.tax import InvoiceAppliedTax
 from permille.api.objects.threshold import AppliedUsageThreshold
 from permille.core.invoice.credit import CreditKind
 
-STATUSES = ("draft", "finalized", "voided")
+STATUSES = ("draft", "finalized", "voided", "closed")
 PAYMENT_STATUSES = ("pending", "succeeded", "failed")
 
 
@@ -52,7 +52,14 @@ class Invoice(Answer):
     payment_due_date: Annotated[date, says("Day by which it is to be paid.")]
     net_payment_term: Annotated[int, says("Days between the two.")]
     invoice_type: Annotated[str, says("Kind of invoice.", example="subscription")]
-    status: Annotated[str, one_of(*STATUSES, says="Whether it is final.")]
+    status: Annotated[
+        str,
+        one_of(
+            *STATUSES,
+            says="Whether it is final. A draft for nothing, of which its customer wants no invoice, is `closed` by its"
+            " finalization, and is not shown again.",
+        ),
+    ]
     waits_for_price: Annotated[bool, says("Whether a draft has usage that has no price yet.")]
     payment_status: Annotated[str, one_of(*PAYMENT_STATUSES, says="Whether it is paid.")]
     payment_dispute_lost_at: Annotated[str | None, instant_of("When a dispute about its payment was lost.")]

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
+from permille.core.bounds import PLAN_PRICES_KEPT_MAX, PLAN_PRICES_MAX
 from permille.core.contract.commitment import MinimumCommitment
 from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.contract.threshold import UsageThreshold
@@ -126,6 +127,22 @@ class Plan(Record, kw_only=True):
 def sold_plan_id(plan: Plan) -> UUID:
     """The plan that is in the catalogue: of a copy for one subscription, what it is a copy of."""
     return plan.parent_id or plan.id
+
+
+def is_too_large(plan: Plan, before: Plan | None = None) -> bool:
+    """Whether the plan has more prices than it may, and more than it had before."""
+    own, kept = _sizes(plan)
+    known_own, known_kept = _sizes(before) if before is not None else (0, 0)
+    return own > max(PLAN_PRICES_MAX, known_own) or kept > max(PLAN_PRICES_KEPT_MAX, known_kept)
+
+
+def _sizes(plan: Plan) -> tuple[int, int]:
+    """Charges and filters of the plan, without and with those of its earlier and later prices."""
+    own, *others = [
+        sum(1 + len(charge.filters) for charge in charges)
+        for charges in (plan.charges, *(version.charges for version in plan.price_versions))
+    ]
+    return own, own + sum(others)
 
 
 def filter_name(entry: PlanFilter) -> str:

@@ -14,6 +14,7 @@ from psycopg import Connection
 from permille.clock import system_now
 from permille.core.customer import BillingEntity, Customer
 from permille.core.invoice.draft import InvoiceStatus
+from permille.core.invoice.payment import PaymentStatus
 from permille.core.mail import MailKind, address
 from permille.core.record import Record, replace
 from permille.out.documents import Printer, file_name
@@ -250,7 +251,9 @@ def _printer(
 
 
 def _is_unpaid(invoice: StoredInvoice) -> bool:
-    return invoice.status is InvoiceStatus.FINALIZED and invoice.due_amount_cents > 0
+    """What somebody has marked as paid, without a payment, is not asked for either."""
+    is_paid = invoice.payment_status == PaymentStatus.SUCCEEDED or invoice.due_amount_cents <= 0
+    return invoice.status is InvoiceStatus.FINALIZED and not is_paid
 
 
 def _invoice_pdf(printer: Printer, invoice: StoredInvoice, document: InvoiceDocument) -> Attachment:

@@ -12,10 +12,11 @@ from psycopg import Connection
 from permille.core.customer import BillingEntity
 from permille.core.errors import Invalid
 from permille.core.invoice.numbering import is_numbered_by_itself
-from permille.store import billing_entities, dunning, invoices, subscriptions
-from permille.usecases import subscriptions as lifecycle
+from permille.store import billing_entities, customers, dunning, invoices, subscriptions
+from permille.usecases import subscriptions as lifecycle, wallet_rules
 from permille.usecases.by_code import ByCode
 from permille.usecases.catalogue import eu_taxes
+from permille.usecases.invoices import drafts
 from permille.usecases.price_change import taxes_changed
 
 by_code = ByCode("billing_entity", billing_entities.by_code).one
@@ -56,8 +57,10 @@ def change(
         billing_entities.count_on(conn, after.id)
     if after.timezone != before.timezone:
         lifecycle.reschedule(conn, subscriptions.living_of_billing_entity(conn, after.id), now=now)
+        moved = customers.of_timezone(conn, after.id)
+        wallet_rules.move(conn, moved, before=before.timezone, after=after.timezone, now=now)
     if after.draft_terms != before.draft_terms:
-        invoices.date_drafts_of_entity(conn, after.id, now=now)
+        drafts.date_again(conn, invoices.dated_drafts_of_entity(conn, after.id), now=now)
     if after.dunning_campaign_id != before.dunning_campaign_id:
         dunning.restart(conn, dunning.customers_of_entity(conn, after.id), now=now)
     if after.taxes != before.taxes:

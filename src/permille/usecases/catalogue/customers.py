@@ -23,7 +23,7 @@ from permille.store import (
     wallets,
     webhooks,
 )
-from permille.usecases import coupons, subscriptions as lifecycle
+from permille.usecases import coupons, subscriptions as lifecycle, wallet_rules
 from permille.usecases.catalogue import eu_taxes
 from permille.usecases.invoices import drafts
 from permille.usecases.price_change import taxes_changed
@@ -95,13 +95,15 @@ def change(conn: Connection[Any], before: Customer, *, columns: Mapping[str, Any
     customers.update(conn, customer_id=before.id, columns=columns, now=now)
     changed = customers.by_ids(conn, [before.id])[before.id]
     after = eu_taxes.follow_customer(conn, before, changed, columns=columns, now=now)
-    if after.applicable_timezone != before.applicable_timezone:
+    here, there = before.applicable_timezone, after.applicable_timezone
+    if there != here:
         lifecycle.reschedule(conn, subscriptions.living_of_customer(conn, after.id), now=now)
+        wallet_rules.move(conn, [after.id], before=here, after=there, now=now)
     own, theirs = before.billing_entity, after.billing_entity
     if theirs.id != own.id:
         invoices.move_drafts(conn, after.id, own.id, theirs.id)
-    if after.draft_terms != before.draft_terms:
-        invoices.date_drafts_of_customer(conn, after.id, now=now)
+    if theirs.id != own.id or after.own_draft_terms != before.own_draft_terms:
+        drafts.date_again(conn, invoices.dated_drafts_of_customer(conn, after.id), now=now)
     if _dunning_of(after) != _dunning_of(before):
         dunning.restart(conn, [after.id], now=now)
     if (after.taxes, after.billing_entity.taxes) != (before.taxes, before.billing_entity.taxes):

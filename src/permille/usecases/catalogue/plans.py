@@ -12,7 +12,7 @@ from psycopg import Connection
 
 from permille.core.contract.fixed_charge import FixedCharge
 from permille.core.contract.override import cascade
-from permille.core.contract.plan import Charge, Plan
+from permille.core.contract.plan import Charge, Plan, is_too_large
 from permille.core.contract.price_versions import (
     PriceChange,
     cancel_change,
@@ -80,7 +80,9 @@ def blank(conn: Connection[Any], organization_id: UUID, *, now: datetime) -> Pla
 
 
 def add(conn: Connection[Any], plan: Plan) -> None:
-    """Raises Invalid when the code is taken."""
+    """Raises Invalid when the code is taken, and for a plan that is too large."""
+    if is_too_large(plan):
+        raise Invalid({"charges": ["too_many_prices"]})
     if not plans.add(conn, plan):
         raise Invalid({"code": ["value_already_exist"]})
     meter(conn, plan.organization_id, plan.charges)
@@ -227,13 +229,16 @@ def cancel_scheduled(
 def edited(before: Plan, after: Plan, *, since: datetime | None, now: datetime) -> Plan:
     """The plan as the edit leaves it, not stored.
 
-    Raises Invalid for what cannot change from an instant on, and for codes that two charges would have at some time.
+    Raises Invalid for what cannot change from an instant on, for codes that two charges would have at some time, and for a
+    plan that grows too large.
     """
     if since is not None and (names := unschedulable(before, after)):
         raise Invalid({name: ["cannot_be_scheduled"] for name in names})
     found = edit_prices(before, after, since=since, now=now, version_id=new_id(now))
     if has_equal_codes(found, now):
         raise Invalid({"code": ["value_already_exist"]})
+    if is_too_large(found, before):
+        raise Invalid({"charges": ["too_many_prices"]})
     return found
 
 

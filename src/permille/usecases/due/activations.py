@@ -10,17 +10,26 @@ from psycopg import Connection
 
 from permille.core.contract.activation import RuleStatus
 from permille.store import activation_rules
-from permille.usecases import subscriptions
+from permille.store.subscriptions import by_ids as rows_by_ids
+from permille.usecases import holds, subscriptions
 from permille.usecases.due.kind import DueKind
 
 
 def _expire(
     conn: Connection[Any], organization_id: UUID, *, at: datetime, limit: int, wait: bool, now: datetime
 ) -> int:
-    del now
     rules = activation_rules.claim_expired(conn, organization_id, until=at, limit=limit, wait=wait)
-    subscriptions.give_up(conn, rules, RuleStatus.EXPIRED, now=at)
-    return len(rules)
+    waiting = rows_by_ids(conn, {rule.subscription_id for rule in rules})
+    return holds.do_due(
+        conn,
+        organization_id,
+        rules,
+        lambda some: subscriptions.give_up(conn, some, RuleStatus.EXPIRED, now=at),
+        customer_of=lambda rule: waiting[rule.subscription_id].customer_id,
+        named=lambda rule: {"external_subscription_id": waiting[rule.subscription_id].external_id},
+        at=at,
+        now=now,
+    )
 
 
 ACTIVATIONS = DueKind(

@@ -16,8 +16,7 @@ from permille.usecases.due.kind import DueKind
 def _ask(
     conn: Connection[Any], organization_id: UUID, *, at: datetime, limit: int, wait: bool, now: datetime
 ) -> int:
-    del now
-    return dunning.run_due(conn, organization_id, at=at, limit=limit, wait=wait)
+    return dunning.run_due(conn, organization_id, at=at, limit=limit, wait=wait, now=now)
 
 
 DUNNING = DueKind(

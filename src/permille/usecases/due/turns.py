@@ -25,19 +25,16 @@ def kind_of(
         conn: Connection[Any], organization_id: UUID, *, at: datetime, limit: int, wait: bool, now: datetime
     ) -> int:
         rows = due.claim(conn, organization_id, instant, until=at, limit=limit, wait=wait)
-        if rows:
-            failures = holds.do_apart(
-                conn, rows, lambda some: do(conn, some, at), customer_of=lambda row: row.customer_id
-            )
-            holds.hold(
-                conn,
-                organization_id,
-                failures,
-                due_at=lambda _: at,
-                named=lambda row: {"external_subscription_id": row.external_id},
-                now=now,
-            )
-        return len(rows)
+        return holds.do_due(
+            conn,
+            organization_id,
+            rows,
+            lambda some: do(conn, some, at),
+            customer_of=lambda row: row.customer_id,
+            named=lambda row: {"external_subscription_id": row.external_id},
+            at=at,
+            now=now,
+        )
 
     return DueKind(
         first=lambda conn, organization_id, until: due.first_of_subscriptions(

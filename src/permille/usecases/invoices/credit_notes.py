@@ -46,7 +46,7 @@ from permille.store import (
 from permille.store.credit_notes import NewCreditNote
 from permille.store.fees import StoredFee
 from permille.store.invoices import StoredInvoice
-from permille.usecases import payment_requests
+from permille.usecases import dunning, payment_requests
 from permille.usecases.invoices.billed import billed_invoices, credited_fee
 from permille.usecases.mail import mail_new
 
@@ -75,7 +75,9 @@ def issue(conn: Connection[Any], notes: Sequence[NewCreditNote]) -> list[UUID]:
     if settled:
         payments.set_invoice_statuses(conn, settled, PaymentStatus.SUCCEEDED, now=at)
         webhooks.enqueue_of(conn, "invoice.payment_status_updated", organization_id, settled, now=at)
-        payment_requests.settle(conn, list(invoices.invoices_by_ids(conn, settled).values()), at)
+        paid = list(invoices.invoices_by_ids(conn, settled).values())
+        payment_requests.settle(conn, paid, at)
+        dunning.reset(conn, paid, at)
     webhooks.enqueue_of(conn, "credit_note.created", organization_id, added, now=at)
     mail_new(conn, organization_id, MailKind.CREDIT_NOTE, added, now=at)
     return added
@@ -90,6 +92,18 @@ def give_up(conn: Connection[Any], invoice_id: UUID, cents: int, *, now: datetim
             cents -= part
     if given_up:
         credit_notes.give_up(conn, given_up, now=now)
+
+
+def give_back(conn: Connection[Any], invoice_ids: Collection[UUID], now: datetime) -> None:
+    """Give notes back what they have paid of these invoices, which will never be paid; set-based.
+
+    Credit beyond what its own invoice was paid with is given up, as a void gives up what is not spent then, unless the
+    invoice was made again: what its notes had given comes back of that one, without what was spent.
+    """
+    given_up = credit_notes.give_back(conn, invoice_ids, now)
+    voided = invoices.invoices_by_ids(conn, given_up).values() if given_up else ()
+    for invoice_id, billed in billed_invoices(conn, voided).items() if voided else ():
+        give_up(conn, invoice_id, -billed.kept_cents - given_up[invoice_id], now=now)
 
 
 def unused_credits(

@@ -16,17 +16,19 @@ from psycopg import Connection
 
 from permille.core.contract.subscription import Subscription, as_unbilled
 from permille.core.contract.timeline import BillingPeriods
+from permille.core.customer import Customer
 from permille.core.errors import Unpriced
 from permille.core.invoice.billing import BillingRequest, InvoicingReason, SubscriptionBilling, in_order
 from permille.core.invoice.draft import InvoiceDates, InvoiceDraft, InvoiceStatus, changed
 from permille.core.invoice.facts import Facts
 from permille.core.invoice.kinds import make
+from permille.core.invoice.steps.dates import dates_by_terms
 from permille.core.mail import MailKind
 from permille.core.period import Period
 from permille.core.record import Record, replace
 from permille.events.engine import event_log, usage
 from permille.store import billing_entities, customers, fees as fee_store, invoices, subscriptions, wallets
-from permille.store.invoices import DueDraft, InvoiceSubscription, StoredInvoice
+from permille.store.invoices import DatedDraft, DueDraft, InvoiceSubscription, StoredInvoice
 from permille.usecases import holds
 from permille.usecases.invoices import balances
 from permille.usecases.invoices.credit_notes import credit_unused
@@ -34,6 +36,8 @@ from permille.usecases.invoices.excess import credit_excess, has_excess
 from permille.usecases.invoices.facts import Contracts, draft_of, load_contracts, load_facts
 from permille.usecases.invoices.save import queue_webhooks, with_numbers
 from permille.usecases.mail import mail_new
+
+DATED_AT_ONCE = 1_000
 
 
 def refresh(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
@@ -135,6 +139,31 @@ def _ended_with_note(draft: InvoiceDraft) -> Iterator[Subscription]:
         row = billing.subscription
         if row.status == "terminated" and row.on_termination_credit_note not in (None, "skip"):
             yield row
+
+
+def date_again(conn: Connection[Any], found: Sequence[DatedDraft], *, now: datetime) -> None:
+    """Date drafts by the terms that their customers have now: final so many days after they were billed, now at the earliest."""
+    for start in range(0, len(found), DATED_AT_ONCE):
+        some = found[start : start + DATED_AT_ONCE]
+        entities = billing_entities.by_ids(conn, {draft.billing_entity_id for draft in some})
+        payers = customers.by_ids(conn, {draft.customer_id for draft in some})
+        invoices.set_draft_dates(
+            conn,
+            {
+                draft.id: _dated(
+                    draft, payers[draft.customer_id].billed_by(entities[draft.billing_entity_id]), now
+                )
+                for draft in some
+            },
+        )
+
+
+def _dated(draft: DatedDraft, customer: Customer, now: datetime) -> InvoiceDates:
+    dates = dates_by_terms(customer, draft.billed_at, timezone=draft.timezone, recurring=draft.recurring)
+    if dates.expected_finalization_date == draft.expected_finalization_date:
+        return replace(dates, finalizes_at=draft.finalizes_at)
+    assert dates.finalizes_at is not None, "a draft becomes final"
+    return replace(dates, finalizes_at=max(dates.finalizes_at, now))
 
 
 def _rounds(

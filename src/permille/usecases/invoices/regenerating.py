@@ -117,8 +117,9 @@ def regenerate(
         raise Unbillable(reason)
     save(conn, made)
     again = invoices.invoices_by_ids(conn, [draft.id])[draft.id]
-    credit_again(conn, voided, stored, again, now=now)
-    return invoices.invoices_by_ids(conn, [draft.id])[draft.id]
+    if credit_again(conn, voided, stored, again, now=now):
+        again = invoices.invoices_by_ids(conn, [draft.id])[draft.id]
+    return again
 
 
 def _payer(conn: Connection[Any], voided: StoredInvoice) -> Customer:

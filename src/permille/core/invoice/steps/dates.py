@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime, timedelta
 from functools import lru_cache
 
+from permille.core.customer import Customer
 from permille.core.invoice.draft import InvoiceDates, InvoiceDraft, InvoiceKind, InvoiceStatus, changed
 from permille.core.invoice.facts import Facts
 from permille.core.period import local_date, midnight
@@ -18,7 +19,7 @@ def dates(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
     term = draft.customer.applicable_net_payment_term
     if draft.dates is None:
         retry_at = draft.at if draft.waits_for_price else None
-        return changed(draft, dates=_new_dates(draft, term), price_retry_at=retry_at)
+        return changed(draft, dates=_new_dates(draft), price_retry_at=retry_at)
     if draft.status is InvoiceStatus.DRAFT:
         return changed(draft, dates=replace(draft.dates, net_payment_term=term))
     keeps_anchor = draft.customer.applicable_issuing_date_adjustment == "keep_anchor"
@@ -36,18 +37,36 @@ def dates(draft: InvoiceDraft, _facts: Facts) -> InvoiceDraft:
     )
 
 
-def _new_dates(draft: InvoiceDraft, term: int) -> InvoiceDates:
-    customer = draft.customer
-    grace = customer.applicable_invoice_grace_period if draft.kind is InvoiceKind.SUBSCRIPTION else 0
-    return _dates_of(
+def _new_dates(draft: InvoiceDraft) -> InvoiceDates:
+    return dates_by_terms(
+        draft.customer,
         draft.at,
         timezone=draft.timezone,
         recurring=draft.is_recurring,
-        grace_period_days=grace,
+        has_grace_period=draft.kind is InvoiceKind.SUBSCRIPTION,
+        is_draft=draft.status is InvoiceStatus.DRAFT,
+    )
+
+
+def dates_by_terms(
+    customer: Customer,
+    at: datetime,
+    *,
+    timezone: str,
+    recurring: bool,
+    has_grace_period: bool = True,
+    is_draft: bool = True,
+) -> InvoiceDates:
+    """The dates of an invoice that was due at `at`, by the terms that its customer has now."""
+    return _dates_of(
+        at,
+        timezone=timezone,
+        recurring=recurring,
+        grace_period_days=customer.applicable_invoice_grace_period if has_grace_period else 0,
         anchor=customer.applicable_issuing_date_anchor,
         adjustment=customer.applicable_issuing_date_adjustment,
-        term=term,
-        is_draft=draft.status is InvoiceStatus.DRAFT,
+        term=customer.applicable_net_payment_term,
+        is_draft=is_draft,
     )
 
 

@@ -18,6 +18,7 @@ from permille.core.llm.catalogue.prices import (
     ModelPrices,
     PriceWindow,
     ProviderPrices,
+    bounded,
     minute_of_day,
 )
 from permille.core.llm.catalogue.rows import (
@@ -38,6 +39,13 @@ from permille.core.llm.catalogue.rows import (
 from permille.core.record import Record
 
 SOURCE = "genai-prices"
+
+STRETCH_WORK_MAX = 100_000
+"""Sets of a file's models that are looked at, each for each stretch of time: a model with ten is a hundred."""
+ROWS_MAX = 10_000
+"""Prices of a model."""
+STEPS_MAX = 20
+"""Steps that a price may have by the length of the context."""
 
 _TOKENS = {
     "input": "input",
@@ -115,9 +123,17 @@ def read_catalogue(document: Any, *, label: str) -> Catalogue:
     if not isinstance(document, list):
         raise UnreadablePricesError("the file is no list of providers")
     try:
-        return Catalogue(label, tuple(map(_provider, document)), _unread(document))
+        if sum(_work(model) for provider in document for model in provider["models"]) > STRETCH_WORK_MAX:
+            raise UnreadablePricesError("the file has too many prices by date")
+        return bounded(Catalogue(label, tuple(map(_provider, document)), _unread(document)))
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         raise UnreadablePricesError(f"a provider of the file cannot be read: {error}") from error
+
+
+def _work(given: Any) -> int:
+    sets = given["prices"]
+    number = (len(sets) if isinstance(sets, list) else 1) + len(given.get("price_variants") or ())
+    return number * number if number > 1 else 0
 
 
 def _provider(given: Any) -> ProviderPrices:
@@ -143,6 +159,8 @@ def _model(given: Any) -> ModelPrices:
             rows += _rows(_active(sets, stretch.from_, in_window=False), OFF_PEAK, stretch)
         for tier, contexts in TIERS.items():
             rows += _rows(_overrides(variants, stretch.from_, contexts), tier, stretch)
+        if len(rows) > ROWS_MAX:
+            raise UnreadablePricesError(f"a model has more than {ROWS_MAX} prices")
     since = date.min if given.get("deprecated") is True else None
     return ModelPrices(str(given["id"]), read_rule(given["match"]), joined(rows), windows, since)
 
@@ -206,6 +224,8 @@ def _by_context(value: Any) -> Iterator[tuple[int, Decimal]]:
     if not isinstance(value, Mapping):
         yield 0, _amount(value)
         return
+    if len(value["tiers"]) > STEPS_MAX:
+        raise UnreadablePricesError(f"a price has more than {STEPS_MAX} steps")
     yield 0, _amount(value["base"])
     for step in value["tiers"]:
         yield context_class(int(step["start"])), _amount(step["price"])

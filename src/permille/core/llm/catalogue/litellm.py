@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from permille.core.instants import parse_day
 from permille.core.llm.catalogue.match import any_of, equals
-from permille.core.llm.catalogue.prices import Catalogue, ModelPrices, ProviderPrices
+from permille.core.llm.catalogue.prices import Catalogue, ModelPrices, ProviderPrices, bounded
 from permille.core.llm.catalogue.rows import (
     CONTEXTS,
     NO_REGION,
@@ -338,7 +338,7 @@ def read_catalogue(document: Any, *, label: str) -> Catalogue:
         )
         for provider, named in sorted(by_provider.items())
     ]
-    return Catalogue(label, tuple(providers), reader.unread)
+    return bounded(Catalogue(label, tuple(providers), reader.unread))
 
 
 def _models(reader: _Reader, provider: str, named: Mapping[str, list[_Read]]) -> Iterator[ModelPrices]:

@@ -23,6 +23,7 @@ from permille.core.llm.catalogue.rows import (
     Conditions,
     Measure,
     PriceRow,
+    UnreadablePricesError,
     UnreadPrices,
 )
 from permille.core.llm.parts import CallType, MeasureType
@@ -39,6 +40,11 @@ PARENTS: Mapping[str, str] = {
 
 _COMPACT_DATE = re.compile(r"-(20\d{2})(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])(?=-|:|$)")
 _NAMES_REMEMBERED = 4096
+
+MODELS_MAX = 20_000
+ROWS_MAX = 200_000
+RULES_WORK_MAX = 1_000_000
+"""What looking a name up may take, in ways of a regular expression: 20 milliseconds or so."""
 
 
 class PriceWindow(NamedTuple):
@@ -263,6 +269,18 @@ class Catalogue:
         """Whether a model is said to be no longer offered on a UTC date."""
         model = self.model(provider, name)
         return model is not None and model.deprecated_from is not None and model.deprecated_from <= on
+
+
+def bounded(catalogue: Catalogue) -> Catalogue:
+    """The catalogue, unless it is too large or looking a name up in it may take long. Raises UnreadablePricesError."""
+    models = [model for provider in catalogue.providers for model in provider.models]
+    if len(models) > MODELS_MAX or sum(len(model.rows) for model in models) > ROWS_MAX:
+        raise UnreadablePricesError(f"the file has more than {MODELS_MAX} models or {ROWS_MAX} prices")
+    rules = [rule for each in catalogue.providers for rule in (each.provider_rule, each.model_rule) if rule]
+    rules += [each.models[place].rule for each in catalogue.providers for place in each.ruled]
+    if sum(rule.work for rule in rules) > RULES_WORK_MAX:
+        raise UnreadablePricesError("looking a name up by the file's match rules may take too long")
+    return catalogue
 
 
 def with_long_date(name: str) -> str:

@@ -20,8 +20,8 @@ def counts_of(span: Span) -> dict[str, Any] | None:
         raw = _json(span.attributes.get(name))
         if raw:
             return {"usage": raw, "api": _shape(raw)}
-    anthropic = _json(span.attributes.get(_METADATA)).get("anthropic") or {}
-    if isinstance(anthropic.get("usage"), dict):
+    anthropic = _json(span.attributes.get(_METADATA)).get("anthropic")
+    if isinstance(anthropic, dict) and isinstance(anthropic.get("usage"), dict):
         return {"usage": anthropic["usage"], "api": "anthropic"}
     summary = _summary(span)
     return {"usage": summary, "api": "otel"} if summary else None
@@ -154,6 +154,6 @@ def _json(value: Any) -> dict[str, Any]:
         return value if isinstance(value, dict) else {}
     try:
         content = json.loads(value)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
