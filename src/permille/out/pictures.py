@@ -44,7 +44,9 @@ def _png(body: bytes) -> Logo:
     try:
         with _READING, Image.open(BytesIO(body), formats=FORMATS) as picture:
             if picture.width * picture.height > POINTS_MAX:
-                raise UnusablePicture(f"The picture has {picture.width} x {picture.height} points: use fewer, like 1200 x 1200.")
+                raise UnusablePicture(
+                    f"The picture has {picture.width} x {picture.height} points: use fewer, like 1200 x 1200."
+                )
             picture.thumbnail((SIDE_MAX, SIDE_MAX))
             ImageOps.exif_transpose(picture).convert("RGBA").save(out, "PNG")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
