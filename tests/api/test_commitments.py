@@ -69,6 +69,22 @@ def test_a_plan_of_a_subscriptions_own_has_the_commitment_that_its_overrides_say
     assert kept["minimum_commitment"]["amount_cents"] == 5_000, "and what was agreed stays"
 
 
+@pytest.mark.parametrize(("in_advance", "due"), [(True, [None, 8_000]), (False, [8_000, 8_000])])
+def test_a_start_in_the_past_commits_in_advance_from_its_first_fee_on(
+    api: Api, in_advance: bool, due: list[int | None]
+) -> None:
+    """The first invoice is of a period for which no fee in advance was billed; in arrears that fee is on it."""
+    api.plan(amount_cents=2_000, pay_in_advance=in_advance, minimum_commitment={"amount_cents": 10_000})
+    api.customer()
+    api.subscribe(subscription_at="2022-02-28T00:00:00Z")
+    found: list[int | None] = []
+    for month in (4, 5):
+        move(api, 2024, month, 2)
+        own = fees(api, invoices(api)[0])
+        found.append(own[0]["amount_cents"] if own else None)
+    assert found == due
+
+
 def test_a_draft_that_is_priced_again_bills_it_once(api: Api) -> None:
     """27 of March's 31 days: 8,710 of 10,000, less 2,700 of 3,100 for the plan."""
     api.plan(amount_cents=3_100, minimum_commitment={"amount_cents": 10_000})

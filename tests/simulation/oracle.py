@@ -1510,6 +1510,9 @@ class Oracle:
             return
         if row.plan["advance"] and row.trial_end is not None and row.trial_end >= days.opens(after, row.zone):
             return  # it was all trial
+        is_past = row.day(row.started) < row.day(row.created)
+        if row.plan["advance"] and is_past and first < row.day(row.created):
+            return  # its fee was not billed either
         begin = max(first, row.day(row.started))
         until = today + timedelta(days=1) if is_cut else after
         committed = rounded(Fraction(agreed * (until - begin).days, (after - first).days))

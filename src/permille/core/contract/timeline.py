@@ -203,6 +203,12 @@ def trial_end(facts: SubscriptionFacts) -> datetime | None:
     return since + timedelta(microseconds=int(facts.trial_period * 86_400_000_000))
 
 
+def is_backdated(facts: SubscriptionFacts) -> bool:
+    """Whether it started on a day before the one on which it was entered."""
+    started_at = facts.started_at or facts.created_at
+    return local_date(started_at, facts.timezone) < local_date(facts.created_at, facts.timezone)
+
+
 def _fee_due(facts: SubscriptionFacts, started_at: datetime, at: datetime) -> _Due | None:
     ended = _is_ended(facts, at)
     if facts.pay_in_advance:
@@ -220,8 +226,7 @@ def _charges_due(facts: SubscriptionFacts, started_at: datetime, at: datetime) -
     due = _elapsed(facts, started_at, at, interval, facts.charges_billed_until)
     if due is None:
         return None
-    is_backdated = local_date(started_at, facts.timezone) < local_date(facts.created_at, facts.timezone)
-    first = max(due.whole.from_, started_at) if is_backdated else started_at
+    first = max(due.whole.from_, started_at) if is_backdated(facts) else started_at
     begin = facts.charges_billed_until or first
     return _Due(
         whole=due.whole,

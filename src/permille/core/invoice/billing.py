@@ -17,6 +17,7 @@ from permille.core.contract.subscription import Subscription, facts_of
 from permille.core.contract.timeline import (
     InvoicePlan,
     SubscriptionFacts,
+    is_backdated,
     next_billing_at,
     plan_invoice,
     trial_end,
@@ -170,7 +171,7 @@ class SubscriptionBilling(Record, kw_only=True):
     def committed_period(self) -> CommittedPeriod | None:
         """The period of the plan that ends with the usage and fixed charges that are billed; None where none does.
 
-        A plan that is paid in advance commits to nothing for a period that was all trial.
+        A plan that is paid in advance commits to nothing for a period that was all trial, or before it was entered.
         """
         usage, facts = self.usage_period or self.planned.periods.fixed_charges, self.facts
         if usage is None:
@@ -185,6 +186,9 @@ class SubscriptionBilling(Record, kw_only=True):
         ends, free_until = whole.to, trial_end(facts) if facts.pay_in_advance else None
         if free_until is not None and free_until >= whole.to:
             return None
+        entered = start_of_day(facts.created_at, facts.timezone)
+        if facts.pay_in_advance and is_backdated(facts) and whole.from_ < entered:
+            return None  # the fee of that period isn't billed either
         if facts.terminated_at is not None and facts.terminated_at <= self.at:
             ends = min(facts.terminated_at + INSTANT, whole.to)
         elif whole.to - usage.to > _CLOCKS_DIFFER:
