@@ -170,6 +170,14 @@ def test_headers_a_little_too_large_get_431_and_those_that_fit_do_not(port: int)
     assert status(asked(port, b"\r\n".join([*lines[:3], *lines[2:]]))) == 431
 
 
+@pytest.mark.parametrize("lines", ["gzip, chunked", "identity, chunked"])
+def test_a_packed_body_is_not_taken_for_a_plain_one(port: int, lines: str) -> None:
+    head = f"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: {lines}\r\n\r\n".encode()
+    refused = asked(port, head + b"1\r\nx\r\n0\r\n\r\n")
+    assert status(refused) == 501
+    assert b'"code":"unknown_transfer_encoding"' in refused
+
+
 def test_endless_trailers_and_extensions_of_chunks_are_refused(port: int) -> None:
     head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"
     for endless in (

@@ -12,7 +12,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from PIL import Image
+from PIL import ExifTags, Image
 from psycopg_pool import ConnectionPool
 from pypdf import PdfReader
 
@@ -340,7 +340,16 @@ def test_what_is_no_harmless_picture_is_refused(name: str) -> None:
 
 def test_a_picture_of_too_many_points_is_refused() -> None:
     with pytest.raises(UnusablePicture):
-        printable(picture("GIF", (6_000, 5_000)))
+        printable(picture("GIF", (3_000, 3_001)))
+
+
+def test_a_photo_on_its_side_is_turned() -> None:
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    out = BytesIO()
+    Image.new("RGB", (3_000, 300), "navy").save(out, "JPEG", exif=turned)
+    with Image.open(BytesIO(printable(out.getvalue()).content)) as made:
+        assert made.size == (120, 1_200)
 
 
 def test_an_svg_that_is_slow_to_set_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -256,7 +256,7 @@ class GuardedProtocol(HttpToolsProtocol):
         if self.problem is None and len(self.headers) > HEAD_LINES_MAX:
             self.problem = (431, "headers_too_large")
         if self.problem is None:
-            self.problem = self._problem_of_host()
+            self.problem = self._problem_of_host() or self._problem_of_coding()
         if self.problem is None and len(self.pipeline) >= PIPELINED_MAX:
             self.problem = (429, "too_many_requests")
         if self.problem is None:
@@ -274,6 +274,12 @@ class GuardedProtocol(HttpToolsProtocol):
             is_probe = self.url.partition(b"?")[0] in PROBES
             return None if is_probe else (421, "unknown_host")
         return None
+
+    def _problem_of_coding(self) -> tuple[int, str] | None:
+        """A body is never unpacked here: RFC 9112 section 6.1."""
+        codings = b",".join(value for name, value in self.headers if name == b"transfer-encoding")
+        is_known = not codings or codings.strip().lower() == b"chunked"
+        return None if is_known else (501, "unknown_transfer_encoding")
 
     def on_body(self, body: bytes) -> None:
         self.framing_bytes = 0

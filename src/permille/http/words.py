@@ -172,6 +172,7 @@ WORDS = {
     "request_too_slow": "The request didn't arrive in time: send it again.",
     "too_many_connections": "There are too many connections: close some, or wait, then send it again.",
     "not_http": "This isn't HTTP/1.1.",
+    "unknown_transfer_encoding": "Send the body as it is, or in chunks: Transfer-Encoding can only be chunked.",
     "several_hosts": "Send one Host header.",
     "unknown_host": "The Host header names another server: see PERMILLE_ALLOWED_HOSTS.",
     "too_many_bytes": "Too much is being sent at once: wait for some of it to be answered, then send it again.",

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from datetime import date
 from io import BytesIO
+from threading import Lock
 from xml.etree import ElementTree as ET
 
 from permille.out.pdf.document import Logo
 from permille.out.pdf.typesetting import UnableToTypeset, typeset
 
 FORMATS = ("PNG", "JPEG", "GIF", "WEBP")
-POINTS_MAX = 25_000_000
+POINTS_MAX = 9_000_000
+"""Read one picture at a time: that takes up to 160 MB."""
 SIDE_MAX = 1_200
 TRIAL_SECONDS_MAX = 3
+_READING = Lock()
 _INSIDE = ("#", "data:image/png", "data:image/jpeg")
 _TRIAL_DATE = date(2000, 1, 1)
 
@@ -39,12 +42,13 @@ def _png(body: bytes) -> Logo:
 
     out = BytesIO()
     try:
-        with Image.open(BytesIO(body), formats=FORMATS) as picture:
+        with _READING, Image.open(BytesIO(body), formats=FORMATS) as picture:
             if picture.width * picture.height > POINTS_MAX:
-                raise UnusablePicture(f"The picture has {picture.width} x {picture.height} points: too many.")
-            upright = ImageOps.exif_transpose(picture)
-            upright.thumbnail((SIDE_MAX, SIDE_MAX))
-            upright.convert("RGBA").save(out, "PNG")
+                raise UnusablePicture(
+                    f"The picture has {picture.width} x {picture.height} points: use fewer, like 1200 x 1200."
+                )
+            picture.thumbnail((SIDE_MAX, SIDE_MAX))
+            ImageOps.exif_transpose(picture).convert("RGBA").save(out, "PNG")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UnusablePicture("It is no picture: use PNG, JPEG, GIF, WebP or SVG.") from error
     return Logo(content=out.getvalue(), media_type="image/png")

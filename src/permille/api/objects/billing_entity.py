@@ -134,10 +134,9 @@ class BillingSettings(Input):
     subscription_invoice_issuing_date_adjustment: IssuingAdjustment
 
 
-class BillingEntityUpdate(Input):
-    """Settings of a billing entity. Null changes nothing where there is a default."""
+class EntitySettings(Input):
+    """Settings of a billing entity that are an organization's too. Null changes nothing where there is a default."""
 
-    name: Name
     default_currency: Currency
     document_numbering: Annotated[
         str,
@@ -169,6 +168,12 @@ class BillingEntityUpdate(Input):
     timezone: Timezone
     email_settings: EmailSettings
     eu_tax_management: EuTaxes
+
+
+class BillingEntityUpdate(EntitySettings):
+    """Settings of a billing entity. Null changes nothing where there is a default."""
+
+    name: Name
     tax_codes: Annotated[list[str], says("Codes of the taxes of its customers who have none of their own.")]
     invoice_custom_section_codes: SectionCodes
     dunning_campaign_code: Annotated[

@@ -143,16 +143,17 @@ class TestClock(Answer):
     moving_to: Annotated[str | None, instant_of("Where it is on its way to; null when it stays.")]
 
 
-class OrganizationInput(entity.BillingEntityUpdate):
+class OrganizationInput(entity.EntitySettings):
     """Settings of the organization's default billing entity."""
 
     webhook_url: Annotated[str, says("An address that isn't a webhook endpoint yet becomes one.")]
     auto_approve_prices: AutoApprovesPrices
 
 
-class NewOrganization(entity.BillingEntityUpdate):
+class NewOrganization(entity.EntitySettings):
     """A new organization, with settings of its billing entity."""
 
+    name: Name
     test_mode: Annotated[bool, says("Whether it gets a clock of its own that can be moved.")]
     now: Annotated[str, instant_of("What the test clock shows at first.")]
 
