@@ -20,7 +20,7 @@ import psycopg
 import pytest
 
 from permille.config import CALLS_SOCKET, Config, from_environment
-from permille.embedded.calls import READING, WORKING, Calls, ask_for
+from permille.embedded.calls import READING, READING_BEHIND, WORKING, Calls, ask_for
 from permille.embedded.postgres import dsn_of
 from permille.embedded.process import Forked, fork
 from permille.embedded.supervisor import Program, environment_of_programs, programs
@@ -332,7 +332,7 @@ def test_the_collector_rests_while_programs_are_loaded_and_no_longer() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="programs can be asked for on Linux only")
-def test_one_worker_always_runs_and_the_others_and_the_reader_when_they_are_needed() -> None:
+def test_one_worker_always_runs_and_the_others_and_the_readers_when_they_are_needed() -> None:
     found = {
         each.name: (each.command[3:4], each.command[4:], each.needed_for)
         for each in programs(Config(workers=3))
@@ -340,6 +340,7 @@ def test_one_worker_always_runs_and_the_others_and_the_reader_when_they_are_need
     assert found.pop("serve")[2] is None
     assert found == {
         "read": (("read",), (), READING),
+        "read behind": (("read",), ("--behind",), READING_BEHIND),
         "work 1": (("work",), (), None),
         "work 2": (("work",), ("--until-idle",), WORKING),
         "work 3": (("work",), ("--until-idle",), WORKING),

@@ -34,7 +34,7 @@ from permille.database.connections import (
     is_unavailable,
     open_pool,
 )
-from permille.embedded.calls import READING, ask_for
+from permille.embedded.calls import READING, READING_BEHIND, ask_for
 from permille.events.engine import event_log
 from permille.http.bodies import BodyMemory
 from permille.http.reads import Reader
@@ -129,8 +129,9 @@ class Application:
         await asyncio.to_thread(self.engine.api_log.write, self.engine.pool)
         await asyncio.to_thread(self.engine.recent_usages.write, self.engine.pool)
         self.engine.documents.close()
-        if self.engine.reader is not None:
-            self.engine.reader.close()
+        for reader in (self.engine.reader, self.engine.reader_behind):
+            if reader is not None:
+                reader.close()
         for pool in self.pools:
             pool.close()
 
@@ -274,7 +275,7 @@ def build(config: Config) -> Application:
         )
     limits = limits_of(config)
     pool = open_pool(config.database_url, size=POOL_SIZE, name="permille-serve", limits=limits)
-    reader = os.environ.get(READER_SOCKET)
+    readers = os.environ.get(READER_SOCKET)
     heavy_pool = open_pool(
         config.database_url, size=HEAVY_POOL_SIZE, name="permille-heavy", limits=limits, gives_way=True
     )
@@ -287,7 +288,8 @@ def build(config: Config) -> Application:
         turns=turns,
         documents=Workshop(config.documents_at_once, loads=turns.loads),
         bodies=BodyMemory(config.bodies_mb * 1024**2),
-        reader=None if reader is None else Reader(reader, partial(ask_for, READING)),
+        reader=Reader(readers, partial(ask_for, READING)) if readers else None,
+        reader_behind=Reader(readers, partial(ask_for, READING_BEHIND), is_behind=True) if readers else None,
     )
     intake_pool = open_pool(config.database_url, size=4, name="permille-intake", limits=limits)
     intake = intake_of(

@@ -253,8 +253,8 @@ class Config:
     reader: Annotated[
         Literal["on", "off"],
         Meta(
-            description="Whether heavy reads (usage, analytics, margin, lists of invoices and fees) have a process of their own in "
-            "`permille up`, so that events don't wait for them; `off` saves its memory."
+            description="Whether heavy reads (usage, analytics, margin, lists of invoices, fees and events) have a process of their own in "
+            "`permille up`, and documents another one, so that events don't wait for them; `off` saves their memory."
         ),
     ] = "on"
     audit_days: Annotated[

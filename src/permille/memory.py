@@ -41,5 +41,8 @@ def _pause(change: int) -> None:
 
 
 def quick_turns() -> None:
-    """Let a thread that has something short to do, as the event loop, wait a millisecond for one that reckons, not five."""
-    sys.setswitchinterval(0.001)
+    """Let a thread that has something short to do, as the event loop, wait a fifth of a millisecond for one that reckons, not five.
+
+    It waits so each time that it comes back from the system, and the others take it from there as soon.
+    """
+    sys.setswitchinterval(0.0002)

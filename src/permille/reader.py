@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import psycopg
 
-from permille import logs, request_ids
+from permille import logs, niceness, request_ids
 from permille.api.http import Engine, Reads
 from permille.api.routes import reads_apart
 from permille.app import HEAVY_POOL_SIZE, limits_of
@@ -70,9 +70,10 @@ def accept(listener: socket.socket, engine: Engine, patience: Patience) -> None:
             connection.close()
 
 
-def run(config: Config) -> None:
+def run(config: Config, *, is_behind: bool = False) -> None:
     """Read for the server until SIGTERM or SIGINT, or until no more reads come. Raises UnusableError where no server asks.
 
+    One that `is_behind` makes documents, and reads for those who take most: it gives way to all others.
     A read that it is at as it ends is done by the server.
     """
     name = os.environ.get(READER_SOCKET)
@@ -80,7 +81,10 @@ def run(config: Config) -> None:
         raise UnusableError("`permille up` runs this by itself, for its server.")
     logs.configure(config.log_level, config.log_format)
     leave_root(config)
-    os.nice(NICENESS)
+    if is_behind:
+        niceness.lower(os.getpid())
+    else:
+        os.nice(NICENESS)
     limits = limits_of(config)
     pool = open_pool(config.database_url, size=reads.AT_ONCE, name="permille-read", limits=limits)
     heavy_pool = open_pool(
@@ -88,7 +92,7 @@ def run(config: Config) -> None:
     )
     engine = Engine(config=config, pool=pool, heavy_pool=heavy_pool, key_use=KeyUse(pool))
     with Signals() as signals, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-        listener.bind(reads.address_of(name))
+        listener.bind(reads.address_of(name, is_behind=is_behind))
         listener.listen(2 * reads.AT_ONCE)
         patience = Patience(IDLE_SECONDS)
         threading.Thread(target=accept, args=(listener, engine, patience), daemon=True).start()

@@ -16,8 +16,8 @@ import pytest
 from msgspec.structs import force_setattr
 
 from permille import reader
-from permille.api.http import Engine
-from permille.api.routes import APART, GROUPS
+from permille.api.http import Apart, Engine
+from permille.api.routes import APART, GROUPS, apart
 from permille.busy import Patience
 from permille.clock import system_now
 from permille.core.api_key import Mode
@@ -53,9 +53,12 @@ def read_by(server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[st
         listener.bind(reads.address_of(name))
         listener.listen()
         threading.Thread(target=reader.accept, args=(listener, engine, Patience(60)), daemon=True).start()
-        force_setattr(server.engine, "reader", Noting(name))
+        both = Noting(name)
+        force_setattr(server.engine, "reader", both)
+        force_setattr(server.engine, "reader_behind", both)
         yield done
         force_setattr(server.engine, "reader", None)
+        force_setattr(server.engine, "reader_behind", None)
         listener.shutdown(socket.SHUT_RDWR)
     pool.close()
 
@@ -73,11 +76,13 @@ def answer(api: Api, path: str, **params: Any) -> tuple[int, bytes, list[str | N
 def alone(server: Server, ask: Callable[[], Any]) -> Any:
     """The server's own answer."""
     known = server.engine.reader
-    force_setattr(server.engine, "reader", None)
+    for name in ("reader", "reader_behind"):
+        force_setattr(server.engine, name, None)
     try:
         return ask()
     finally:
-        force_setattr(server.engine, "reader", known)
+        for name in ("reader", "reader_behind"):
+            force_setattr(server.engine, name, known)
 
 
 def test_the_reader_answers_as_the_server_does(server: Server, api: Api, read_by: list[str]) -> None:
@@ -213,6 +218,49 @@ def test_another_user_is_no_reader(
 
 
 def test_what_is_read_apart_changes_nothing() -> None:
-    found = [each for group in GROUPS for each in group.operations if each.endpoint in APART]
+    found = [each for group in GROUPS for each in group.operations if apart(each) is not Apart.NEVER]
     assert {each.method for each in found} == {"GET"}
-    assert len(found) == len(APART)
+    assert sum(apart(each) is Apart.ALWAYS for each in found) == len(APART)
+
+
+def test_every_read_of_an_organization_that_takes_most_is_apart(
+    server: Server, api: Api, read_by: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others' stay in the server, but for those that may take long."""
+    api.customer(currency="EUR")
+    assert answer(api, "/customers")[0] == 200
+    assert read_by == []
+    loads = server.engine.turns.loads
+    monkeypatch.setattr(loads, "is_heavy", lambda owner, **_: owner == api.organization.id)
+    alone_answered = alone(server, partial(answer, api, "/customers"))
+    assert answer(api, "/customers") == alone_answered
+    assert read_by == ["/api/v1/customers"]
+
+
+def test_documents_are_made_by_the_reader_in_the_turns_at_documents(
+    server: Server, api: Api, read_by: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.plan(amount_cents=3_100)
+    api.customer(name="Ann")
+    api.subscribe(subscription_at="2024-03-01T00:00:00Z")
+    api.put("/test_clock", {"test_clock": {"now": "2024-04-01T01:00:00Z"}})
+    (invoice,) = api.get("/invoices")["invoices"]
+    path = f"/invoices/{invoice['lago_id']}/pdf"
+    owners: list[Any] = []
+    make = server.engine.documents.make
+
+    async def noted(owner: Any, work: Callable[[], Any]) -> Any:
+        owners.append(owner)
+        return await make(owner, work)
+
+    monkeypatch.setattr(server.engine.documents, "make", noted)
+    read_by.clear()
+    found = answer(api, path)
+    assert found[0] == 200
+    assert found[1].startswith(b"%PDF")
+    assert (read_by, owners) == (["/api/v1/invoices/{lago_id}/pdf"], [api.organization.id])
+    assert alone(server, partial(answer, api, path)) == found
+    assert answer(api, "/invoices/b3d2c1a0-0000-4000-8000-000000000000/pdf")[0] == 404
+    read_by.clear()
+    assert answer(replace(api, key="wrong"), path)[0] == 401
+    assert read_by == [], "a stranger has no turn"

@@ -388,23 +388,101 @@ def test_a_piece_within_a_piece_is_a_part_of_it() -> None:
 
 def test_between_the_steps_of_long_work_a_heavy_owner_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     rests: list[float] = []
-    monkeypatch.setattr(time, "sleep", rests.append)
-    loads = felt(lambda: 0.0)
-    rest = Turns(loads=loads).rest_of("moves")
-    loads.add("moves", 0.9)
-    rest(0.5, 3.0)
-    assert rests == [], "alone"
-    loads.add("other", 0.01)
-    rest(0.25, 0.05)
-    assert rests == [], "it takes little of a processor, however long that takes"
-    for seconds in (0.5, 9.0):
-        rest(seconds, 0.3)
-    assert rests == [0.5, 2.0]
-    loads.strain.level = 3.0
-    rest(0.25, 0.3)
-    loads.strain.level = 0.0
-    rest(0.25, 0.3)
-    assert rests == [0.5, 2.0, 0.75]
+
+    async def sleep(seconds: float) -> None:
+        rests.append(seconds)
+
+    def work(loads: Loads, rest: Callable[[float, float], None]) -> None:
+        rest(0.5, 3.0)
+        assert rests == [], "alone"
+        loads.add("other", 0.01)
+        rest(0.25, 0.05)
+        assert rests == [], "it takes little of a processor, however long that takes"
+        for seconds in (0.5, 9.0):
+            rest(seconds, 0.3)
+        assert rests == [0.5, 2.0]
+        loads.strain.level = 3.0
+        rest(0.25, 0.3)
+        loads.strain.level = 0.0
+        rest(0.25, 0.3)
+        assert rests == [0.5, 2.0, 0.75]
+
+    async def run() -> None:
+        loads = felt(lambda: 0.0)
+        turns = Turns(loads=loads)
+        loads.add("moves", 0.9)
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        await turns.run("moves", lambda _: work(loads, turns.rest_of("moves")))
+
+    asyncio.run(run())
+
+
+def test_the_steps_of_long_work_have_their_turns_among_what_else_a_heavy_owner_does() -> None:
+    """Never two things at once, and neither waits for the other's end."""
+    done: list[str] = []
+    under_way: list[str] = []
+
+    def step(name: str) -> None:
+        under_way.append(name)
+        time.sleep(0.01)
+        done.append(name)
+        assert under_way == [name]
+        under_way.remove(name)
+
+    async def run() -> None:
+        loads = felt(time.monotonic, 0.5)
+        loads.add("other", 0.01)
+        turns = Turns(loads=loads)
+        rest = turns.rest_of("heavy")
+
+        has_begun = threading.Event()
+
+        def move(_is_heavy: bool) -> None:
+            has_begun.set()
+            for _ in range(4):
+                step("move")
+                loads.add("heavy", 4.0)
+                rest(0.01, 0.0)
+
+        moving = asyncio.create_task(turns.run("heavy", move, "/clock"))
+        await asyncio.to_thread(has_begun.wait, PATIENCE_SECONDS)
+        for _ in range(3):
+            await turns.run("heavy", lambda _: step("read"), "/read")
+        await moving
+
+    asyncio.run(run())
+    assert sorted(done) == ["move"] * 4 + ["read"] * 3
+    assert "readread" not in "".join(done[:6]), "the next read waits for a step"
+    assert "movemovemove" not in "".join(done[:6])
+
+
+def test_a_step_whose_turn_does_not_come_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shares, "STEP_WAITS_SECONDS", 0.05)
+    now = 0.0
+
+    async def run() -> None:
+        nonlocal now
+        loads = felt(lambda: now)
+        turns, has_begun, goes_on = Turns(loads=loads), threading.Event(), threading.Event()
+
+        def move(_is_heavy: bool) -> str:
+            has_begun.set()
+            goes_on.wait(PATIENCE_SECONDS)
+            turns.rest_of("heavy")(0.01, 0.0)
+            return "moved"
+
+        loads.add("other", 0.01)
+        loads.add("heavy", 0.01)
+        now += NEW_SECONDS
+        moving = asyncio.create_task(turns.run("heavy", move))
+        await asyncio.to_thread(has_begun.wait, PATIENCE_SECONDS)
+        loads.add("heavy", 4.0)
+        await begun(loads.piece("heavy"))
+        goes_on.set()
+        async with asyncio.timeout(HELD_SECONDS / 2):
+            assert await moving == "moved"
+
+    asyncio.run(run())
 
 
 def test_what_the_database_does_for_a_thread_counts(dsn: str) -> None:

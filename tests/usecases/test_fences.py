@@ -235,7 +235,7 @@ def test_while_others_feel_it_an_organization_rests_after_its_turn(
     db.commit()
     assert turns(Task.DUE) == {long, short}
     assert turns(Task.DUE) == turns(Task.ALERTS) == {short}
-    db.execute("update company set rests_until = rests_until - interval '500 seconds'")
+    db.execute("update company set rests_until = rests_until - interval '600 seconds'")
     db.commit()
     assert turns(Task.ALERTS) == {long, short}, "rested"
 

@@ -11,8 +11,10 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextvars import copy_context
 from datetime import datetime
 from decimal import Decimal
+from enum import Enum, auto
 from functools import partial
 from typing import Any
 from uuid import UUID
@@ -94,6 +96,8 @@ class Engine(Record, kw_only=True):
     """Where documents are made."""
     reader: Reader | None = None
     """Who does heavy reads, if not this process itself."""
+    reader_behind: Reader | None = None
+    """Who makes documents, and reads for organizations that take more than their share."""
 
     def pool_for(self, *, is_heavy: bool) -> ConnectionPool[Connection[Any]]:
         """The connections for a turn of an organization."""
@@ -334,6 +338,17 @@ async def finished(
     return Response(content, media_type=answer.media_type, headers={**(headers or {}), **answer.headers})
 
 
+class Apart(Enum):
+    """Which requests of an operation the reader answers."""
+
+    ALWAYS = auto()
+    WHERE_HEAVY = auto()
+    """Those of organizations that take more than their share."""
+    DOCUMENT = auto()
+    """All whose key is known, in their owner's turn at documents."""
+    NEVER = auto()
+
+
 Reads = Callable[[Engine, Reading], Read]
 """A heavy read, as the reader does it."""
 
@@ -391,19 +406,21 @@ def read_apart(
 
 
 def _response(answer: Response | Raw) -> Response:
-    """The response of an answer whose content is there already."""
+    """The response of an answer, whose content is made here if it has to be."""
     if not isinstance(answer, Raw):
         return answer
-    assert isinstance(answer.content, bytes), "what the reader answers makes no documents"
-    return Response(answer.content, media_type=answer.media_type, headers=answer.headers)
+    content = answer.content if isinstance(answer.content, bytes) else answer.content()
+    return Response(content, media_type=answer.media_type, headers=answer.headers)
 
 
-def _read_elsewhere(engine: Engine, request: Request, path: str, *, is_heavy: bool) -> Response | None:
+def _read_elsewhere(
+    engine: Engine, reader: Reader | None, request: Request, path: str, *, is_heavy: bool
+) -> Response | None:
     """The reader's answer, with what this process keeps of a request noted; None: this process has to read."""
     key = bearer(request)
-    if engine.reader is None or key is None:
+    if reader is None or key is None:
         return None
-    found = engine.reader.read(
+    found = reader.read(
         Reading(
             route=path,
             path=request.path_params,
@@ -425,6 +442,36 @@ def _read_elsewhere(engine: Engine, request: Request, path: str, *, is_heavy: bo
     return response
 
 
+async def _document_elsewhere(engine: Engine, request: Request, path: str) -> Response | None:
+    """The reader's answer in the owner's turn at documents; None: this process has to make it, or to find out whose the key is.
+
+    Raises Refusal when too many wait.
+    """
+    owner = engine.turns.owner_of(bearer(request))
+    if engine.reader_behind is None or owner is None:
+        return None
+    read = partial(_read_elsewhere, engine, engine.reader_behind, request, path, is_heavy=False)
+    return await engine.documents.make(owner, partial(copy_context().run, read))
+
+
+async def _answer_in_turn(
+    engine: Engine,
+    request: Request,
+    path: str,
+    apart: Apart,
+    answer: Callable[[bool], Response | Raw],
+) -> Response | Raw:
+    """What is answered when the owner of the request's key has its turn, by whichever process. Raises what `Turns.run` raises."""
+    key = bearer(request)
+    found: Response | Raw | None = None
+    if apart is Apart.DOCUMENT:
+        found = await _document_elsewhere(engine, request, path)
+    if found is None:
+        found = await engine.turns.run(key, answer, path)
+    _count_elsewhere(engine, request, key)
+    return found
+
+
 def _count_elsewhere(engine: Engine, request: Request, key: str | None) -> None:
     """What the reader took of a processor is the owner's, as what a thread here takes. Call it on the event loop."""
     seconds = getattr(request.state, "elsewhere", None)
@@ -440,17 +487,19 @@ def route(
     *,
     scope: KeyScope | None,
     keeps_plans: bool = False,
-    is_apart: bool = False,
+    apart: Apart = Apart.NEVER,
 ) -> Route:
     """An authenticated route of the API; one that `keeps_plans` reads by keys alone, and often.
 
-    A key needs the permission that `scope` names; None: any key will do. One that `is_apart` is a GET that the reader answers
+    A key needs the permission that `scope` names; None: any key will do. `apart` is which of its requests the reader answers
     where there is one.
     """
 
     def answer(request: Request, body: Any, met: MetKey | None, is_heavy: bool) -> Response | Raw:
+        is_apart = apart is Apart.ALWAYS or (apart is Apart.WHERE_HEAVY and is_heavy)
         if is_apart and request.method == "GET" and body is None:
-            found = _read_elsewhere(engine, request, path, is_heavy=is_heavy)
+            reader = engine.reader_behind if is_heavy else engine.reader
+            found = _read_elsewhere(engine, reader, request, path, is_heavy=is_heavy)
             if found is not None:
                 return found
         return _answer(
@@ -490,8 +539,8 @@ def route(
                     return unauthorized()
             with engine.bodies.of(engine.turns.owner_of(key)) as share:
                 body = await read_json(request, engine.config.max_body_bytes, share)
-                found = await engine.turns.run(key, partial(answer, request, body, met), path)
-                _count_elsewhere(engine, request, key)
+                work = partial(answer, request, body, met)
+                found = await _answer_in_turn(engine, request, path, apart, work)
             return await finished(engine, found, key)
         except Refusal as refusal:
             return refused(refusal)

@@ -68,7 +68,7 @@ from permille.api import (
 )
 from permille.api.addresses import Route
 from permille.api.alerts import AlertEndpoints
-from permille.api.http import AdminEndpoint, Endpoint, Engine, Reads, admin_route, read_apart, route
+from permille.api.http import AdminEndpoint, Apart, Endpoint, Engine, Reads, admin_route, read_apart, route
 from permille.api.not_built import NOT_BUILT, not_built
 from permille.api.objects import (
     activity_log,
@@ -129,6 +129,7 @@ from permille.core.wallet import TransactionStatus
 
 API = "/api/v1"
 ADMIN = "/admin/v1"
+PDF = "application/pdf"
 
 CUSTOMER = Annotated[str, says("Only those of this customer.")]
 SUBSCRIPTION = Annotated[str, says("Your identifier of the subscription.")]
@@ -1306,7 +1307,7 @@ GROUPS = (
                 "/invoices/{lago_id}/pdf",
                 invoices.invoice_pdf,
                 "Get an invoice's PDF",
-                "application/pdf",
+                PDF,
             ),
         ),
     ),
@@ -1463,7 +1464,7 @@ GROUPS = (
                 "/payment_receipts/{lago_id}/pdf",
                 payments.receipt_pdf,
                 "Get a payment receipt's PDF",
-                "application/pdf",
+                PDF,
             ),
             _by_mail("/payment_receipts", "a payment receipt", mails.resend_receipt),
         ),
@@ -1552,7 +1553,7 @@ GROUPS = (
                 "/credit_notes/{lago_id}/pdf",
                 credit_notes.credit_note_pdf,
                 "Get a credit note's PDF",
-                "application/pdf",
+                PDF,
             ),
             _by_mail("/credit_notes", "a credit note", mails.resend_credit_note),
             CREDIT_NOTES_METADATA.create(
@@ -2225,8 +2226,18 @@ APART = (
     invoices.list_invoices,
     invoices.list_customer_invoices,
     fees.list_fees,
+    events.list_events,
 )
 """Reads that may take long, of the interpreter's time: a process of its own does them where there is one."""
+
+
+def apart(operation: Operation[Endpoint]) -> Apart:
+    """Which requests of the operation a process of its own answers."""
+    if operation.method != "GET":
+        return Apart.NEVER
+    if operation.answers == PDF:
+        return Apart.DOCUMENT
+    return Apart.ALWAYS if operation.endpoint in APART else Apart.WHERE_HEAVY
 
 
 def reads_apart() -> dict[str, Reads]:
@@ -2240,7 +2251,7 @@ def reads_apart() -> dict[str, Reads]:
         )
         for group in GROUPS
         for each in group.operations
-        if each.endpoint in APART
+        if apart(each) is not Apart.NEVER
     )
 
 
@@ -2254,7 +2265,7 @@ def all_routes(engine: Engine) -> list[Route]:
                 each.endpoint,
                 scope=(group.resource, Mode.READ if each.method == "GET" else Mode.WRITE),
                 keeps_plans=each.endpoint in USAGE,
-                is_apart=each.endpoint in APART,
+                apart=apart(each),
             )
             for group in GROUPS
             for each in group.operations

@@ -186,7 +186,13 @@ def work(
 
 
 @app.command(show=False)
-def read() -> None:
+def read(
+    *,
+    behind: Annotated[
+        bool,
+        Parameter(negative=(), help="Make documents, and read for those who take most, at low priority."),
+    ] = False,
+) -> None:
     """Do heavy reads for the server of the same `permille up`, which starts this by itself."""
     from permille.embedded.unprivileged import prepare
 
@@ -194,7 +200,7 @@ def read() -> None:
     prepare(config)
     from permille.reader import run
 
-    run(config)
+    run(config, is_behind=behind)
 
 
 @app.command

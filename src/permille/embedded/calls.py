@@ -13,8 +13,8 @@ from contextlib import suppress
 
 from permille.config import CALLS_SOCKET
 
-READING, WORKING = "reading", "working"
-"""What is asked for: a process for heavy reads, one more worker."""
+READING, READING_BEHIND, WORKING = "reading", "reading behind", "working"
+"""What is asked for: a process for heavy reads, one for what gives way to everything else, one more worker."""
 
 _SIZE_MAX = 64
 _AT_ONCE = 64

@@ -31,7 +31,7 @@ from permille.config import CALLS_SOCKET, READER_SOCKET, Config
 from permille.core.record import Record, replace
 from permille.database.migrate import UnableToMigrateError, migrate
 from permille.embedded import running
-from permille.embedded.calls import READING, WORKING, Calls
+from permille.embedded.calls import READING, READING_BEHIND, WORKING, Calls
 from permille.embedded.postgres import EmbeddedPostgres, StartGivenUpError, UnableToStartError
 from permille.embedded.process import Forked, fork, name_process, spawn
 from permille.embedded.unprivileged import account_of_programs, checked, library_path, python_for
@@ -129,7 +129,12 @@ def programs(config: Config) -> tuple[Program, ...]:
             name="serve", command=(*permille, "serve", "--host", config.host, "--port", str(config.port))
         ),
         *(
-            [Program(name="read", command=(*permille, "read"), needed_for=READING)]
+            [
+                Program(name="read", command=(*permille, "read"), needed_for=READING),
+                Program(
+                    name="read behind", command=(*permille, "read", "--behind"), needed_for=READING_BEHIND
+                ),
+            ]
             if has_reader(config)
             else []
         ),

@@ -53,9 +53,9 @@ class Read(msgspec.Struct, frozen=True, kw_only=True):
     """How long it took a processor."""
 
 
-def address_of(name: str) -> str:
-    """The socket's address: the name alone, without a file."""
-    return f"\0{name}"
+def address_of(name: str, *, is_behind: bool = False) -> str:
+    """The socket's address: the name alone, without a file. The reader that gives way has one of its own."""
+    return f"\0{name}-behind" if is_behind else f"\0{name}"
 
 
 def is_ours(connected: socket.socket) -> bool:
@@ -88,10 +88,12 @@ def _bytes(connection: socket.socket, size: int) -> bytearray:
 
 
 class Reader:
-    """The reader, as the threads of the server see it. Where there is none, `ask_for_it` has it started."""
+    """A reader, as the threads of the server see it. Where there is none, `ask_for_it` has it started."""
 
-    def __init__(self, name: str, ask_for_it: Callable[[], None] = lambda: None) -> None:
-        self._address = address_of(name)
+    def __init__(
+        self, name: str, ask_for_it: Callable[[], None] = lambda: None, *, is_behind: bool = False
+    ) -> None:
+        self._address = address_of(name, is_behind=is_behind)
         self._ask_for_it = ask_for_it
         self._lock = threading.Lock()
         self._idle: list[socket.socket] = []

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,14 +34,12 @@ NEW_SECONDS = 1.0
 """Who has come no longer ago is not known yet."""
 REST_SECONDS_MAX = 2.0
 HELD_SECONDS = 1.0
-"""What takes longer keeps no other work of its owner waiting any more."""
+"""What takes longer, without a step, keeps no other work of its owner waiting any more."""
+STEP_WAITS_SECONDS = 20.0
 
 
 EVENTS, DOCUMENTS = "events", "documents"
 """Kinds of work; those of requests are their routes."""
-
-_owner_at_work: ContextVar[Hashable] = ContextVar("owner_at_work", default=None)
-"""Whose piece of work a task does now."""
 
 
 @dataclass(slots=True)
@@ -107,6 +105,41 @@ class _Lane:
     alone: Gate = field(default_factory=lambda: Gate(1))
     free_at: float = 0.0
     """The end of its rest."""
+
+
+@dataclass(slots=True)
+class _Piece:
+    """A piece of an owner's work, on an event loop."""
+
+    owner: Hashable
+    kind: Hashable
+    loop: asyncio.AbstractEventLoop
+    is_heavy: bool = False
+    has_waited: bool = False
+    """Whether it was one thing at a time when it began: what it does within is a part of it."""
+    began: float = 0.0
+    """It, or its latest step."""
+    _lane: _Lane | None = None
+    _passing_on: asyncio.TimerHandle | None = None
+
+    async def enter(self, lane: _Lane) -> None:
+        await lane.alone.enter(self.kind)
+        self._lane = lane
+
+    def begin(self, now: float) -> None:
+        self.began = now
+        self._passing_on = self.loop.call_later(HELD_SECONDS, self.leave)
+
+    def leave(self) -> None:
+        if self._passing_on is not None:
+            self._passing_on.cancel()
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            lane.alone.leave()
+
+
+_at_work: ContextVar[_Piece | None] = ContextVar("at_work", default=None)
+"""Which piece of work a task does now, and the threads that it waits for."""
 
 
 class Loads:
@@ -176,58 +209,63 @@ class Loads:
 
         Where pieces of the owner wait, one of each `kind` begins in turn.
         """
-        before = _owner_at_work.get()
-        if before == owner or not (self.is_heavy(owner) or self._is_new(owner)):
+        before = _at_work.get()
+        if before is not None and before.owner == owner and before.has_waited:
             yield False
             return
-        _owner_at_work.set(owner)
+        piece = _Piece(owner, kind, asyncio.get_running_loop())
+        _at_work.set(piece)
         try:
-            async with self._alone(owner, kind) as is_heavy:
-                yield is_heavy
+            if self.is_heavy(owner) or self._is_new(owner):
+                piece.has_waited = True
+                await self._begin(piece)
+            yield piece.is_heavy
         finally:
-            _owner_at_work.set(before)
+            if piece.is_heavy:
+                took = self._clock() - piece.began
+                self.add(owner, min(took, HELD_SECONDS))
+                self._lane_of(owner).free_at = self._clock() + self._rest_after(took)
+            piece.leave()
+            _at_work.set(before)
 
-    @asynccontextmanager
-    async def _alone(self, owner: Hashable, kind: Hashable) -> AsyncIterator[bool]:
-        lane = self._lanes.setdefault(owner, _Lane())
-        await lane.alone.enter(kind)
-        is_held = True
+    def _lane_of(self, owner: Hashable) -> _Lane:
+        return self._lanes.setdefault(owner, _Lane())
 
-        def leave() -> None:
-            nonlocal is_held
-            if is_held:
-                is_held = False
-                lane.alone.leave()
-
-        passing_on: asyncio.TimerHandle | None = None
+    async def _begin(self, piece: _Piece) -> None:
+        """Begin a piece, or its next step, when nothing else of its owner is done and the owner's rest is over."""
+        lane = self._lane_of(piece.owner)
+        await piece.enter(lane)
         try:
-            is_heavy = self.is_heavy(owner)
-            if is_heavy and (rest := lane.free_at - self._clock()) > 0:
+            piece.is_heavy = self.is_heavy(piece.owner)
+            if piece.is_heavy and (rest := lane.free_at - self._clock()) > 0:
                 await asyncio.sleep(rest)
-                self.add(owner, rest)
-            passing_on = asyncio.get_running_loop().call_later(HELD_SECONDS, leave)
-            began = self._clock()
-            try:
-                yield is_heavy
-            finally:
-                if is_heavy:
-                    took = self._clock() - began
-                    self.add(owner, min(took, HELD_SECONDS))
-                    lane.free_at = self._clock() + self._rest_after(took)
-        finally:
-            if passing_on is not None:
-                passing_on.cancel()
-            leave()
+                self.add(piece.owner, rest)
+        except BaseException:
+            piece.leave()
+            raise
+        piece.begin(self._clock())
 
     def rest(self, owner: Hashable, step_seconds: float, processor_seconds: float) -> None:
         """Between the steps of long work, in its thread: a heavy owner rests, as many times as long as the last one took.
 
-        What the work took of processors until now is not counted yet.
+        The next step waits for its turn among what else the owner does, for STEP_WAITS_SECONDS at most. What the work took of processors
+        until now is not counted yet.
         """
-        if self.is_heavy(owner, more=processor_seconds):
-            rest = self._rest_after(step_seconds)
-            time.sleep(rest)
-            self.add(owner, step_seconds + rest)
+        piece = _at_work.get()
+        if piece is None or not self.is_heavy(owner, more=processor_seconds):
+            return
+        self.add(owner, step_seconds)
+        waiting = asyncio.run_coroutine_threadsafe(self._next_step(piece, step_seconds), piece.loop)
+        with suppress(TimeoutError):
+            waiting.result(STEP_WAITS_SECONDS)
+            return
+        waiting.cancel()
+
+    async def _next_step(self, piece: _Piece, took: float) -> None:
+        lane = self._lane_of(piece.owner)
+        lane.free_at = self._clock() + self._rest_after(took)
+        piece.leave()
+        await self._begin(piece)
 
     def _rest_after(self, took: float) -> float:
         return min(took * self.strain.level, REST_SECONDS_MAX)

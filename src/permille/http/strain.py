@@ -19,7 +19,7 @@ AVERAGE_SECONDS = 0.5
 """Over which that is an average."""
 RAISED_SECONDS = 0.25
 """How soon it is raised again."""
-LEAST, MOST = 0.5, 4.0
+LEAST, MOST = 0.5, 6.0
 CALM_SECONDS = 8.0
 """In which the greatest strain is over."""
 

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 TURN_SECONDS = 0.02
 """After a shorter turn nobody rests."""
-REST_SECONDS_MAX = 2.0
+REST_TIMES, REST_SECONDS_MAX = 4.0, 2.0
 
 
 class Task(StrEnum):
@@ -80,10 +80,10 @@ def for_each(
 
 
 def _rest(pool: ConnectionPool[Connection[Any]], organization_id: UUID, took: float) -> None:
-    """While others feel it, an organization is left alone as long as a turn of it took."""
+    """While others feel it, an organization is left alone REST_TIMES as long as a turn of it took."""
     if took > TURN_SECONDS:
         with pool.connection() as conn:
-            seconds = min(took, REST_SECONDS_MAX)
+            seconds = min(REST_TIMES * took, REST_SECONDS_MAX)
             company.rest(conn, organization_id, seconds=seconds, now=system_now())
 
 
