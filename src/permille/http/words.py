@@ -101,6 +101,8 @@ WORDS = {
     "outliers_not_accepted": "Some prices are gone, become 0 or change tenfold: name their models to accept that.",
     "unreadable_prices": "This can't be read as a price file of that source.",
     "provider_is_missing": "Give the provider too, like azure/prod-chat-eu.",
+    "page_is_too_large": "These objects have too much in them for one page: ask for fewer with per_page, like 1.",
+    "too_many_price_files": "There are 1,000 price files at most, of 250 MB together: withdraw pending versions, or leave out what you have no use for.",
     "exceeded_limit": "There are as many as there can be: delete one first.",
     "currencies_does_not_match": "An add-on has its price in another currency: give each fee a unit_amount_cents.",
     "wallet_limit_reached": "The customer has as many active wallets as it can have: terminate one first.",
