@@ -127,7 +127,7 @@ WORDS = {
     "attached_to_charges": "Charges of a plan are priced in it: give them another unit first.",
     "cannot_be_billed": "Something of this customer cannot be billed as it is: see why on the customer's page.",
     "amount_out_of_range": "What is to be billed comes to an amount that no invoice can have: correct the event or the price first.",
-    "invalid_type_or_status": "The invoice isn't paid, or the wallet of its credits has ended.",
+    "invalid_type_or_status": "The invoice isn't paid, or the wallet of its credits has ended since.",
     "higher_than_wallet_balance": "The wallet has less left than that.",
     "not_regenerable": "Only a voided invoice can be made again. Void it first.",
     "type_not_regenerable": "Only invoices of subscriptions can be made again: make a new invoice of the same fees, or top the wallet up again.",
