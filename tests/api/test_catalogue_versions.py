@@ -5,7 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import psycopg
+import pytest
+
 from permille.store import shipped_prices
+from permille.usecases import price_catalogue
 
 from .conftest import Api
 from .test_catalogue_charge import metric, move, send, subscribed, usage
@@ -175,3 +179,36 @@ def _all_shipped() -> list[str]:
         for provider in shipped_prices.catalogue().providers
         for model in provider.models
     ]
+
+
+def test_price_files_of_an_organization_are_bounded(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = "/llm/catalogue_versions"
+    more = {"catalogue_version": {"label": "more", "prices": file(a="2")}}
+    made = imported(api, "small", file(a="1"))
+    for name, most in (
+        ("PRICE_VERSIONS_MAX", 2),
+        ("PRICE_FILES_BYTES_MAX", len(shipped_prices.price_file().content) + 100),
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(price_catalogue, name, most)
+            assert api.details("POST", path, more) == {"prices": ["too_many_price_files"]}
+    api.delete(f"{path}/{made['lago_id']}")
+    monkeypatch.setattr(price_catalogue, "PRICE_VERSIONS_MAX", 2)
+    assert imported(api, "more", file(a="2"))["label"] == "more"
+
+
+def test_a_file_is_kept_as_long_as_somebody_has_it(
+    api: Api, stranger: Api, db: psycopg.Connection[Any]
+) -> None:
+    def kept(version: Any) -> bool:
+        found = db.execute("select from price_file where encode(digest, 'hex') = %s", [version["digest"]])
+        return found.fetchone() is not None
+
+    prices = file(only_here="7.31")
+    own, other = imported(api, "mine", prices), imported(stranger, "theirs", prices)
+    assert own["digest"] == other["digest"]
+    api.delete(f"/llm/catalogue_versions/{own['lago_id']}")
+    assert kept(other)
+    assert stranger.get(f"/llm/catalogue_versions/{other['lago_id']}/changes", per_page=1)
+    stranger.delete(f"/llm/catalogue_versions/{other['lago_id']}")
+    assert not kept(other)

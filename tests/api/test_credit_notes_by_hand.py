@@ -261,6 +261,25 @@ def test_a_refund_of_prepaid_credits_empties_their_wallet(api: Api) -> None:
     assert api.code(405, "POST", "/credit_notes", gone) == "invalid_type_or_status"
 
 
+@pytest.mark.parametrize("is_gated", [False, True])
+def test_what_is_paid_for_a_wallet_that_has_ended_can_be_refunded(api: Api, is_gated: bool) -> None:
+    """Its credits pay for nothing, so that the money would be lost."""
+    api.customer()
+    body = {"external_customer_id": "cus", "rate_amount": "2", "currency": "EUR", "granted_credits": "1"}
+    bought = {"paid_credits": "10", "invoice_requires_successful_payment": is_gated}
+    wallet = api.post("/wallets", {"wallet": {**body, **bought}})["wallet"]
+    path = f"/wallets/{wallet['lago_id']}"
+    (sold,) = api.get(f"{path}/wallet_transactions", transaction_status="purchased")["wallet_transactions"]
+    api.delete(path)
+    api.put("/test_clock", {"test_clock": {"now": "2024-03-05T11:00:00Z"}})
+    pay(api, {"lago_id": sold["lago_invoice_id"]}, 2_000)
+    paid = api.get(f"/invoices/{sold['lago_invoice_id']}")["invoice"]
+    issue(api, paid, 1_500, refund_amount_cents=1_500)
+    issue(api, paid, 500, refund_amount_cents=500)
+    assert api.get(path)["wallet"]["balance_cents"] == 200
+    assert api.details("POST", "/credit_notes", asked(paid, 1, refund_amount_cents=1))
+
+
 def test_a_void_of_prepaid_credits_gives_back_nothing_as_they_are_in_their_wallet(api: Api) -> None:
     api.customer()
     body = {"external_customer_id": "cus", "rate_amount": "1", "currency": "EUR", "paid_credits": "10"}

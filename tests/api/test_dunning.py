@@ -108,6 +108,37 @@ def test_each_currency_is_requested_by_itself_and_the_end_is_reported_once_in_th
     }
 
 
+def test_the_end_is_reported_where_the_last_currency_with_attempts_left_is_paid(dunning: Api) -> None:
+    """The other one has none left, and nothing else will look at it."""
+    billed(dunning, cents=4_000)
+    move(dunning, 2024, 3, 6, 1)
+    dunning.plan("usd", amount_cents=60, amount_currency="USD", pay_in_advance=True)
+    dunning.subscribe("usd", plan="usd", billing_time="anniversary")
+    second = dunning.get("/invoices", currency="USD")["invoices"][0]
+    move(dunning, 2024, 3, 8, 12)
+    assert sorted(amount for amount, _ in requests(dunning)) == [60, 4_000, 4_000]
+    assert webhooks(dunning).count("dunning_campaign.finished") == 0
+    pay(dunning, second, 60)
+    for day in (9, 20):
+        move(dunning, 2024, 3, day)
+        assert webhooks(dunning).count("dunning_campaign.finished") == 1
+    dunning.subscribe("other", plan="usd", billing_time="anniversary")
+    move(dunning, 2024, 4, 1)
+    assert webhooks(dunning).count("dunning_campaign.finished") == 2
+    assert len(requests(dunning)) == 5
+
+
+def test_what_is_paid_after_the_end_reports_no_other_end(dunning: Api) -> None:
+    billed(dunning, cents=4_000)
+    dunning.plan("usd", amount_cents=60, amount_currency="USD", pay_in_advance=True)
+    dunning.subscribe("usd", plan="usd", billing_time="anniversary")
+    second = dunning.get("/invoices", currency="USD")["invoices"][0]
+    move(dunning, 2024, 3, 20)
+    pay(dunning, second, 60)
+    move(dunning, 2024, 3, 25)
+    assert webhooks(dunning).count("dunning_campaign.finished") == 1
+
+
 def test_a_customer_is_excluded_or_has_a_campaign_of_its_own(dunning: Api) -> None:
     own = {**CAMPAIGN, "code": "own", "thresholds": [{"currency": "EUR", "amount_cents": 10}]}
     dunning.post("/dunning_campaigns", {"dunning_campaign": own})

@@ -8,6 +8,7 @@ import pytest
 
 from permille.api import billable_metrics
 from permille.core.contract import plan as plan_module
+from permille.store import plans
 
 from .conftest import Api, charge, plan_body
 
@@ -78,3 +79,13 @@ def test_a_metric_has_a_number_of_values(api: Api, monkeypatch: pytest.MonkeyPat
     assert api.details("PUT", "/billable_metrics/m", {"billable_metric": {"filters": listed}}) == {
         "values": ["too_many_values"]
     }
+
+
+def test_the_values_of_a_metric_are_read_once_a_plan(api: Api) -> None:
+    metric = api.metric(filters=[{"key": "model", "values": ["a", "b", "c"]}])
+    api.plan("pro", [charge(metric, code=code) for code in ("one", "two")])
+    found = plans.plan_by_code(api.conn, api.organization.id, "pro")
+    assert found is not None
+    one, two = found.charges
+    assert one.metric is two.metric
+    assert one.metric.filters == {"model": ("a", "b", "c")}

@@ -16,6 +16,7 @@ from permille.events.log import Request
 from permille.events.postgres import rollup
 from permille.events.postgres.writer import Memory, open_connection, store
 from permille.store import unpriced as unpriced_store
+from permille.usecases import unpriced
 from permille.usecases.unpriced import look_some, newest
 
 from .conftest import START, Api, charge
@@ -571,3 +572,27 @@ def test_usage_from_before_a_plans_first_charge_is_noticed(
     own = charge(tokens, code="tokens", properties={"amount": "0"}, filters=[listed("8K")])
     api.post("/plans/pro/charges", {"charge": own})
     assert [each["values"] for each in look()] == [{"model": "32K"}]
+
+
+def test_a_customer_of_whom_it_fails_holds_nobody_up(
+    api: Api, tokens: Any, send: Any, look: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subscribed(api, tokens, unlisted_values="held")
+    bad = api.customer("bad")["lago_id"]
+    api.subscribe("else", external_customer_id="bad")
+    look()
+    real = unpriced._record
+
+    def failing_for_one(conn: Any, organization_id: Any, candidates: Any, now: datetime) -> None:
+        if any(str(each.customer_id) == bad for each in candidates):
+            raise KeyError("a bug")
+        real(conn, organization_id, candidates, now)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(unpriced, "_record", failing_for_one)
+        send("64K")
+        send("128K", sub="else")
+        assert [each["values"]["model"] for each in look()] == ["64K"]
+    assert look() == [], "it is left alone for a while"
+    move(api, *(START + unpriced.PAUSE_OF_FAILED).timetuple()[:6])
+    assert [each["values"]["model"] for each in look()] == ["128K"]

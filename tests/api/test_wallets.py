@@ -604,6 +604,53 @@ def test_what_a_rule_grants_closes_the_gap_however_often_it_is_looked(
     assert look(api, row)["credits_ongoing_balance"] == f"{10 - used + granted}.0"
 
 
+@pytest.mark.parametrize(
+    ("how", "most", "bought"),
+    [
+        ({"method": "target", "target_ongoing_balance": "5"}, None, "3.0"),
+        ({"method": "target", "target_ongoing_balance": "9"}, None, "7.0"),
+        ({"method": "fixed", "paid_credits": "1"}, None, "4.0"),
+        ({"method": "fixed", "paid_credits": "1"}, 200, "2.0"),
+    ],
+)
+def test_what_a_rule_buys_is_asked_for_once_until_it_is_paid(
+    api: Api, dsn: str, how: Any, most: int | None, bought: str
+) -> None:
+    api.customer()
+    api.plan(charges=[charge(api.metric())])
+    api.subscribe()
+    rule = {"trigger": "threshold", "threshold_credits": "5", **how}
+    row = open_wallet(api, "10", recurring_transaction_rules=[rule], paid_top_up_max_amount_cents=most)
+    send(api, dsn, 8, "much")
+    for day in (6, 7, 8):
+        move(api, 2024, 3, day)
+    assert [each["amount"] for each in transactions(api, row)] == [bought, "10.0"]
+    invoice_id = transactions(api, row)[0]["lago_invoice_id"]
+    api.put(f"/invoices/{invoice_id}", {"invoice": {"payment_status": "succeeded"}})
+    move(api, 2024, 3, 9)
+    more = ["2.0"] if most else []
+    assert [each["amount"] for each in transactions(api, row)] == [*more, bought, "10.0"]
+
+
+def test_what_a_rule_gives_with_a_purchase_waits_with_it_after_a_payment_that_failed(
+    api: Api, dsn: str
+) -> None:
+    api.customer()
+    api.plan(charges=[charge(api.metric())])
+    api.subscribe()
+    how = {"trigger": "threshold", "threshold_credits": "5", "paid_credits": "10", "granted_credits": "1"}
+    row = open_wallet(api, "10", recurring_transaction_rules=[how])
+    send(api, dsn, 8, "much")
+    move(api, 2024, 3, 5, 13)
+    bought = next(each for each in transactions(api, row) if each["transaction_status"] == "purchased")
+    api.put(f"/invoices/{bought['lago_invoice_id']}", {"invoice": {"payment_status": "failed"}})
+    for minute in (10, 20, 30):
+        api.put("/test_clock", {"test_clock": {"now": f"2024-03-05T13:{minute}:00Z"}})
+    assert len(transactions(api, row)) == 3
+    move(api, 2024, 3, 5, 15)
+    assert [each["amount"] for each in transactions(api, row)] == ["1.0", "10.0", "1.0", "10.0", "10.0"]
+
+
 def test_a_start_without_an_invoice_is_looked_at_at_its_instant(api: Api) -> None:
     """What a charge costs without any usage is in the ongoing balance as soon as its period runs."""
     tier = {"from_value": 0, "to_value": None, "per_unit_amount": "1", "flat_amount": "6"}

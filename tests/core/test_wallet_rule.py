@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, strategies as st
 
 from permille.core.period import Interval, start_of_day
-from permille.core.record import names_of
-from permille.core.wallet import share
+from permille.core.record import names_of, replace
+from permille.core.wallet import share, worth_of
 from permille.core.wallet_rule import (
     Method,
+    Pending,
     Trigger,
     WalletRule,
     is_below,
@@ -110,6 +111,15 @@ def test_what_is_shared_is_rounded_once() -> None:
             ("5", "0"),
         ),
         ({"paid_credits": Decimal(3), "threshold_credits": Decimal(9)}, {}, 600, "4", ("3", "0")),
+        ({"method": Method.TARGET, "target_ongoing_balance": Decimal(10)}, {}, 600, "4", ("2", "0")),
+        (
+            {"paid_credits": Decimal("1.001"), "threshold_credits": Decimal("5.0005")},
+            {},
+            600,
+            "0",
+            ("2.002", "0"),
+        ),
+        ({"method": Method.TARGET, "target_ongoing_balance": Decimal(10)}, {}, 600, "6", ("0", "0")),
         ({"granted_credits": Decimal(2)}, {}, 600, "0", ("0", "2")),
         (
             {"trigger": Trigger.INTERVAL, "paid_credits": Decimal(7), "granted_credits": Decimal(1)},
@@ -131,14 +141,67 @@ def test_rules_top_up_by(
     fields: dict[str, Any], limits: dict[str, Any], usage: int, pending: str, wanted: tuple[str, str]
 ) -> None:
     topped = wallet(1, 1000, ongoing_usage_balance_cents=usage, **limits)
-    assert rule_credits(rule(**fields), topped, Decimal(pending)) == tuple(map(Decimal, wanted))
+    assert rule_credits(rule(**fields), topped, Pending(Decimal(pending))) == tuple(map(Decimal, wanted))
 
 
 def test_credits_that_are_on_their_way_count_for_a_threshold() -> None:
     low = wallet(1, 1000, ongoing_usage_balance_cents=500)
-    assert is_below(rule(), low, ZERO)
-    assert not is_below(rule(), low, Decimal("0.1"))
-    assert not is_below(rule(), wallet(1, 1000, ongoing_usage_balance_cents=499), ZERO)
+    assert is_below(rule(), low, Pending())
+    assert not is_below(rule(), low, Pending(Decimal("0.1")))
+    assert not is_below(rule(), wallet(1, 1000, ongoing_usage_balance_cents=499), Pending())
+
+
+_CREDITS = st.decimals(0, 100, places=5)
+
+
+@given(
+    fields=st.fixed_dictionaries(
+        {
+            "method": st.sampled_from(Method),
+            "threshold_credits": _CREDITS,
+            "paid_credits": _CREDITS,
+            "granted_credits": _CREDITS,
+            "grants_target_top_up": st.booleans(),
+            "ignore_paid_top_up_limits": st.booleans(),
+        }
+    ),
+    above=st.just(ZERO) | _CREDITS,
+    rate=st.sampled_from(["1", "0.5", "2.5", "0.7", "0.03", "0.013", "333.33"]),
+    limits=st.tuples(st.none() | st.integers(0, 10_000), st.none() | st.integers(1, 10_000)),
+    used=st.integers(0, 100_000),
+    waiting=st.tuples(_CREDITS, _CREDITS),
+)
+def test_another_look_tops_nothing_up(
+    *,
+    fields: dict[str, Any],
+    above: Decimal,
+    rate: str,
+    limits: tuple[int | None, int | None],
+    used: int,
+    waiting: tuple[Decimal, Decimal],
+) -> None:
+    """Whatever waits for its payment: how often a clock stops, or an event comes, must not say how much money is asked for."""
+    found = rule(**fields, target_ongoing_balance=fields["threshold_credits"] + above)
+    least, most = limits
+    looked_at = wallet(
+        1,
+        1000,
+        credits_balance=worth_of(Decimal(10), Decimal(rate), "EUR").credits,
+        rate_amount=Decimal(rate),
+        ongoing_usage_balance_cents=used,
+        paid_top_up_min_amount_cents=least,
+        paid_top_up_max_amount_cents=most,
+    )
+    pending, looks = Pending(sum(waiting, ZERO), waiting[0]), []
+    for _ in range(3):
+        wanted = (
+            rule_credits(found, looked_at, pending) if is_below(found, looked_at, pending) else (ZERO, ZERO)
+        )
+        paid, granted = (worth_of(each, Decimal(rate), "EUR").credits for each in wanted)
+        looks.append((paid, granted))
+        pending = Pending(pending.credits + paid, pending.by_threshold + paid)
+        looked_at = replace(looked_at, credits_balance=looked_at.credits_balance + granted)
+    assert looks[1:] == [(ZERO, ZERO)] * 2
 
 
 def test_intervals_follow_the_last_day_of_the_month_and_begin_at_the_start() -> None:

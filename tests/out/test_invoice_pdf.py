@@ -326,6 +326,22 @@ def test_a_long_invoice_begins_with_the_sums_of_its_dimension():
     assert sum(row.amount_cents for row in summary.rows) + summary.more_cents == found.fees_amount_cents
 
 
+def test_lines_that_are_too_many_are_summed_up_in_the_last(monkeypatch):
+    monkeypatch.setattr(invoice_layout, "LINES_MAX", 90)
+    (section,) = long(100).sections
+    first, second = section.groups[0].lines[:80], section.groups[0].lines[80:]
+    groups = (LineGroup(title="Some", lines=first), LineGroup(title="Others", lines=second))
+    other = replace(section, title="A subscription more", groups=groups[1:])
+    found = replace(long(100), sections=(replace(section, groups=groups), other))
+    text = " ".join(pages(render_invoice(found)))
+    assert "Line 89 " in text
+    assert "Line 90 " not in text
+    assert "30 more $27.35 " in text  # 10 from 90 on, and 20 from 80 on
+    assert "Total of Some" in text or "Total Some" in text
+    assert "Total of Others" not in text
+    assert "A subscription more" not in text
+
+
 def test_a_short_invoice_and_one_of_a_single_sum_have_no_summary():
     assert summary_of(long(40)) is None
     assert "Summary" not in pages(render_invoice(long(40)))[0]

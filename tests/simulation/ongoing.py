@@ -48,7 +48,7 @@ def _top_up(oracle: Oracle, who: Customer, wallet: Wallet, ongoing: Fraction) ->
         return
     paid = Fraction(rule["paid"])
     if rule["target"]:
-        gap = Fraction(rule["target"]) - ongoing
+        gap = Fraction(rule["target"]) - ongoing - pending
         paid, granted = (Fraction(0), gap) if rule["grants"] else (gap, Fraction(0))
     elif not paid:
         granted *= max(floor((threshold - ongoing - pending) / granted) + 1, 1)

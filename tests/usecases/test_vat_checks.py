@@ -20,7 +20,7 @@ from permille.database.connections import encode_answer, open_pool
 from permille.out import vies
 from permille.store import vat_checks
 from permille.usecases import vat_checks as usecase
-from permille.usecases.catalogue import billing_entities, customers
+from permille.usecases.catalogue import billing_entities, customers, eu_taxes
 from tests.out.test_calls import Server
 
 from .world import World, make_world, ts
@@ -242,3 +242,33 @@ def test_nothing_is_asked_in_test_mode_nor_without_an_address_nor_of_who_is_gone
     off = {"eu_tax_management": False}
     billing_entities.change(db, seller.world.id, entity, settings=off, now=NOW)
     assert (seller.look(), seller.vies.asked) == (0, [])
+
+
+def test_a_customer_of_whom_an_answer_cannot_be_recorded_holds_nobody_up(
+    seller: Seller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, minute = eu_taxes.after_check, timedelta(minutes=1)
+
+    def failing_for_one(conn: Any, customer: Customer, **given: Any) -> Any:
+        if customer.external_id == "bad":
+            raise KeyError("a bug")
+        return real(conn, customer, **given)
+
+    def fenced() -> list[Any]:
+        seller.conn.rollback()
+        return seller.world.rows(
+            "select c.external_id, f.failures from fence f left join customer c on c.id = f.customer_id"
+            " where f.organization_id = %s",
+            seller.world.id,
+        )
+
+    seller.save("bad", country="PT", tax_identification_number=LISBON)
+    seller.save(country="IT", tax_identification_number=ROME)
+    with monkeypatch.context() as patched:
+        patched.setattr(eu_taxes, "after_check", failing_for_one)
+        assert seller.look() == 2
+        assert (seller.waits_until("bad"), seller.waits_until("cus")) == (minute, None)
+        assert seller.look(minute) == 1
+        assert (seller.waits_until("bad"), fenced()) == (6 * minute, [("bad", 2)])
+    assert seller.look(6 * minute) == 1
+    assert (seller.waits_until("bad"), fenced(), seller.tax("bad")) == (None, [], ["pt_standard"])

@@ -76,7 +76,7 @@ def surroundings(
         customers=known,
         subscriptions=rows,
         payers=customers.of_subscriptions(conn, rows.values(), known),
-        plans=plans.plans_by_ids(conn, {row.plan_id for row in rows.values()}),
+        plans=plans.terms_by_ids(conn, {row.plan_id for row in rows.values()}),
         true_ups=fee_store.true_ups_of(conn, [fee.id for fee in fees]),
     )
 

@@ -335,7 +335,7 @@ def render_subscriptions(
     conn: Connection[Any], rows: Sequence[Subscription], *, now: datetime
 ) -> list[objects.Subscription]:
     """Subscriptions as lists show them: without their plans and customers."""
-    known_plans = plans.plans_by_ids(conn, {row.plan_id for row in rows})
+    known_plans = plans.terms_by_ids(conn, {row.plan_id for row in rows})
     payers = customers.of_subscriptions(conn, rows)
     around = subscriptions.neighbours(conn, [row.id for row in rows])
     shown = [

@@ -38,6 +38,12 @@ PLAN_PRICES_MAX = 10_000
 """Charges and filters of a plan together: it is read whole, wherever it is read."""
 PLAN_PRICES_KEPT_MAX = 100_000
 """Those of earlier and later prices included."""
+PAGE_CHILDREN_MAX = 100_000
+"""What the objects of a page of a list have in them together: as much as one plan may have."""
+PRICE_VERSIONS_MAX = 1_000
+"""Versions of the price catalogue of an organization."""
+PRICE_FILES_BYTES_MAX = 250_000_000
+"""The files of these together, as they were written: those that are approved are kept in memory, ten times as large."""
 
 EXPRESSION_LENGTH_MAX = 5_000
 EXPRESSION_DEPTH_MAX = 60

@@ -70,10 +70,18 @@ class RuleCredits(NamedTuple):
     granted: Decimal
 
 
-def is_below(rule: WalletRule, wallet: Wallet, pending: Decimal) -> bool:
+class Pending(NamedTuple):
+    """Credits of a wallet that are bought and not paid yet."""
+
+    credits: Decimal = ZERO
+    by_threshold: Decimal = ZERO
+    """Those of them that a rule has bought at its threshold."""
+
+
+def is_below(rule: WalletRule, wallet: Wallet, pending: Pending) -> bool:
     """Whether a threshold is reached, also with the credits that are bought and not paid yet."""
     ongoing = ongoing_credits(wallet)
-    return ongoing <= rule.threshold_credits and ongoing + pending <= rule.threshold_credits
+    return ongoing <= rule.threshold_credits and ongoing + pending.credits <= rule.threshold_credits
 
 
 def ongoing_credits(wallet: Wallet) -> Decimal:
@@ -84,21 +92,24 @@ def ongoing_credits(wallet: Wallet) -> Decimal:
         )
 
 
-def rule_credits(rule: WalletRule, wallet: Wallet, pending: Decimal) -> RuleCredits:
-    """By how much a rule that is set off tops the wallet up; by nothing where its target is reached."""
+def rule_credits(rule: WalletRule, wallet: Wallet, pending: Pending) -> RuleCredits:
+    """By how much a rule that is set off tops the wallet up; by nothing where its target is reached, or will be once all is paid.
+
+    At a threshold it is so much that another look buys and grants nothing, as long as nothing else changes.
+    """
     with exact():
-        ongoing = ongoing_credits(wallet)
+        ongoing = ongoing_credits(wallet) + pending.credits
         if rule.method is Method.TARGET:
             gap = max((rule.target_ongoing_balance or ZERO) - ongoing, ZERO)
-            if not gap or rule.grants_target_top_up:
+            if rule.grants_target_top_up or not _kept(gap, wallet):
                 return RuleCredits(ZERO, gap)
             return RuleCredits(max(gap, _least_credits(rule, wallet)), ZERO)
         if rule.trigger is not Trigger.THRESHOLD:
             return RuleCredits(rule.paid_credits, rule.granted_credits)
-        gap = rule.threshold_credits - ongoing - pending
-        if rule.paid_credits:
-            return RuleCredits(_bought(rule, wallet, gap - rule.granted_credits), rule.granted_credits)
-        return RuleCredits(ZERO, _multiple(rule.granted_credits, gap))
+        gap = rule.threshold_credits - ongoing
+        if _kept(rule.paid_credits, wallet):
+            return _sold(rule, wallet, pending, gap - _kept(rule.granted_credits, wallet))
+        return RuleCredits(ZERO, _multiple(rule.granted_credits, gap, wallet))
 
 
 def is_possible(wallet: Wallet, wanted: RuleCredits) -> bool:
@@ -115,20 +126,29 @@ def _least_credits(rule: WalletRule, wallet: Wallet) -> Decimal:
     return credits_of(least, wallet.rate_amount, wallet.currency)
 
 
-def _bought(rule: WalletRule, wallet: Wallet, gap: Decimal) -> Decimal:
-    """The credits that a rule sells so often that the gap is closed, as far as so much may be bought at once."""
-    wanted = _multiple(rule.paid_credits, gap)
-    most = wallet.paid_top_up_max_amount_cents
-    if wanted == rule.paid_credits or most is None or rule.ignore_paid_top_up_limits:
-        return wanted
-    return min(wanted, credits_of(most, wallet.rate_amount, wallet.currency))
+def _sold(rule: WalletRule, wallet: Wallet, pending: Pending, gap: Decimal) -> RuleCredits:
+    """The credits that a rule sells so often that the gap is closed, as far as so much may wait for its payment at once."""
+    wanted, most = _multiple(rule.paid_credits, gap, wallet), wallet.paid_top_up_max_amount_cents
+    is_more = wanted > rule.paid_credits or pending.by_threshold
+    if is_more and most is not None and not rule.ignore_paid_top_up_limits:
+        room = credits_of(most, wallet.rate_amount, wallet.currency) - pending.by_threshold
+        wanted = min(wanted, room)
+        if room <= 0 or not _kept(wanted, wallet):
+            return RuleCredits(ZERO, ZERO)
+    return RuleCredits(wanted, rule.granted_credits)
 
 
-def _multiple(amount: Decimal, gap: Decimal) -> Decimal:
+def _multiple(amount: Decimal, gap: Decimal, wallet: Wallet) -> Decimal:
     """Credits so often that more than the gap is there, and once at least: however often one looks, once is enough."""
-    if gap < amount or not amount:
+    if not _kept(amount, wallet):
         return amount
-    return amount * ((gap / amount).to_integral_value(ROUND_FLOOR) + 1)
+    wanted = amount * max((gap / amount).to_integral_value(ROUND_FLOOR) + 1, Decimal(1))
+    return wanted if _kept(wanted, wallet) > gap else wanted + amount
+
+
+def _kept(wanted: Decimal, wallet: Wallet) -> Decimal:
+    """As many credits as there are of them in whole cents."""
+    return worth_of(wanted, wallet.rate_amount, wallet.currency).credits
 
 
 def next_top_up(rule: WalletRule, wallet: Wallet, *, after: datetime, timezone: str) -> datetime | None:

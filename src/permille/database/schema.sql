@@ -2272,7 +2272,8 @@ create table price_file (
     digest bytea primary key, -- SHA-256 of the source's name and the content
     source text not null, -- own, genai-prices or litellm
     content bytea not null, -- compressed with xz
-    created_at timestamptz not null
+    created_at timestamptz not null,
+    size bigint not null -- bytes as it was written
 );
 
 -- The versions of the price catalogue of an organization: pending, or approved and valid from a date on.
@@ -2297,6 +2298,7 @@ create table catalogue_version (
 
 create unique index catalogue_version_approval on catalogue_version (organization_id, approval) where approval is not null;
 create unique index catalogue_version_pending on catalogue_version (organization_id, digest) where approval is null;
+create index catalogue_version_of_file on catalogue_version (digest);
 create index catalogue_version_newest on catalogue_version (organization_id, created_at desc, id desc);
 
 -- The last instant that a worker has seen, against a clock that is ahead or goes back.

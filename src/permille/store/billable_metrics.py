@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 from permille.core.metering.aggregations import aggregation_of
 from permille.core.metering.billable_metric import BillableMetric
 from permille.core.record import names_of
+from permille.store import page_sizes
 
 _NAMES = (
     "aggregation_type",
@@ -24,6 +25,9 @@ FILTERS = (
     "(select coalesce(json_object_agg(f.key, f.values order by f.position), '{}')"
     " from billable_metric_filter f where f.billable_metric_id = m.id)"
 )
+
+
+_COUNT_VALUES = "select sum(cardinality(values)) from billable_metric_filter where billable_metric_id = any(%(ids)s::uuid[])"
 
 
 def from_row(row: Mapping[str, Any]) -> BillableMetric:
@@ -89,13 +93,13 @@ def to_price(
 def listing(
     conn: Connection[Any], organization_id: UUID, *, limit: int, offset: int
 ) -> tuple[list[BillableMetric], int]:
-    """Metrics, newest first, and how many there are."""
+    """Metrics, newest first, and how many there are. Raises Invalid for a page too large."""
     condition = "m.organization_id = %s and m.deleted_at is null"
-    rows = _select(
-        conn,
-        f"{condition} order by m.created_at desc, m.id limit %s offset %s",
-        [organization_id, limit, offset],
-    )
+    page = f"{condition} order by m.created_at desc, m.id limit %s offset %s"
+    values = [organization_id, limit, offset]
+    ids = [found[0] for found in conn.execute(f"select m.id from billable_metric m where {page}", values)]
+    page_sizes.refuse_large(conn, _COUNT_VALUES, ids)
+    rows = _select(conn, page, values)
     row = conn.execute(
         f"select count(*) from billable_metric m where {condition}", [organization_id]
     ).fetchone()

@@ -177,8 +177,22 @@ def approve(conn: Connection[Any], version: CatalogueVersion) -> None:
 
 
 def delete(conn: Connection[Any], version_id: UUID) -> None:
-    """Delete a pending version. Its file stays: others may have it."""
-    conn.execute("delete from catalogue_version where id = %s and approval is null", [version_id])
+    """Delete a pending version, and its file where no other version has it."""
+    gone = conn.execute(
+        "delete from catalogue_version where id = %s and approval is null returning digest", [version_id]
+    ).fetchone()
+    if gone is not None:
+        price_files.forget(conn, gone[0])
+
+
+def kept(conn: Connection[Any], organization_id: UUID) -> tuple[int, int]:
+    """How many versions an organization has, and the bytes of their files."""
+    row = conn.execute(
+        "select count(*), coalesce(sum(f.size), 0)::bigint"
+        " from catalogue_version v join price_file f on f.digest = v.digest where v.organization_id = %s",
+        [organization_id],
+    ).fetchone()
+    return (row[0], row[1]) if row else (0, 0)
 
 
 def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[CatalogueVersion]:

@@ -28,6 +28,7 @@ from permille.core.invoice.draft import InvoiceDraft
 from permille.core.record import Record, names_of
 from permille.database.bulk import hex_array, instant_array, int_array, uuid_array
 from permille.ids import id_texts
+from permille.store import page_sizes
 
 
 class StoredAppliedCoupon(Record, kw_only=True):
@@ -150,15 +151,19 @@ def by_codes(conn: Connection[Any], organization_id: UUID, codes: Collection[str
     return {one.code: one for one in _coupons(conn, condition, [organization_id, list(codes)])}
 
 
+_COUNT_TARGETS = "select sum(cardinality(plan_ids) + cardinality(billable_metric_ids)) from coupon where id = any(%(ids)s::uuid[])"
+
+
 def listing(
     conn: Connection[Any], organization_id: UUID, *, limit: int, offset: int
 ) -> tuple[list[Coupon], int]:
-    """Coupons, newest first, and how many there are."""
+    """Coupons, newest first, and how many there are. Raises Invalid for a page too large."""
     rows = _coupons(
         conn,
         "organization_id = %s and deleted_at is null order by created_at desc, id limit %s offset %s",
         [organization_id, limit, offset],
     )
+    page_sizes.refuse_large(conn, _COUNT_TARGETS, [row.id for row in rows])
     row = conn.execute(
         "select count(*) from coupon where organization_id = %s and deleted_at is null", [organization_id]
     ).fetchone()

@@ -21,6 +21,7 @@ from permille.core.record import Record, asdict, field, names_of
 from permille.database.bulk import instant_array, int_array, uuid_array
 from permille.database.connections import exact_json
 from permille.ids import new_id, new_ids
+from permille.store import page_sizes
 
 
 class CreditNote(Record, kw_only=True):
@@ -445,10 +446,16 @@ def credits_of(conn: Connection[Any], invoice_ids: Collection[UUID]) -> dict[UUI
     return found
 
 
+_COUNT_ITEMS = (
+    "select count(*) from (select from credit_note_item where credit_note_id = any(%(ids)s::uuid[])"
+    " limit %(most)s) found"
+)
+
+
 def listing(
     conn: Connection[Any], organization_id: UUID, search: CreditNoteSearch, *, limit: int, offset: int
 ) -> tuple[list[CreditNote], int]:
-    """Credit notes, newest first, and how many there are."""
+    """Credit notes, newest first, and how many there are. Raises Invalid for a page too large."""
     conditions = {
         "customer_id in (select id from customer where organization_id = %(organization)s"
         " and external_id = %(external_customer_id)s)": search.external_customer_id,
@@ -478,5 +485,6 @@ def listing(
             " order by created_at desc, id limit %(limit)s offset %(offset)s",
             values,
         ).fetchall()
+    page_sizes.refuse_large(conn, _COUNT_ITEMS, [row.id for row in rows])
     row = conn.execute(f"select count(*) from credit_note where {where}", values).fetchone()
     return rows, row[0] if row else 0

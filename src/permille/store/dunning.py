@@ -164,7 +164,7 @@ def customers_of_entity(conn: Connection[Any], billing_entity_id: UUID) -> list[
 def give_back_attempts(conn: Connection[Any], invoice_ids: Collection[UUID], *, now: datetime) -> None:
     """Give back the attempts in the currencies of invoices that are paid or void, and that a campaign had requested."""
     conn.execute(
-        "update dunning d set attempts = d.attempts - w.currencies, is_finished = false, due_at = %(now)s"
+        "update dunning d set attempts = d.attempts - w.currencies, due_at = %(now)s"
         " from (select i.customer_id, array_agg(distinct i.currency) as currencies from invoice i"
         " join payment_request_invoice p on p.invoice_id = i.id"
         " join payment_request r on r.id = p.payment_request_id and r.dunning_campaign_id is not null"

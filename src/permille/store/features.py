@@ -16,6 +16,7 @@ from permille.core.feature import Feature, Grant, Grants, Privilege, ValueType
 from permille.core.record import names_of
 from permille.database.bulk import text_array, uuid_array
 from permille.ids import new_id
+from permille.store import page_sizes
 
 _NAMES = names_of(Feature)
 _COLUMNS = ", ".join(_NAMES)
@@ -24,6 +25,12 @@ _SEARCH = (
     "organization_id = %(organization)s"
     " and (%(search)s::text is null or position(lower(%(search)s) in lower(code || ' ' || coalesce(name, ''))) > 0)"
 )
+
+_COUNT_OPTIONS = """
+select sum(jsonb_array_length(privileges)
+    + jsonb_array_length(jsonb_path_query_array(privileges, '$[*].select_options[*]')))
+from feature where id = any(%(ids)s::uuid[])
+"""
 
 _GRANTS = """
 select e.{owner}, e.feature_id, e.values, e.is_removed, e.removed_privileges
@@ -69,9 +76,15 @@ def by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Feature]:
 def listing(
     conn: Connection[Any], organization_id: UUID, *, search: str | None, limit: int, offset: int
 ) -> tuple[list[Feature], int]:
-    """A page, newest first, and how many there are; with a text only those that have it in their code or name."""
+    """A page, newest first, and how many there are; with a text only those that have it in their code or name.
+
+    Raises Invalid for a page too large.
+    """
     values = {"organization": organization_id, "search": search, "limit": limit, "offset": offset}
-    found = _select(conn, f"{_SEARCH} order by created_at desc, id limit %(limit)s offset %(offset)s", values)
+    page = f"{_SEARCH} order by created_at desc, id limit %(limit)s offset %(offset)s"
+    ids = [found[0] for found in conn.execute(f"select id from feature where {page}", values)]
+    page_sizes.refuse_large(conn, _COUNT_OPTIONS, ids)
+    found = _select(conn, page, values)
     row = conn.execute(f"select count(*) from feature where {_SEARCH}", values).fetchone()
     return found, row[0] if row else 0
 

@@ -15,6 +15,7 @@ from permille.core.record import Record
 from permille.database.bulk import columns_of, int_array, uuid_array
 from permille.database.connections import exact_json
 from permille.database.typed_rows import typed_row
+from permille.store import page_sizes
 
 
 class StoredRequest(Record, kw_only=True):
@@ -80,10 +81,16 @@ def invoice_ids(conn: Connection[Any], request_ids: Collection[UUID]) -> dict[UU
     return found
 
 
+_COUNT_INVOICES = (
+    "select count(*) from (select from payment_request_invoice where payment_request_id = any(%(ids)s::uuid[])"
+    " limit %(most)s) found"
+)
+
+
 def listing(
     conn: Connection[Any], organization_id: UUID, search: RequestSearch, *, limit: int, offset: int
 ) -> tuple[list[StoredRequest], int]:
-    """Requests, newest first, and how many there are."""
+    """Requests, newest first, and how many there are. Raises Invalid for a page too large."""
     conditions = {
         "customer_id in (select id from customer where organization_id = %(organization)s"
         " and external_id = %(external_customer_id)s)": search.external_customer_id,
@@ -109,6 +116,7 @@ def listing(
             " order by created_at desc, id limit %(limit)s offset %(offset)s",
             values,
         ).fetchall()
+    page_sizes.refuse_large(conn, _COUNT_INVOICES, [row.id for row in rows])
     row = conn.execute(f"select count(*) from payment_request where {where}", values).fetchone()
     return rows, row[0] if row else 0
 

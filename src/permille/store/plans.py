@@ -27,6 +27,7 @@ from permille.store import (
     catalogue_versions,
     commitments,
     fixed_charges,
+    page_sizes,
     pricing_units,
     taxes,
 )
@@ -53,6 +54,23 @@ _EARLIER = ", ".join(
     )
 )
 """The versions of a plan's prices that have an end, in their order."""
+_FILTERS_ONCE = f"case when row_number() over (partition by m.id) = 1 then {billable_metrics.FILTERS} end"
+"""A metric that many charges price has its values read once."""
+_COUNT_IN_THEM = """
+with priced as (
+    select id from plan where id = any(%(ids)s::uuid[])
+    union all select id from plan where version_of = any(%(ids)s::uuid[]) and deleted_at is null
+)
+select count(*) from (
+    select 1 from priced p join charge c on c.plan_id = p.id and c.deleted_at is null
+    union all
+    select 1 from priced p join charge c on c.plan_id = p.id and c.deleted_at is null
+    join charge_filter f on f.charge_id = c.id and f.deleted_at is null
+    union all
+    select 1 from entitlement where plan_id = any(%(ids)s::uuid[])
+    limit %(most)s
+) found
+"""
 _HAS_FIXED_CHARGES = (
     "exists (select from fixed_charge f where f.plan_id = p.id and f.deleted_at is null) as has_fixed_charges"
 )
@@ -93,18 +111,31 @@ def children(conn: Connection[Any], plan_id: UUID) -> list[Plan]:
 def listing(
     conn: Connection[Any], organization_id: UUID, *, limit: int, offset: int
 ) -> tuple[list[Plan], int]:
-    """Plans that are no overrides, newest first, and how many there are."""
+    """Plans that are no overrides, newest first, and how many there are. Raises Invalid for a page too large."""
     condition = f"p.organization_id = %s and {_SOLD}"
-    plans = _select(
-        conn,
-        f"{condition} order by p.created_at desc, p.id limit %s offset %s",
-        [organization_id, limit, offset],
-    )
+    page = f"{condition} order by p.created_at desc, p.id limit %s offset %s"
+    values = [organization_id, limit, offset]
+    ids = [found[0] for found in conn.execute(f"select p.id from plan p where {page}", values)]
+    page_sizes.refuse_large(conn, _COUNT_IN_THEM, ids)
+    plans = _select(conn, page, values)
     row = conn.execute(f"select count(*) from plan p where {condition}", [organization_id]).fetchone()
     return plans, row[0] if row else 0
 
 
-def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> list[Plan]:
+def terms_by_ids(conn: Connection[Any], ids: Collection[UUID]) -> dict[UUID, Plan]:
+    """As `plans_by_ids`, without charges: where many plans are looked at, of which any may have thousands."""
+    return {plan.id: plan for plan in _select(conn, "p.id = any(%s)", [list(ids)], with_charges=False)}
+
+
+def menu(conn: Connection[Any], organization_id: UUID, *, limit: int) -> list[Plan]:
+    """The newest plans to choose from, without their charges."""
+    condition = f"p.organization_id = %s and {_SOLD} order by p.created_at desc, p.id limit %s"
+    return _select(conn, condition, [organization_id, limit], with_charges=False)
+
+
+def _select(
+    conn: Connection[Any], condition: str, values: Sequence[Any], *, with_charges: bool = True
+) -> list[Plan]:
     columns = ", ".join(f"p.{name}" for name in _PLAN)
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
@@ -112,7 +143,9 @@ def _select(conn: Connection[Any], condition: str, values: Sequence[Any]) -> lis
             f" {_EARLIER} from plan p where {condition}",
             values,
         ).fetchall()
-    charges = _charges(conn, [each for row in rows for each in (row["id"], *row["version_ids"])])
+    charges: Mapping[UUID, Sequence[Charge]] = defaultdict(list)
+    if with_charges:
+        charges = _charges(conn, [each for row in rows for each in (row["id"], *row["version_ids"])])
     with_fixed = [row["id"] for row in rows if row.pop("has_fixed_charges")]
     fixed = fixed_charges.of_plans(conn, with_fixed) if with_fixed else {}
     return [_plan(row, charges, fixed) for row in rows]
@@ -164,12 +197,13 @@ def _charges(conn: Connection[Any], plan_ids: Sequence[UUID]) -> dict[UUID, list
     columns = ", ".join(f"c.{name} as c_{name}" for name in _CHARGE)
     with conn.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            f"select {columns}, c.version_of, {billable_metrics.COLUMNS}, {billable_metrics.FILTERS} as filters,"
+            f"select {columns}, c.version_of, {billable_metrics.COLUMNS}, {_FILTERS_ONCE} as filters,"
             f" {taxes.column('c')}, {pricing_units.COLUMNS}"
             " from charge c join billable_metric m on m.id = c.billable_metric_id"
             " where c.plan_id = any(%s) and c.deleted_at is null order by c.position, c.id",
             [list(plan_ids)],
         ).fetchall()
+    metrics = {row["id"]: billable_metrics.from_row(row) for row in rows if row["filters"] is not None}
     filters = _filters(conn, [row["c_id"] for row in rows])
     by_catalogue = {row["organization_id"] for row in rows if row["c_charge_model"] == ChargeModel.CATALOGUE}
     catalogues = catalogue_versions.catalogues_of(conn, by_catalogue) if by_catalogue else {}
@@ -178,7 +212,7 @@ def _charges(conn: Connection[Any], plan_ids: Sequence[UUID]) -> dict[UUID, list
         charge = Charge(
             **with_enums(Charge, {name: row[f"c_{name}"] for name in _CHARGE if name != "id"}),
             id=row["version_of"] or row["c_id"],
-            metric=billable_metrics.from_row(row),
+            metric=metrics[row["id"]],
             filters=tuple(filters[row["c_id"]]),
             taxes=taxes.of_json(row["taxes"]),
             applied_pricing_unit=pricing_units.of_row(row),

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import lzma
+from contextlib import suppress
 from datetime import datetime
 from decimal import Decimal
 from functools import cached_property
 from typing import Any
 
 from psycopg import Connection
+from psycopg.errors import ForeignKeyViolation
 
 from permille.core.llm.catalogue.prices import Catalogue
 from permille.core.llm.catalogue.rows import UnreadablePricesError
@@ -44,13 +46,19 @@ class PriceFile(Record, dict=True):
 
 def add(conn: Connection[Any], file: PriceFile, *, now: datetime) -> None:
     """Keep a file, unless it is there."""
-    known = conn.execute("select from price_file where digest = %s", [file.digest]).fetchone()
+    known = conn.execute("select from price_file where digest = %s for key share", [file.digest]).fetchone()
     if known is None:
         conn.execute(
-            "insert into price_file (digest, source, content, created_at) values (%s, %s, %s, %s)"
+            "insert into price_file (digest, source, content, created_at, size) values (%s, %s, %s, %s, %s)"
             " on conflict do nothing",
-            [file.digest, file.source, lzma.compress(file.content), now],
+            [file.digest, file.source, lzma.compress(file.content), now, len(file.content)],
         )
+
+
+def forget(conn: Connection[Any], digest: bytes) -> None:
+    """Keep a file no longer, unless it is of a version, also of one that is just being stored."""
+    with suppress(ForeignKeyViolation), conn.transaction():
+        conn.execute("delete from price_file where digest = %s", [digest])
 
 
 def by_digest(conn: Connection[Any], digest: bytes) -> PriceFile:

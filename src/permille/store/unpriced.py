@@ -50,7 +50,7 @@ unnest(%(series)s::bigint[], %(organizations)s::uuid[], %(external_ids)s::text[]
 """
 
 _CANDIDATES = f"""
-select s.id as series_id, null as event_identity, %(at)s::timestamptz as at, u.id as subscription_id, u.plan_id, s.code, s.dimensions
+select s.id as series_id, null as event_identity, %(at)s::timestamptz as at, u.id as subscription_id, u.customer_id, u.plan_id, s.code, s.dimensions
 from {_SERIES} as s (id, organization_id, external_subscription_id, code, dimensions)
 join subscription u on u.organization_id = s.organization_id and u.external_id = s.external_subscription_id
     and u.status = 'active'
@@ -59,12 +59,12 @@ join subscription u on u.organization_id = s.organization_id and u.external_id =
 
 # An event without a number counts as nothing where numbers are added up or compared.
 _CANDIDATES_OF_EVENTS = f"""
-select s.id as series_id, s.identity as event_identity, s.at, u.id as subscription_id, u.plan_id, s.code, s.dimensions
+select s.id as series_id, s.identity as event_identity, s.at, u.id as subscription_id, u.customer_id, u.plan_id, s.code, s.dimensions
 from rows from (
     {_SERIES.strip()}, unnest(%(identities)s::uuid[], %(ats)s::timestamptz[], %(has_values)s::boolean[])
 ) as s (id, organization_id, external_subscription_id, code, dimensions, identity, at, has_value)
 join lateral (
-    select id, plan_id from subscription
+    select id, customer_id, plan_id from subscription
     where organization_id = s.organization_id and external_id = s.external_subscription_id
         and started_at <= s.at and (terminated_at is null or terminated_at > s.at)
     order by started_at desc limit 1
@@ -128,6 +128,7 @@ class Candidate(Record, kw_only=True):
     event_identity: UUID | None
     at: datetime
     subscription_id: UUID
+    customer_id: UUID
     plan_id: UUID
     code: str
     dimensions: Mapping[str, Any]

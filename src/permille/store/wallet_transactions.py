@@ -22,6 +22,7 @@ from permille.core.wallet import (
     TransactionStatus,
     credits_of_share,
 )
+from permille.core.wallet_rule import Pending
 from permille.database.bulk import (
     columns_of,
     copy_lines,
@@ -259,11 +260,12 @@ def _consumed(
     return rows, row[0] if row else 0
 
 
-def pending_credits(conn: Connection[Any], wallet_ids: Collection[UUID]) -> dict[UUID, Decimal]:
+def pending_credits(conn: Connection[Any], wallet_ids: Collection[UUID]) -> dict[UUID, Pending]:
     """Wallet -> credits that are bought and not paid yet."""
     rows = conn.execute(
-        "select wallet_id, sum(credit_amount) from wallet_transaction"
+        "select wallet_id, sum(credit_amount),"
+        " coalesce(sum(credit_amount) filter (where source = 'threshold'), 0) from wallet_transaction"
         " where wallet_id = any(%s) and status = 'pending' group by wallet_id",
         [list(wallet_ids)],
     ).fetchall()
-    return dict(rows)
+    return {wallet_id: Pending(*credits_) for wallet_id, *credits_ in rows}

@@ -134,13 +134,19 @@ def _amounts(
 
 
 def _wallet(conn: Connection[Any], invoice: StoredInvoice) -> Wallet:
-    """The wallet whose credits a paid invoice has sold. Raises NotAllowed when it is not paid, or the wallet has ended."""
+    """The wallet whose credits a paid invoice has sold. Raises NotAllowed when it is not paid, or the wallet has ended since.
+
+    What was paid after the end has bought credits that nobody can use: that may be paid back.
+    """
     rows = fee_store.of_invoices(conn, [invoice.id])[invoice.id]
     sold = wallet_transactions.by_ids(conn, [row.item_id for row in rows if row.item_id])
-    found = list(wallets.by_ids(conn, {each.wallet_id for each in sold.values()}).values())
-    if invoice.payment_status is not PaymentStatus.SUCCEEDED or not found or not found[0].is_active:
-        raise NotAllowed("invalid_type_or_status")
-    return found[0]
+    found = wallets.by_ids(conn, {each.wallet_id for each in sold.values()})
+    if invoice.payment_status is PaymentStatus.SUCCEEDED:
+        for each in sold.values():
+            wallet = found[each.wallet_id]
+            if wallet.terminated_at is None or (each.settled_at and each.settled_at > wallet.terminated_at):
+                return wallet
+    raise NotAllowed("invalid_type_or_status")
 
 
 def by_id(conn: Connection[Any], organization_id: UUID, note_id: UUID | None) -> CreditNote:

@@ -116,18 +116,17 @@ def _look_at(
     amounts: Counter[str] = Counter()
     for invoice in invoices:
         amounts[invoice.currency] += invoice.total_amount_cents
-    wanted = to_request(campaign, state, amounts)
-    if not wanted:
-        return state, None
-    waits_until = next_attempt_at(campaign, state)
-    if waits_until and waits_until > at:
-        return state, waits_until
-    for currency in wanted:
-        _request(conn, customer, campaign, [each for each in invoices if each.currency == currency], at)
-    counts = {**state.attempts, **{currency: state.attempts.get(currency, 0) + 1 for currency in wanted}}
-    after = replace(state, attempts=counts, last_attempt_at=at)
+    wanted, after = to_request(campaign, state, amounts), state
+    if wanted:
+        waits_until = next_attempt_at(campaign, state)
+        if waits_until and waits_until > at:
+            return state, waits_until
+        for currency in wanted:
+            _request(conn, customer, campaign, [each for each in invoices if each.currency == currency], at)
+        counts = {currency: state.attempts.get(currency, 0) + 1 for currency in wanted}
+        after = DunningState(attempts={**state.attempts, **counts}, last_attempt_at=at)
     if not is_exhausted(campaign, after, amounts):
-        return after, next_attempt_at(campaign, after)
+        return after, next_attempt_at(campaign, after) if wanted else None
     if not after.is_finished:
         _report_end(conn, customer, campaign, amounts, at)
     return replace(after, is_finished=True), None

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from psycopg import Connection
 
-from permille.core.bounds import is_price_date
+from permille.core.bounds import PRICE_FILES_BYTES_MAX, PRICE_VERSIONS_MAX, is_price_date
 from permille.core.errors import Invalid, NotAllowed, NotFound
 from permille.core.llm.catalogue import outlier
 from permille.core.llm.catalogue.diff import PriceChange, changes
@@ -71,7 +71,7 @@ def import_file(
 ) -> CatalogueVersion:
     """A version with the prices of a file, pending unless the organization has those without outliers approved at once.
 
-    Raises Invalid for a file that can't be read, or is there already.
+    Raises Invalid for a file that can't be read, is there already, or is one too many.
     """
     try:
         file.read(label)
@@ -81,6 +81,9 @@ def import_file(
     before = catalogue_versions.of_file(conn, organization_id, file.digest)
     if before is not None and _counts(conn, before):
         raise Invalid({"prices": ["value_already_exist"]})
+    number, size = catalogue_versions.kept(conn, organization_id)
+    if number >= PRICE_VERSIONS_MAX or size + len(file.content) > PRICE_FILES_BYTES_MAX:
+        raise Invalid({"prices": ["too_many_price_files"]})
     price_files.add(conn, file, now=now)
     made = CatalogueVersion(
         id=new_id(now),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence, Set as AbstractSet
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import cache
 from typing import Any
@@ -45,6 +45,8 @@ from permille.usecases.usage.windows import running_version
 WEBHOOK = "usage.unpriced"
 SERIES_AT_ONCE = 10_000
 BATCHES_AT_ONCE = 10
+PAUSE_OF_FAILED = timedelta(minutes=10)
+"""After that, all is looked at again where it failed for a customer."""
 
 
 class _Priced(Record, kw_only=True):
@@ -118,7 +120,17 @@ def look_some(conn: Connection[Any], organization_id: UUID, *, now: datetime) ->
         _look_at_next_change(conn, organization_id, at)
     series = event_log.claim_new_series(conn, organization_id, limit=SERIES_AT_ONCE)
     if series:
-        _record(conn, organization_id, store.candidates(conn, series, at=at), at)
+        candidates = store.candidates(conn, series, at=at)
+        if candidates and fences.for_each_customer(
+            conn,
+            Task.UNPRICED,
+            organization_id,
+            candidates,
+            lambda some: _record(conn, organization_id, some, at),
+            customer_of=lambda each: each.customer_id,
+            now=now,
+        ):
+            store.recheck_at(conn, organization_id, at + PAUSE_OF_FAILED)
     return has_changed or bool(series)
 
 

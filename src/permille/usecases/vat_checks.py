@@ -34,6 +34,8 @@ PAUSES = tuple(timedelta(minutes=minutes) for minutes in (1, 5, 15, 60, 240, 720
 PAUSE_OF_OTHERS = PAUSES[0]
 """How long the other numbers wait then. It may be that one alone that VIES does not answer for, so it is not longer each time."""
 
+NOT_RECORDED = "The answer could not be recorded: the log says why."
+
 
 class _Register(Record, kw_only=True):
     """How VIES is asked."""
@@ -78,17 +80,35 @@ def look(register: _Register, organization_id: UUID, *, now: datetime) -> int:
         except NoAnswerError as error:
             _retry(register, check, error, now=now)
         else:
-            with register.pool.connection() as conn:
-                _decide(conn, check, found, now=now)
+            _record(register, check, found, now=now)
     return count
 
 
-def _retry(register: _Register, check: VatCheck, error: NoAnswerError, *, now: datetime) -> None:
-    at = now + PAUSES[min(check.attempts, len(PAUSES)) - 1]
+def _record(register: _Register, check: VatCheck, found: Registration, *, now: datetime) -> None:
+    """Decide a look-up; where that fails for its customer, it alone is asked again later."""
     with register.pool.connection() as conn:
-        store.retry(conn, check, problem=str(error), at=at)
+        failed = fences.for_each_customer(
+            conn,
+            Task.VAT_NUMBERS,
+            check.organization_id,
+            [check],
+            lambda _: _decide(conn, check, found, now=now),
+            customer_of=lambda each: each.customer_id,
+            now=now,
+        )
+        if failed:
+            store.retry(conn, check, problem=NOT_RECORDED, at=_next_attempt(check, now))
+
+
+def _retry(register: _Register, check: VatCheck, error: NoAnswerError, *, now: datetime) -> None:
+    with register.pool.connection() as conn:
+        store.retry(conn, check, problem=str(error), at=_next_attempt(check, now))
         if not error.is_of_one_country:
             store.postpone(conn, check.organization_id, now=now, until=now + PAUSE_OF_OTHERS)
+
+
+def _next_attempt(check: VatCheck, now: datetime) -> datetime:
+    return now + PAUSES[min(check.attempts, len(PAUSES)) - 1]
 
 
 def _decide(conn: Connection[Any], check: VatCheck, found: Registration, *, now: datetime) -> None:

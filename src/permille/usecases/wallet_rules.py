@@ -19,8 +19,10 @@ from permille.core.money import ZERO
 from permille.core.record import asdict
 from permille.core.wallet import LOWEST_PRIORITY, Source, Wallet, worth_of
 from permille.core.wallet_rule import (
+    Pending,
     RuleCredits,
     RuleTerms,
+    Trigger,
     WalletRule,
     is_below,
     is_possible,
@@ -104,7 +106,7 @@ def top_up_below(conn: Connection[Any], found: Sequence[tuple[WalletRule, Wallet
     """Top up wallets that have fallen to the thresholds of their rules; their customers are locked."""
     pending = wallet_transactions.pending_credits(conn, [wallet.id for _, wallet in found])
     for rule, wallet in found:
-        waiting = pending.get(wallet.id, ZERO)
+        waiting = pending.get(wallet.id, Pending())
         is_over = rule.expiration_at is not None and rule.expiration_at <= now
         if not is_over and is_below(rule, wallet, waiting):
             _top_up(conn, rule, wallet, rule_credits(rule, wallet, waiting), now=now)
@@ -115,7 +117,7 @@ def top_up_due(conn: Connection[Any], rule: WalletRule, wallet: Wallet, *, now: 
     wallet_rules.set_next(
         conn, rule.id, next_top_up(rule, wallet, after=now, timezone=_timezone(conn, wallet))
     )
-    _top_up(conn, rule, wallet, rule_credits(rule, wallet, ZERO), now=now)
+    _top_up(conn, rule, wallet, rule_credits(rule, wallet, Pending()), now=now)
 
 
 def _worth_something(wallet: Wallet, wanted: Decimal) -> Decimal:
@@ -125,7 +127,8 @@ def _worth_something(wallet: Wallet, wanted: Decimal) -> Decimal:
 def _top_up(
     conn: Connection[Any], rule: WalletRule, wallet: Wallet, wanted: RuleCredits, *, now: datetime
 ) -> None:
-    """Buy and give credits by a rule, but for what is worth nothing. A purchase waits for a while after one that was not paid.
+    """Buy and give credits by a rule, but for what is worth nothing. A purchase waits for a while after one that was not paid,
+    and at a threshold what comes with it: each look would give that again.
 
     Usage that no invoice can have tops nothing up: its customer is held once it is to be billed.
     """
@@ -138,7 +141,7 @@ def _top_up(
         return
     paid, granted = _worth_something(wallet, wanted.paid), _worth_something(wallet, wanted.granted)
     if paid and wallet_rules.failed_since(conn, wallet.id, after=now - PAUSE):
-        paid = ZERO
+        paid, granted = ZERO, ZERO if rule.trigger is Trigger.THRESHOLD else granted
     if not (paid or granted):
         return
     top_up(

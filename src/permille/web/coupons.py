@@ -76,7 +76,7 @@ def before(visit: Visit) -> HtmlPage:
 
 
 def _form(visit: Visit, known: ShownCoupon | None, *, is_applied: bool) -> HtmlPage:
-    sold, _ = plans.listing(visit.conn, visit.here.id, limit=MENU_MAX, offset=0)
+    sold = plans.menu(visit.conn, visit.here.id, limit=MENU_MAX)
     metrics, _ = billable_metrics.listing(visit.conn, visit.here.id, limit=MENU_MAX, offset=0)
     cents, currency = (known.amount_cents, known.amount_currency) if known else (None, None)
     context = {

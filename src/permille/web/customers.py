@@ -279,7 +279,7 @@ def _plans_of(visit: Visit, rows: Sequence[Subscription]) -> dict[UUID, Plan]:
 
 def _plans(visit: Visit) -> list[tuple[str, str]]:
     """For a menu."""
-    found, _ = plan_store.listing(visit.conn, visit.here.id, limit=PLANS_SHOWN, offset=0)
+    found = plan_store.menu(visit.conn, visit.here.id, limit=PLANS_SHOWN)
     return [(plan.code, f"{plan.name} ({plan.amount_currency})") for plan in found]
 
 

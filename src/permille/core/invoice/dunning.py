@@ -46,7 +46,7 @@ class DunningState(Record, kw_only=True):
     attempts: Mapping[str, int]
     """By currency."""
     is_finished: bool = False
-    """Whether it was reported that there are no attempts left."""
+    """Whether it was reported that there are no attempts left; another attempt is another end to report."""
 
 
 def next_attempt_at(campaign: DunningCampaign, state: DunningState) -> datetime | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from hashlib import blake2b
 from typing import Any
@@ -11,6 +11,7 @@ import msgspec
 
 from permille.core.money import exact
 from permille.core.rating.pricing_unit import SUBUNITS
+from permille.core.record import replace
 from permille.out.pdf import fonts
 from permille.out.pdf.document import InvoiceDocument, Line, LineGroup, Logo, PackagePrice, Party, Section
 from permille.out.pdf.language import Language, language_of
@@ -18,6 +19,8 @@ from permille.out.pdf.summary import summary_of
 from permille.out.pdf.typesetting import template_of, typeset
 
 TEMPLATE = "invoice.typ"
+LINES_MAX = 5_000
+"""A document of so many takes half a gigabyte and some seconds to set; others are summed up in its last line."""
 _STAMPS = {"draft": "draft", "voided": "void", "failed": "draft", "pending": "draft"}
 _LABELS = ("from", "bill_to", "description", "quantity", "price", "packages", "amount", "payment_details")
 
@@ -65,7 +68,7 @@ def _layout(document: InvoiceDocument, language: Language) -> dict[str, Any]:
         "call": _call(document, language),
         "has-packages": any(isinstance(line.price, PackagePrice) for line in document.lines),
         "summary": _summary(document, language),
-        "sections": [_section(each, currency, language) for each in document.sections],
+        "sections": _sections(document.sections, currency, language),
         "totals": list(_totals(document, language)),
         "total-label": word("total_due"),
         "total": language.money(due_cents, currency),
@@ -115,12 +118,34 @@ def _summary(document: InvoiceDocument, language: Language) -> dict[str, Any] | 
     return {"title": title, "rows": rows}
 
 
-def _section(section: Section, currency: str, language: Language) -> dict[str, Any]:
-    return {
-        "title": section.title,
-        "period": language.days(*section.period) if section.period else None,
-        "groups": [_group(each, currency, language) for each in section.groups],
-    }
+def _sections(sections: Sequence[Section], currency: str, language: Language) -> list[dict[str, Any]]:
+    """As many lines as a document has, and what the others come to."""
+    shown: list[dict[str, Any]] = []
+    rest: list[int] = []
+    left = LINES_MAX
+    for section in sections:
+        groups = []
+        for group in section.groups:
+            kept = group.lines[:left]
+            left -= len(kept)
+            rest += [line.amount_cents for line in group.lines[len(kept) :]]
+            if kept:
+                groups.append(_group(replace(group, lines=kept), currency, language))
+            if rest and kept:
+                groups[-1]["total"] = None  # it would leave out what is not shown
+        if groups or not rest:
+            period = language.days(*section.period) if section.period else None
+            shown.append({"title": section.title, "period": period, "groups": groups})
+    if rest:
+        row = row_of_rest(len(rest), language.money(sum(rest), currency), language)
+        shown[-1]["groups"].append({"title": None, "total-label": None, "total": None, "rows": [row]})
+    return shown
+
+
+def row_of_rest(count: int, amount: str, language: Language) -> dict[str, str]:
+    """So many lines that are not shown, as one."""
+    more = language.word("more", count=language.quantity(Decimal(count)))
+    return {"description": more, "note": "", "units": "", "price": "", "packages": "", "amount": amount}
 
 
 def _group(group: LineGroup, currency: str, language: Language) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from permille.core.record import Record
 from permille.out.pdf import fonts
 from permille.out.pdf.document import Logo, Party
-from permille.out.pdf.invoice import TEMPLATE, party_texts
+from permille.out.pdf.invoice import LINES_MAX, TEMPLATE, party_texts, row_of_rest
 from permille.out.pdf.language import Language, language_of
 from permille.out.pdf.typesetting import typeset
 
@@ -73,8 +73,10 @@ def _layout(document: PlainDocument) -> dict[str, Any]:
 
     rows = [
         {"description": name, "note": "", "units": "", "price": "", "packages": "", "amount": money(cents)}
-        for name, cents in document.rows
+        for name, cents in document.rows[:LINES_MAX]
     ]
+    if rest := [cents for _, cents in document.rows[LINES_MAX:]]:
+        rows.append(row_of_rest(len(rest), money(sum(rest)), language))
     group = {"title": None, "total-label": None, "total": None, "rows": rows}
     return {
         "title": f"{document.heading} {head.number}",
