@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -122,6 +123,22 @@ def test_a_kept_pdf_is_found_without_laying_it_out(api: Api, monkeypatch: pytest
 
     monkeypatch.setattr("permille.out.pdf.invoice._layout", layout)
     assert pdf(api, invoice) == first
+
+
+def test_a_pdf_that_takes_too_long_is_refused_and_made_when_there_is_time(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invoice = bill(api)
+
+    def too_long(*_: Any, **__: Any) -> None:
+        raise subprocess.TimeoutExpired("typst", 60)
+
+    with monkeypatch.context() as busy:
+        busy.setattr(subprocess, "run", too_long)
+        answer = api.call("GET", f"{invoice}/pdf")
+    assert (answer.status_code, answer.json()["code"]) == (503, "took_too_long")
+    assert "retry-after" in answer.headers
+    assert pdf(api, invoice).startswith(b"%PDF")
 
 
 def test_a_draft_is_not_kept(api: Api, made: list[str]) -> None:

@@ -385,13 +385,13 @@ def read_apart(
                 keeps_plans=keeps_plans,
                 is_heavy=asked.is_heavy,
             )
+            found = _response(answer)
         except Refusal as refusal:
-            answer = refused(refusal)
+            found = refused(refusal)
         except psycopg.Error as error:
             if not _is_cut_off(error):
                 raise
-            answer = _cut_off(error)
-        found = _response(answer)
+            found = _cut_off(error)
         known: ApiKey | None = getattr(request.state, "known", None)
         return Read(
             status=found.status_code,

@@ -38,6 +38,10 @@ class UnableToTypeset(Exception):  # noqa: N818 -- what went wrong is the name
     """The document could not be set; the message is Typst's."""
 
 
+class TooLongToTypeset(UnableToTypeset):
+    """It was not done in time: of a machine that is busy, or a document that is very long."""
+
+
 @cache
 def template_of(name: str) -> bytes:
     """The text of a template of this folder, and the versions of what writes and sets it."""
@@ -91,4 +95,4 @@ def _child(order: bytes, root: str, seconds_max: int) -> subprocess.CompletedPro
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise UnableToTypeset(f"not done after {seconds_max} s") from error
+        raise TooLongToTypeset(f"not done after {seconds_max} s") from error
